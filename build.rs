@@ -1,0 +1,21 @@
+//! Link arguments of the plugin, and the revision that it reports.
+
+use std::process::Command;
+
+fn main() {
+    // The image stays mapped after the host's dlclose: a thread of ours that ends late, or the host's own exit handlers,
+    // must still find its code.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libkubehose.so");
+    let revision = Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .output()
+        .ok()
+        .filter(|out| out.status.success())
+        .and_then(|out| String::from_utf8(out.stdout).ok())
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo:rustc-env=KUBEHOSE_REVISION={revision}");
+    println!("cargo:rerun-if-changed=.git/HEAD");
+    println!("cargo:rerun-if-changed=.git/refs");
+}

@@ -1,0 +1,3 @@
+//! The `kubehose` command.
+
+fn main() {}

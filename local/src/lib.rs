@@ -1,0 +1,1 @@
+//! Stand-ins that run on one machine.
