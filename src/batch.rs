@@ -1,0 +1,289 @@
+//! Records → the bodies of PutRecordBatch calls within the service's limits.
+//!
+//! Each record is encoded once, straight into the body that goes onto the wire, and its place there is kept, so that a
+//! part of a batch can be sent again without being encoded again. Records keep their order; none is lost or doubled.
+
+use bytes::Bytes;
+use std::ops::Range;
+
+/// The most records of one call. <https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html>
+pub const MAX_RECORDS: usize = 500;
+
+/// The most bytes of one call: 4 MiB. Whether the service counts them before or after base64 is not said, so the whole
+/// encoded body stays below it.
+pub const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// What stands between two records in a body: the end of one and the beginning of the next.
+const BETWEEN: &[u8] = b"\"},{\"Data\":\"";
+const END: &[u8] = b"\"}]}";
+
+/// A record's place in a body, and the events that it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its base64 within the body.
+    data: Range<u32>,
+    /// Its size before base64, in bytes.
+    pub bytes: u32,
+    /// Its events, by their index in the chunk.
+    pub events: Range<u32>,
+}
+
+/// The body of one call, finished.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    body: Bytes,
+    places: Vec<Place>,
+}
+
+impl Batch {
+    /// The body; cloning it copies nothing.
+    pub fn body(&self) -> Bytes {
+        self.body.clone()
+    }
+
+    /// Its records, in their order. Never none.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// What it takes in memory, in bytes.
+    pub fn held(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Size of its records before base64, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.places.iter().map(|place| u64::from(place.bytes)).sum()
+    }
+
+    /// A record's bytes, for a dead letter.
+    pub fn record(&self, place: &Place) -> Vec<u8> {
+        base64_simd::STANDARD
+            .decode_to_vec(self.data(place))
+            .unwrap_or_default()
+    }
+
+    fn data(&self, place: &Place) -> &[u8] {
+        self.body
+            .get(place.data.start as usize..place.data.end as usize)
+            .unwrap_or_default()
+    }
+
+    /// A batch of those of its records that `keep` names by their index; none if it names none.
+    pub fn part(&self, opening: &Opening, mut keep: impl FnMut(usize) -> bool) -> Option<Batch> {
+        let mut body = opening.start();
+        let mut places = Vec::new();
+        for (index, place) in self.places.iter().enumerate() {
+            if keep(index) {
+                opening.between(&mut body, places.len());
+                let start = body.len();
+                body.extend_from_slice(self.data(place));
+                places.push(Place {
+                    data: start as u32..body.len() as u32,
+                    ..place.clone()
+                });
+            }
+        }
+        finish(body, places)
+    }
+
+    /// The body's buffer, when nobody else holds it any more, to be filled anew.
+    pub fn into_buffer(self) -> Option<Vec<u8>> {
+        self.body.is_unique().then(|| self.body.into())
+    }
+}
+
+fn finish(mut body: Vec<u8>, places: Vec<Place>) -> Option<Batch> {
+    if places.is_empty() {
+        return None;
+    }
+    body.extend_from_slice(END);
+    Some(Batch {
+        body: body.into(),
+        places,
+    })
+}
+
+/// How each body to one delivery stream begins.
+#[derive(Clone, Debug)]
+pub struct Opening(Box<[u8]>);
+
+impl Opening {
+    /// For the stream of this name, which has been checked against the service's pattern.
+    pub fn new(delivery_stream: &str) -> Opening {
+        let mut text = b"{\"DeliveryStreamName\":".to_vec();
+        crate::json::write_string(&mut text, delivery_stream.as_bytes());
+        text.extend_from_slice(b",\"Records\":[{\"Data\":\"");
+        Opening(text.into())
+    }
+
+    fn start(&self) -> Vec<u8> {
+        self.0.to_vec()
+    }
+
+    fn between(&self, body: &mut Vec<u8>, before: usize) {
+        if before > 0 {
+            body.extend_from_slice(BETWEEN);
+        }
+    }
+}
+
+/// Fills one batch after the other.
+pub struct Batcher<'o> {
+    opening: &'o Opening,
+    body: Vec<u8>,
+    places: Vec<Place>,
+}
+
+impl<'o> Batcher<'o> {
+    /// A batcher for the stream of `opening`.
+    pub fn new(opening: &'o Opening) -> Self {
+        Batcher {
+            opening,
+            body: Vec::new(),
+            places: Vec::new(),
+        }
+    }
+
+    /// Adds a record of at most [`crate::record::MAX_RECORD`] bytes that holds `events`. The batch that was full before
+    /// it, if one was, is handed out; `buffer` is asked for the next one's memory.
+    pub fn push(
+        &mut self,
+        record: &[u8],
+        events: Range<u32>,
+        buffer: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Option<Batch> {
+        let encoded = base64_simd::STANDARD.encoded_length(record.len());
+        let mut full = None;
+        if self.places.len() == MAX_RECORDS
+            || (!self.places.is_empty() && self.body.len() + BETWEEN.len() + encoded + END.len() > MAX_BODY)
+        {
+            full = self.finish();
+        }
+        if self.places.is_empty() {
+            self.body = buffer().unwrap_or_default();
+            self.body.clear();
+            self.body.extend_from_slice(&self.opening.0);
+            self.places.reserve(MAX_RECORDS);
+        }
+        self.opening.between(&mut self.body, self.places.len());
+        let start = self.body.len();
+        base64_simd::STANDARD.encode_append(record, &mut self.body);
+        self.places.push(Place {
+            data: start as u32..self.body.len() as u32,
+            bytes: record.len() as u32,
+            events,
+        });
+        full
+    }
+
+    /// Hands out what has been filled so far.
+    pub fn finish(&mut self) -> Option<Batch> {
+        finish(std::mem::take(&mut self.body), std::mem::take(&mut self.places))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::MAX_RECORD;
+    use proptest::prelude::*;
+
+    fn batches(records: &[Vec<u8>]) -> Vec<Batch> {
+        let opening = Opening::new("a-stream");
+        let mut batcher = Batcher::new(&opening);
+        let mut out = Vec::new();
+        for (index, record) in records.iter().enumerate() {
+            out.extend(batcher.push(record, index as u32..index as u32 + 1, || None));
+        }
+        out.extend(batcher.finish());
+        assert!(batcher.finish().is_none());
+        out
+    }
+
+    /// What a reader of the body's JSON sees.
+    fn read(batch: &Batch) -> Vec<Vec<u8>> {
+        let body: serde_json::Value = serde_json::from_slice(&batch.body()).unwrap();
+        assert_eq!(body["DeliveryStreamName"], "a-stream");
+        let records = body["Records"].as_array().unwrap();
+        records
+            .iter()
+            .map(|r| {
+                base64_simd::STANDARD
+                    .decode_to_vec(r["Data"].as_str().unwrap())
+                    .unwrap()
+            })
+            .collect()
+    }
+
+    fn check(records: &[Vec<u8>]) {
+        let batches = batches(records);
+        let mut seen = Vec::new();
+        for batch in &batches {
+            let read = read(batch);
+            assert!(!read.is_empty() && read.len() <= MAX_RECORDS && batch.held() <= MAX_BODY);
+            assert_eq!(read.len(), batch.places().len());
+            for (place, record) in batch.places().iter().zip(&read) {
+                assert_eq!(&batch.record(place), record);
+                assert_eq!(place.bytes as usize, record.len());
+                assert_eq!(place.events.start as usize, seen.len());
+                seen.push(record.clone());
+            }
+        }
+        assert_eq!(seen, records);
+        // No batch is left less full than it need be.
+        for pair in batches.windows(2) {
+            let next = pair[1].places().first().unwrap().bytes as usize;
+            let room = MAX_BODY - pair[0].held();
+            assert!(pair[0].places().len() == MAX_RECORDS || room < next * 4 / 3 + 32);
+        }
+    }
+
+    #[test]
+    fn the_largest_records_fit_three_to_a_batch() {
+        check(&vec![vec![b'x'; MAX_RECORD]; 7]);
+        assert_eq!(
+            batches(&vec![vec![b'x'; MAX_RECORD]; 7])
+                .iter()
+                .map(|b| b.places().len())
+                .collect::<Vec<_>>(),
+            [3, 3, 1]
+        );
+    }
+
+    #[test]
+    fn five_hundred_and_one_records_are_two_batches() {
+        assert_eq!(
+            batches(&vec![vec![b'x']; 501])
+                .iter()
+                .map(|b| b.places().len())
+                .collect::<Vec<_>>(),
+            [500, 1]
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn limits_hold_order_is_kept_nothing_is_lost(sizes in proptest::collection::vec(prop_oneof![
+            8 => 0usize..300, 2 => 0usize..60_000, 1 => 500_000..=MAX_RECORD], 0..1200)) {
+            let records: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(i, n)| vec![i as u8; *n]).collect();
+            check(&records);
+        }
+
+        #[test]
+        fn a_part_holds_exactly_what_was_kept(keep in proptest::collection::vec(any::<bool>(), 1..40)) {
+            let records: Vec<Vec<u8>> = (0..keep.len()).map(|n| vec![n as u8; n]).collect();
+            let whole = batches(&records).remove(0);
+            let part = whole.part(&Opening::new("a-stream"), |index| keep[index]);
+            let expected: Vec<_> = records.iter().zip(&keep).filter(|(_, k)| **k).map(|(r, _)| r.clone()).collect();
+            prop_assert_eq!(part.is_none(), expected.is_empty());
+            if let Some(part) = part {
+                prop_assert_eq!(read(&part), expected);
+                for place in part.places() {
+                    prop_assert_eq!(part.record(place), records[place.events.start as usize].clone());
+                }
+            }
+        }
+    }
+}

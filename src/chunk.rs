@@ -1,0 +1,697 @@
+//! msgpack bytes → events: walks a chunk once and lays each event out as a flat tape of tokens that borrow from it.
+//!
+//! Invariants: nothing here recurses, so no nesting overflows a stack; every length is checked against the bytes that are
+//! left before it is believed; what cannot be decoded costs its own event, because decoding goes on at the next place
+//! that looks like one.
+
+use rmp::Marker;
+
+/// Containers nested deeper than this are not looked into; they become [`Token::TooDeep`].
+///
+/// serde_json refuses more than 128 levels, and most readers of a record stand on a parser with such a bound.
+pub const MAX_DEPTH: usize = 100;
+
+/// One step of a decoded value. A container's token is followed by its contents; its `next` is the index of the first
+/// token behind them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Token<'a> {
+    /// nil
+    Nil,
+    /// true, false
+    Bool(bool),
+    /// A non-negative integer.
+    UInt(u64),
+    /// A negative integer.
+    Int(i64),
+    /// A float of 32 bits; kept apart from [`Token::F64`] because its shortest decimal text differs.
+    F32(f32),
+    /// A float of 64 bits.
+    F64(f64),
+    /// A string. Fluent Bit does not guarantee that it is UTF-8.
+    Str(&'a [u8]),
+    /// Binary.
+    Bin(&'a [u8]),
+    /// An extension value; its type is of no use in JSON.
+    Ext(&'a [u8]),
+    /// An array of `len` values.
+    Array {
+        /// Number of values.
+        len: u32,
+        /// Index of the token behind the array.
+        next: u32,
+    },
+    /// A map of `len` pairs: key, value, key, value…
+    Map {
+        /// Number of pairs.
+        len: u32,
+        /// Index of the token behind the map.
+        next: u32,
+    },
+    /// A container beyond [`MAX_DEPTH`].
+    TooDeep,
+}
+
+/// A decoded value: the tape that it stands on and its index there.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'t, 'a> {
+    /// The tape.
+    pub tape: &'t [Token<'a>],
+    /// Where the value begins.
+    pub at: usize,
+}
+
+impl<'t, 'a> Value<'t, 'a> {
+    /// The value's own token.
+    pub fn token(self) -> Token<'a> {
+        self.tape.get(self.at).copied().unwrap_or(Token::Nil)
+    }
+
+    /// Index of the token behind the value.
+    pub fn next(self) -> usize {
+        match self.token() {
+            Token::Array { next, .. } | Token::Map { next, .. } => next as usize,
+            _ => self.at + 1,
+        }
+    }
+
+    /// The pairs of a map, as values; none of anything else.
+    pub fn pairs(self) -> Pairs<'t, 'a> {
+        let left = match self.token() {
+            Token::Map { len, .. } => len,
+            _ => 0,
+        };
+        Pairs {
+            tape: self.tape,
+            at: self.at + 1,
+            left,
+        }
+    }
+
+    /// The value under `key`, which is a string or binary; of a repeated key, the last. With the index of its key.
+    pub fn get(self, key: &[u8]) -> Option<(usize, Value<'t, 'a>)> {
+        let mut found = None;
+        for (k, v) in self.pairs() {
+            if let Token::Str(text) | Token::Bin(text) = k.token()
+                && text == key
+            {
+                found = Some((k.at, v));
+            }
+        }
+        found
+    }
+}
+
+/// Iterator over the pairs of a map.
+pub struct Pairs<'t, 'a> {
+    tape: &'t [Token<'a>],
+    at: usize,
+    left: u32,
+}
+
+impl<'t, 'a> Iterator for Pairs<'t, 'a> {
+    type Item = (Value<'t, 'a>, Value<'t, 'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let key = Value {
+            tape: self.tape,
+            at: self.at,
+        };
+        let value = Value {
+            tape: self.tape,
+            at: key.next(),
+        };
+        self.at = value.next();
+        Some((key, value))
+    }
+}
+
+/// When an event happened: seconds since 1970 in UTC, and nanoseconds below 1,000,000,000.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Time {
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub seconds: i64,
+    /// Nanoseconds within the second.
+    pub nanos: u32,
+}
+
+/// One decoded event.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'t, 'a> {
+    /// Its place in the chunk, counted over events (not over group markers).
+    pub index: u32,
+    /// Its time; absent when the chunk gave none that can be read.
+    pub time: Option<Time>,
+    /// Its metadata (Fluent Bit 2.1 and later); nil where there is none.
+    pub metadata: Value<'t, 'a>,
+    /// Its body, normally a map.
+    pub body: Value<'t, 'a>,
+    /// The start marker's body of the group that it belongs to (OTLP, Fluent Bit 3.1 and later): `resource`, `scope`.
+    pub group: Option<Value<'t, 'a>>,
+}
+
+/// Walks the events of one chunk: concatenated msgpack, `[ts, map]` up to Fluent Bit 2.0, `[[ts, metadata], map]` since.
+pub struct Chunk<'a> {
+    data: &'a [u8],
+    position: usize,
+    tape: Vec<Token<'a>>,
+    /// Open containers while a value is read: index of the token, values still to come.
+    open: Vec<(u32, u64)>,
+    group: Vec<Token<'a>>,
+    events: u32,
+    undecodable: u64,
+}
+
+/// Why a value could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Malformed;
+
+/// `seconds` of a group's start and end marker: -1 and -2 as unsigned (Fluent Bit's flb_log_event.h).
+const GROUP_START: u32 = 0xFFFF_FFFF;
+const GROUP_END: u32 = 0xFFFF_FFFE;
+
+/// What stands before an event's body.
+enum Head {
+    Time(Option<Time>),
+    GroupStart,
+    GroupEnd,
+}
+
+impl<'a> Chunk<'a> {
+    /// Begins at the first byte of `data`. Chunks of 4 GiB and more are not read: Fluent Bit's are about 2 MB.
+    pub fn new(data: &'a [u8]) -> Self {
+        let data = if u32::try_from(data.len()).is_ok() { data } else { &[] };
+        Chunk {
+            data,
+            position: 0,
+            tape: Vec::with_capacity(128),
+            open: Vec::with_capacity(16),
+            group: Vec::new(),
+            events: 0,
+            undecodable: 0,
+        }
+    }
+
+    /// How many stretches of the chunk were no event so far.
+    pub fn undecodable(&self) -> u64 {
+        self.undecodable
+    }
+
+    /// How many events have been given out.
+    pub fn events(&self) -> u32 {
+        self.events
+    }
+
+    /// The next event, or none at the end of the chunk.
+    pub fn next_event(&mut self) -> Option<Event<'_, 'a>> {
+        let (time, metadata, body) = loop {
+            if self.position >= self.data.len() {
+                return None;
+            }
+            let start = self.position;
+            self.tape.clear();
+            match self.read_value() {
+                Ok(()) => {}
+                Err(Malformed) => {
+                    self.undecodable += 1;
+                    // The head of the event that failed is none of its own, so the search begins behind it.
+                    let head = self.data.get(start..start + 2).is_some_and(looks_like_event);
+                    self.position = self.find_event(start + if head { 2 } else { 1 });
+                    continue;
+                }
+            }
+            let Some((head, metadata, body)) = self.frame() else {
+                // Well-formed msgpack, and no event: the next one begins right behind it.
+                self.undecodable += 1;
+                continue;
+            };
+            match head {
+                Head::GroupStart => {
+                    // The tape of the marker is kept: the records of its group may show what stands there.
+                    self.group.clear();
+                    self.group.push(Token::Nil);
+                    rebase(&self.tape, body, &mut self.group);
+                }
+                Head::GroupEnd => self.group.clear(),
+                Head::Time(time) => break (time, metadata, body),
+            }
+        };
+        let index = self.events;
+        self.events += 1;
+        let tape = self.tape.as_slice();
+        // Index 0 is the event's own array, which is of no more use, and stands in for a nil.
+        let metadata = match metadata {
+            Some(at) => Value { tape, at },
+            None => Value { tape: &[], at: 0 },
+        };
+        let group = (self.group.len() > 1).then_some(Value {
+            tape: &self.group,
+            at: 1,
+        });
+        Some(Event {
+            index,
+            time,
+            metadata,
+            body: Value { tape, at: body },
+            group,
+        })
+    }
+
+    /// Recognises the event on the tape: what its head says, and the indices of its metadata and body.
+    fn frame(&self) -> Option<(Head, Option<usize>, usize)> {
+        let tape = self.tape.as_slice();
+        let Some(Token::Array { len: 2, .. }) = tape.first() else {
+            return None;
+        };
+        let head = Value { tape, at: 1 };
+        let body = head.next();
+        let (time, metadata) = match head.token() {
+            Token::Array { len: 2, .. } => {
+                let time = Value { tape, at: 2 };
+                (time, Some(time.next()))
+            }
+            Token::Array { .. } | Token::Map { .. } | Token::TooDeep => return None,
+            _ => (head, None),
+        };
+        Some((read_head(time.token()), metadata, body))
+    }
+
+    /// The next place at or behind `from` where an event seems to begin and can be read to its end.
+    fn find_event(&self, from: usize) -> usize {
+        let mut at = from;
+        while let Some(rest) = self.data.get(at..) {
+            let Some(offset) = rest.windows(2).position(looks_like_event) else {
+                break;
+            };
+            at += offset;
+            let plausible = match self.data.get(at..) {
+                Some([0x92, 0x92, 0xd7, 0x00, ..]) => true,
+                // With nothing in it, it is rather the head of an event: time and metadata.
+                Some([0x92, 0xd7, 0x00, rest @ ..]) => rest.get(8) != Some(&0x80),
+                Some([0x92, 0x92, second, ..]) => *second == 0xcf || *second == 0xce || *second == 0xcb,
+                _ => false,
+            };
+            if plausible {
+                return at;
+            }
+            at += 1;
+        }
+        self.data.len()
+    }
+
+    /// Reads one whole value onto the tape.
+    fn read_value(&mut self) -> Result<(), Malformed> {
+        self.open.clear();
+        loop {
+            let children = self.read_token()?;
+            if let Some(count) = children
+                && count > 0
+            {
+                if self.open.len() >= MAX_DEPTH {
+                    self.skip(count)?;
+                    if let Some(last) = self.tape.last_mut() {
+                        *last = Token::TooDeep;
+                    }
+                } else {
+                    self.open.push(((self.tape.len() - 1) as u32, count));
+                    continue;
+                }
+            }
+            // A value is complete; so may be the containers around it.
+            loop {
+                let Some((at, left)) = self.open.last_mut() else {
+                    return Ok(());
+                };
+                *left -= 1;
+                if *left > 0 {
+                    break;
+                }
+                let (at, end) = (*at as usize, self.tape.len() as u32);
+                if let Some(Token::Array { next, .. } | Token::Map { next, .. }) = self.tape.get_mut(at) {
+                    *next = end;
+                }
+                self.open.pop();
+            }
+        }
+    }
+
+    /// Passes over `count` values and all that they contain.
+    fn skip(&mut self, count: u64) -> Result<(), Malformed> {
+        let keep = self.tape.len();
+        let mut left = count;
+        while left > 0 {
+            left -= 1;
+            let children = self.read_token()?;
+            self.tape.truncate(keep);
+            left = left.checked_add(children.unwrap_or(0)).ok_or(Malformed)?;
+        }
+        Ok(())
+    }
+
+    /// Reads one token onto the tape; of a container, only its head, and says how many values belong to it.
+    fn read_token(&mut self) -> Result<Option<u64>, Malformed> {
+        let next = self.tape.len() as u32 + 1;
+        let array = |len: u32| (Token::Array { len, next }, Some(u64::from(len)));
+        let map = |len: u32| (Token::Map { len, next }, Some(u64::from(len) * 2));
+        let (token, children) = match Marker::from_u8(self.byte()?) {
+            Marker::FixPos(value) => (Token::UInt(value.into()), None),
+            Marker::FixNeg(value) => (Token::Int(value.into()), None),
+            Marker::Null => (Token::Nil, None),
+            Marker::True => (Token::Bool(true), None),
+            Marker::False => (Token::Bool(false), None),
+            Marker::U8 => (Token::UInt(self.byte()?.into()), None),
+            Marker::U16 => (Token::UInt(self.be16()?.into()), None),
+            Marker::U32 => (Token::UInt(self.be32()?.into()), None),
+            Marker::U64 => (Token::UInt(u64::from_be_bytes(self.array()?)), None),
+            Marker::I8 => (signed(i8::from_be_bytes(self.array()?).into()), None),
+            Marker::I16 => (signed(i16::from_be_bytes(self.array()?).into()), None),
+            Marker::I32 => (signed(i32::from_be_bytes(self.array()?).into()), None),
+            Marker::I64 => (signed(i64::from_be_bytes(self.array()?)), None),
+            Marker::F32 => (Token::F32(f32::from_be_bytes(self.array()?)), None),
+            Marker::F64 => (Token::F64(f64::from_be_bytes(self.array()?)), None),
+            Marker::FixStr(len) => (Token::Str(self.take(len.into())?), None),
+            Marker::Str8 => (self.byte().and_then(|len| self.take(len.into())).map(Token::Str)?, None),
+            Marker::Str16 => (self.be16().and_then(|len| self.take(len.into())).map(Token::Str)?, None),
+            Marker::Str32 => (
+                self.be32().and_then(|len| self.take(len as usize)).map(Token::Str)?,
+                None,
+            ),
+            Marker::Bin8 => (self.byte().and_then(|len| self.take(len.into())).map(Token::Bin)?, None),
+            Marker::Bin16 => (self.be16().and_then(|len| self.take(len.into())).map(Token::Bin)?, None),
+            Marker::Bin32 => (
+                self.be32().and_then(|len| self.take(len as usize)).map(Token::Bin)?,
+                None,
+            ),
+            Marker::FixArray(len) => array(len.into()),
+            Marker::Array16 => array(self.be16()?.into()),
+            Marker::Array32 => array(self.be32()?),
+            Marker::FixMap(len) => map(len.into()),
+            Marker::Map16 => map(self.be16()?.into()),
+            Marker::Map32 => map(self.be32()?),
+            Marker::FixExt1 => (self.ext(1)?, None),
+            Marker::FixExt2 => (self.ext(2)?, None),
+            Marker::FixExt4 => (self.ext(4)?, None),
+            Marker::FixExt8 => (self.ext(8)?, None),
+            Marker::FixExt16 => (self.ext(16)?, None),
+            Marker::Ext8 => (self.byte().and_then(|len| self.ext(len.into()))?, None),
+            Marker::Ext16 => (self.be16().and_then(|len| self.ext(len.into()))?, None),
+            Marker::Ext32 => (self.be32().and_then(|len| self.ext(len as usize))?, None),
+            Marker::Reserved => return Err(Malformed),
+        };
+        // Each value takes a byte at least: a count that the rest of the chunk cannot hold is a lie.
+        if children.is_some_and(|count| count > (self.data.len() - self.position) as u64) {
+            return Err(Malformed);
+        }
+        self.tape.push(token);
+        Ok(children)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let end = self.position.checked_add(len).ok_or(Malformed)?;
+        let bytes = self.data.get(self.position..end).ok_or(Malformed)?;
+        self.position = end;
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        self.take(N)?.try_into().map_err(|_| Malformed)
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        self.array().map(|[byte]| byte)
+    }
+
+    fn be16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn be32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn ext(&mut self, len: usize) -> Result<Token<'a>, Malformed> {
+        self.byte()?;
+        self.take(len).map(Token::Ext)
+    }
+}
+
+/// Two bytes that may begin an event: `[[…` or `[fixext8…`.
+fn looks_like_event(pair: &[u8]) -> bool {
+    matches!(pair, [0x92, 0x92 | 0xd7])
+}
+
+/// msgpack may write a non-negative number as a signed one.
+fn signed(value: i64) -> Token<'static> {
+    match u64::try_from(value) {
+        Ok(value) => Token::UInt(value),
+        Err(_) => Token::Int(value),
+    }
+}
+
+/// Copies the value at `at` from one tape to the end of another.
+fn rebase<'a>(from: &[Token<'a>], at: usize, to: &mut Vec<Token<'a>>) {
+    let end = Value { tape: from, at }.next();
+    let (before, after) = (at as u32, to.len() as u32);
+    let moved = |next: u32| next - before + after;
+    for token in from.get(at..end).unwrap_or_default() {
+        to.push(match *token {
+            Token::Array { len, next } => Token::Array { len, next: moved(next) },
+            Token::Map { len, next } => Token::Map { len, next: moved(next) },
+            other => other,
+        });
+    }
+}
+
+/// A time stamp or a group's marker: ext of 8 bytes (big-endian u32 seconds, u32 nanoseconds), unsigned, or float.
+fn read_head(token: Token<'_>) -> Head {
+    let time = match token {
+        Token::Ext(bytes) => match <[u8; 8]>::try_from(bytes) {
+            Ok([a, b, c, d, e, f, g, h]) => {
+                let seconds = u32::from_be_bytes([a, b, c, d]);
+                match seconds {
+                    GROUP_START => return Head::GroupStart,
+                    GROUP_END => return Head::GroupEnd,
+                    _ => {}
+                }
+                let nanos = u32::from_be_bytes([e, f, g, h]);
+                Some(Time {
+                    seconds: seconds.into(),
+                    nanos: nanos.min(999_999_999),
+                })
+            }
+            Err(_) => None,
+        },
+        Token::UInt(seconds) => match u32::try_from(seconds) {
+            Ok(GROUP_START) => return Head::GroupStart,
+            Ok(GROUP_END) => return Head::GroupEnd,
+            Ok(seconds) => Some(Time {
+                seconds: seconds.into(),
+                nanos: 0,
+            }),
+            Err(_) => None,
+        },
+        Token::Int(-1) => return Head::GroupStart,
+        Token::Int(-2) => return Head::GroupEnd,
+        Token::F64(seconds) => float_time(seconds),
+        Token::F32(seconds) => float_time(seconds.into()),
+        _ => None,
+    };
+    Head::Time(time)
+}
+
+/// Seconds as a float; only those of the years 1970 to 2106, as an ext could hold them.
+fn float_time(seconds: f64) -> Option<Time> {
+    if !(0.0..f64::from(u32::MAX - 1)).contains(&seconds) {
+        return None;
+    }
+    let whole = seconds.floor();
+    Some(Time {
+        seconds: whole as i64,
+        nanos: (((seconds - whole) * 1e9) as u32).min(999_999_999),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn names(data: &[u8]) -> (Vec<String>, u64) {
+        let mut chunk = Chunk::new(data);
+        let mut seen = Vec::new();
+        while let Some(event) = chunk.next_event() {
+            let text = match event.body.get(b"log") {
+                Some((_, value)) => format!("{:?}", value.token()),
+                None => format!("{:?}", event.body.token()),
+            };
+            seen.push(format!("{:?} {text}", event.time.map(|t| (t.seconds, t.nanos))));
+        }
+        (seen, chunk.undecodable())
+    }
+
+    const BODY: &[u8] = b"\x81\xa3log\xa1x";
+
+    fn event(head: &[u8]) -> Vec<u8> {
+        [b"\x92", head, BODY].concat()
+    }
+
+    #[test]
+    fn every_form_of_an_event_is_read() {
+        let stamp: &[u8] = b"\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05";
+        let stamp8: &[u8] = b"\xc7\x08\x00\x00\x00\x00\x07\x00\x00\x00\x05";
+        let forms: Vec<Vec<u8>> = vec![
+            event(stamp),
+            event(stamp8),
+            event(&[b"\x92", stamp, b"\x80"].concat()),
+            event(&[b"\xdc\x00\x02", stamp, b"\x80"].concat()),
+            event(&[b"\xdd\x00\x00\x00\x02", stamp, b"\x81\xa1a\xa1b"].concat()),
+            [b"\xdc\x00\x02", stamp, BODY].concat(),
+            [b"\xdd\x00\x00\x00\x02\x92", stamp, b"\x80", BODY].concat(),
+        ];
+        for form in &forms {
+            assert_eq!(
+                names(form),
+                (vec!["Some((7, 5)) Str([120])".to_owned()], 0),
+                "{form:02x?}"
+            );
+        }
+        assert_eq!(names(&forms.concat()).0.len(), forms.len());
+        assert_eq!(names(&event(b"\x07")).0, ["Some((7, 0)) Str([120])"]);
+        assert_eq!(names(&event(b"\xd2\x00\x00\x00\x07")).0, ["Some((7, 0)) Str([120])"]);
+        assert_eq!(
+            names(&event(b"\xcb\x40\x1e\x00\x00\x00\x00\x00\x00")).0,
+            ["Some((7, 500000000)) Str([120])"]
+        );
+        assert_eq!(
+            names(&event(b"\xca\x40\xf0\x00\x00")).0,
+            ["Some((7, 500000000)) Str([120])"]
+        );
+        for no_time in [
+            &b"\xc0"[..],
+            b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00",
+            b"\xa1t",
+            b"\xd6\x00\x00\x00\x00\x07",
+        ] {
+            assert_eq!(names(&event(no_time)).0, ["None Str([120])"]);
+        }
+    }
+
+    #[test]
+    fn group_markers_are_no_events_and_their_body_goes_with_the_group() {
+        let marker = |seconds: u32, body: &[u8]| {
+            [
+                b"\x92\x92\xd7\x00",
+                &seconds.to_be_bytes()[..],
+                b"\x00\x00\x00\x00\x80",
+                body,
+            ]
+            .concat()
+        };
+        let one = event(b"\x07");
+        let data = [
+            marker(GROUP_START, b"\x81\xa8resource\x81\xaaattributes\x80"),
+            one.clone(),
+            marker(GROUP_END, b"\x80"),
+            one,
+        ]
+        .concat();
+        let mut chunk = Chunk::new(&data);
+        let inside = chunk.next_event().map(|e| {
+            e.group
+                .map(|g| format!("{:?}", g.get(b"resource").map(|(_, v)| v.token())))
+        });
+        assert_eq!(inside, Some(Some("Some(Map { len: 1, next: 6 })".to_owned())));
+        assert!(chunk.next_event().is_some_and(|e| e.group.is_none() && e.index == 1));
+        assert!(chunk.next_event().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_costs_its_own_event() {
+        let good = event(b"\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80");
+        let lies: [&[u8]; 5] = [
+            b"\x92\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80\x81\xa3log\xdb\xff\xff\xff\xff",
+            b"\x92\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80\xdf\xff\xff\xff\xff",
+            b"\x92\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80\x81\xa3log\xc1",
+            b"\xc1\xc1\xc1",
+            b"\x92\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80\xdd\xff\xff\xff\xff\x00",
+        ];
+        for lie in lies {
+            let data = [&good, lie, &good, &good].concat();
+            let (seen, undecodable) = names(&data);
+            assert_eq!(seen.len(), 3, "{lie:02x?}");
+            assert_eq!(undecodable, 1, "{lie:02x?}");
+        }
+        // Well-formed, and no event.
+        for other in [
+            &b"\xc0"[..],
+            b"\x93\x01\x02\x03",
+            b"\xa3abc",
+            b"\x92\x93\x01\x02\x03\x80",
+            b"\x92\x80\x80",
+        ] {
+            assert_eq!(
+                names(&[&good, other, &good].concat()),
+                (vec!["Some((7, 5)) Str([120])".to_owned(); 2], 1)
+            );
+        }
+        // Cut short, at every place.
+        for cut in 0..good.len() {
+            let (seen, _) = names(&[&good, &good[..cut]].concat());
+            assert_eq!(seen.len(), 1, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn ten_thousand_levels_are_one_token() {
+        for (opening, closing) in [(&b"\x91"[..], &b"\xc0"[..]), (&b"\x81\xa1k"[..], &b"\xc0"[..])] {
+            let deep = [b"\x92\x07\x81\xa3log", opening.repeat(10_000).as_slice(), closing].concat();
+            let mut chunk = Chunk::new(&deep);
+            let tokens = chunk.next_event().map(|e| e.body.tape.to_vec()).unwrap();
+            assert!(tokens.contains(&Token::TooDeep));
+            assert!(tokens.len() <= 3 * MAX_DEPTH);
+            assert!(chunk.next_event().is_none());
+            assert_eq!(chunk.undecodable(), 0);
+        }
+    }
+
+    #[test]
+    fn of_a_repeated_key_the_last_counts() {
+        assert_eq!(
+            names(b"\x92\x07\x82\xa3log\xa1x\xa3log\xa1y").0,
+            ["Some((7, 0)) Str([121])"]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_end_and_leave_the_tape_in_bounds(data in proptest::collection::vec(any::<u8>(), 0..600)) {
+            walk_all(&data);
+        }
+
+        /// Bytes that are likely to be containers and events, so that the walk gets deep.
+        #[test]
+        fn arbitrary_structure_ends(data in proptest::collection::vec(
+            prop_oneof![Just(0x92u8), Just(0x81), Just(0x91), Just(0xd7), Just(0x00), Just(0xdc), Just(0xde), Just(0xa1), any::<u8>()],
+            0..600,
+        )) {
+            walk_all(&data);
+        }
+
+        #[test]
+        fn good_events_survive_around_a_bad_one(bad in proptest::collection::vec(any::<u8>(), 0..40), n in 1usize..5) {
+            let good = event(b"\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80");
+            let (seen, _) = names(&[good.repeat(n).as_slice(), &bad].concat());
+            prop_assert!(seen.len() >= n);
+        }
+    }
+
+    fn walk_all(data: &[u8]) {
+        let mut chunk = Chunk::new(data);
+        while let Some(event) = chunk.next_event() {
+            assert!(event.body.next() <= event.body.tape.len());
+            for (key, value) in event.body.pairs() {
+                assert!(key.at < value.at && value.next() <= event.body.tape.len());
+            }
+        }
+    }
+}

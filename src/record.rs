@@ -1,0 +1,457 @@
+//! An event → the bytes of one Firehose record.
+//!
+//! Whatever the event, the record is one valid JSON object within Firehose's limit, or the event is put aside with the
+//! reason.
+
+use crate::chunk::{Event, Time, Token, Value};
+use crate::json::{self, Cut};
+use crate::remap::{Moved, Plan, Remap, TagFields};
+use jiff::Timestamp;
+use jiff::fmt::strtime;
+
+/// The most bytes of one record, before base64: 1,000 KiB.
+///
+/// <https://docs.aws.amazon.com/firehose/latest/dev/limits.html>
+pub const MAX_RECORD: usize = 1_024_000;
+
+/// The attribute that tells how many bytes of a record's text were cut off to keep it within [`MAX_RECORD`].
+pub const TRUNCATED: &str = "kubehose_truncated";
+
+/// What to do with a record beyond [`MAX_RECORD`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Oversize {
+    /// Cut the longest string, and say so in [`TRUNCATED`].
+    #[default]
+    Truncate,
+    /// Put it aside.
+    Drop,
+}
+
+/// How records of one output look.
+#[derive(Clone, Debug)]
+pub struct RecordOptions {
+    /// The mapping of attributes.
+    pub remap: Remap,
+    /// Under which name the event's time is added, and how it is written.
+    pub time: Option<TimeKey>,
+    /// Whether a newline ends each record.
+    pub newline: bool,
+    /// What to do with a record that is too large.
+    pub oversize: Oversize,
+}
+
+/// The option `time_key` with its format.
+#[derive(Clone, Debug)]
+pub struct TimeKey {
+    name: Box<[u8]>,
+    /// `"name":"`
+    opening: Box<[u8]>,
+    format: TimeFormat,
+}
+
+impl TimeKey {
+    /// An attribute `name` with times written as `format` says.
+    pub fn new(name: &str, format: TimeFormat) -> TimeKey {
+        let mut opening = Vec::new();
+        json::write_string(&mut opening, name.as_bytes());
+        opening.extend_from_slice(b":\"");
+        TimeKey {
+            name: name.as_bytes().into(),
+            opening: opening.into(),
+            format,
+        }
+    }
+}
+
+/// A strftime format, always in UTC, with `%L` and `%3N` (milliseconds), `%6N`, `%9N`, `%f` (microseconds).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeFormat {
+    pieces: Vec<TimePiece>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum TimePiece {
+    /// What changes at most once a second, for strftime.
+    Second(String),
+    /// So many digits of the second's fraction.
+    Fraction(usize),
+}
+
+impl TimeFormat {
+    /// Reads a format; the error says what in it is not understood.
+    pub fn parse(format: &str) -> Result<TimeFormat, String> {
+        let mut pieces = Vec::new();
+        let mut text = String::new();
+        let mut rest = format;
+        while let Some(at) = rest.find('%') {
+            let (before, from) = rest.split_at(at);
+            text.push_str(before);
+            let fraction = [("%L", 3), ("%f", 6), ("%N", 9), ("%3N", 3), ("%6N", 6), ("%9N", 9)];
+            if let Some((spelling, digits)) = fraction.iter().find(|(spelling, _)| from.starts_with(spelling)) {
+                if !text.is_empty() {
+                    pieces.push(TimePiece::Second(std::mem::take(&mut text)));
+                }
+                pieces.push(TimePiece::Fraction(*digits));
+                rest = &from[spelling.len()..];
+            } else {
+                // The percent sign and what follows it: one character, which may itself be a percent sign.
+                let length = from.chars().take(2).map(char::len_utf8).sum();
+                text.push_str(&from[..length]);
+                rest = &from[length..];
+            }
+        }
+        text.push_str(rest);
+        if !text.is_empty() {
+            pieces.push(TimePiece::Second(text));
+        }
+        let parsed = TimeFormat { pieces };
+        parsed.second_text(0).map_err(|error| error.to_string())?;
+        Ok(parsed)
+    }
+
+    /// The pieces for one second; an empty one where the fraction comes.
+    fn second_text(&self, second: i64) -> Result<Vec<String>, jiff::Error> {
+        let time = Timestamp::from_second(second)?.to_zoned(jiff::tz::TimeZone::UTC);
+        self.pieces
+            .iter()
+            .map(|piece| match piece {
+                TimePiece::Second(format) => strtime::format(format, &time),
+                TimePiece::Fraction(_) => Ok(String::new()),
+            })
+            .collect()
+    }
+}
+
+/// Why an event became no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// Beyond [`MAX_RECORD`], and to be dropped, or not to be cut because no string is long enough.
+    TooLarge {
+        /// The record's size in bytes.
+        bytes: usize,
+    },
+}
+
+/// Writes events as records; keeps what can be reused between them.
+pub struct RecordEncoder<'o> {
+    options: &'o RecordOptions,
+    /// The second last written, and its texts: neighbours in a chunk mostly share it.
+    second: Option<(i64, Vec<String>)>,
+}
+
+impl<'o> RecordEncoder<'o> {
+    /// An encoder for `options`.
+    pub fn new(options: &'o RecordOptions) -> Self {
+        RecordEncoder { options, second: None }
+    }
+
+    /// Writes the record of `event` over `out`.
+    ///
+    /// # Errors
+    /// [`Unfit`] when it cannot be brought within the limit; `out` then holds the whole text.
+    pub fn encode(&mut self, event: &Event<'_, '_>, tag: Option<&TagFields>, out: &mut Vec<u8>) -> Result<(), Unfit> {
+        let mut plan = Plan::default();
+        self.options.remap.plan(event, tag, &mut plan);
+        if let Some(key) = &self.options.time {
+            // The user asked for the event's time under this name: an attribute of the event gives way.
+            plan.remove_all(event.body, &key.name);
+        }
+        self.write(event, &plan, None, out);
+        if out.len() <= MAX_RECORD {
+            return Ok(());
+        }
+        let bytes = out.len();
+        if self.options.oversize == Oversize::Truncate {
+            let mut strings = longest_strings(event, &plan);
+            while let Some((length, at)) = strings.pop() {
+                // Room for the marker, its number of up to 20 digits, and the comma.
+                let excess = bytes - MAX_RECORD + TRUNCATED.len() + 24;
+                let Some(limit) = length.checked_sub(excess) else { break };
+                let mut cut = Vec::with_capacity(MAX_RECORD);
+                self.write(event, &plan, Some((at, limit, bytes)), &mut cut);
+                if cut.len() <= MAX_RECORD {
+                    *out = cut;
+                    return Ok(());
+                }
+            }
+        }
+        Err(Unfit::TooLarge { bytes })
+    }
+
+    fn write(
+        &mut self,
+        event: &Event<'_, '_>,
+        plan: &Plan<'_, '_>,
+        shortened: Option<(usize, usize, usize)>,
+        out: &mut Vec<u8>,
+    ) {
+        out.clear();
+        out.push(b'{');
+        let cut = Cut {
+            removed: &plan.removed,
+            shortened: shortened.map(|(at, limit, _)| (at, limit)),
+        };
+        let mut any = if let Token::Map { .. } = event.body.token() {
+            json::write_pairs(out, event.body, cut)
+        } else {
+            out.extend_from_slice(b"\"log\":");
+            json::write_value(out, event.body, cut);
+            true
+        };
+        let mut comma = |out: &mut Vec<u8>| {
+            if std::mem::replace(&mut any, true) {
+                out.push(b',');
+            }
+        };
+        for (name, value) in &plan.moved {
+            comma(out);
+            out.extend_from_slice(name);
+            match value {
+                Moved::Value(value) => json::write_value(out, *value, cut),
+                Moved::Json(text) => out.extend_from_slice(text),
+            }
+        }
+        if let Some(group) = event.group {
+            for name in [&b"resource"[..], b"scope"] {
+                if event.body.get(name).is_none()
+                    && let Some((key, value)) = group.get(name)
+                {
+                    comma(out);
+                    json::write_key(
+                        out,
+                        Value {
+                            tape: group.tape,
+                            at: key,
+                        },
+                    );
+                    out.push(b':');
+                    json::write_value(out, value, Cut::default());
+                }
+            }
+        }
+        if let Some((_, _, whole)) = shortened {
+            comma(out);
+            json::write_string(out, TRUNCATED.as_bytes());
+            out.push(b':');
+            // Filled in below: the number is of what is missing from the whole text.
+            let before = out.len();
+            out.extend_from_slice(b"0");
+            self.write_time(event.time, comma, out);
+            out.push(b'}');
+            let marker = before - (TRUNCATED.len() + 4);
+            let missing = whole.saturating_sub(out.len() + usize::from(self.options.newline) - (before + 1 - marker));
+            out.splice(before..=before, itoa::Buffer::new().format(missing).bytes());
+        } else {
+            self.write_time(event.time, comma, out);
+            out.push(b'}');
+        }
+        if self.options.newline {
+            out.push(b'\n');
+        }
+    }
+
+    fn write_time(&mut self, time: Option<Time>, mut comma: impl FnMut(&mut Vec<u8>), out: &mut Vec<u8>) {
+        let Some(key) = &self.options.time else { return };
+        let time = time.unwrap_or_else(now);
+        if self.second.as_ref().is_none_or(|(second, _)| *second != time.seconds) {
+            // Such a time cannot come from a chunk; should it, its record says so by having none.
+            let Ok(texts) = key.format.second_text(time.seconds) else {
+                return;
+            };
+            self.second = Some((time.seconds, texts));
+        }
+        let Some((_, texts)) = &self.second else { return };
+        comma(out);
+        out.extend_from_slice(&key.opening);
+        for (piece, text) in key.format.pieces.iter().zip(texts) {
+            match piece {
+                TimePiece::Second(_) => {
+                    let mut quoted = Vec::with_capacity(text.len() + 2);
+                    json::write_string(&mut quoted, text.as_bytes());
+                    out.extend_from_slice(&quoted[1..quoted.len() - 1]);
+                }
+                TimePiece::Fraction(digits) => {
+                    let nanos = format!("{:09}", time.nanos);
+                    out.extend_from_slice(nanos.as_bytes().get(..*digits).unwrap_or_default());
+                }
+            }
+        }
+        out.push(b'"');
+    }
+}
+
+/// The strings of an event that a cut can shorten, by the length of their JSON text, the longest last.
+fn longest_strings(event: &Event<'_, '_>, plan: &Plan<'_, '_>) -> Vec<(usize, usize)> {
+    let mut strings = Vec::new();
+    let mut text = Vec::new();
+    collect_strings(event.body, plan, &mut |value| {
+        text.clear();
+        json::write_value(&mut text, value, Cut::default());
+        strings.push((text.len() - 2, value.at));
+    });
+    strings.sort_unstable();
+    strings
+}
+
+/// Calls `each` for every string value that is written, keys not among them.
+fn collect_strings<'t, 'a>(value: Value<'t, 'a>, plan: &Plan<'_, '_>, each: &mut impl FnMut(Value<'t, 'a>)) {
+    match value.token() {
+        Token::Str(_) => each(value),
+        Token::Map { .. } => {
+            for (_, value) in value.pairs() {
+                collect_strings(value, plan, each);
+            }
+        }
+        Token::Array { len, .. } => {
+            let mut at = value.at + 1;
+            for _ in 0..len {
+                let item = Value { tape: value.tape, at };
+                collect_strings(item, plan, each);
+                at = item.next();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The present, for an event without a time of its own.
+fn now() -> Time {
+    let now = Timestamp::now();
+    Time {
+        seconds: now.as_second(),
+        nanos: u32::try_from(now.subsec_nanosecond()).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::chunk::Chunk;
+    use serde_json::json;
+
+    pub fn options(remap: Remap) -> RecordOptions {
+        RecordOptions {
+            remap,
+            time: None,
+            newline: true,
+            oversize: Oversize::Truncate,
+        }
+    }
+
+    /// A chunk with one event at 1,700,000,000.123456789 s.
+    pub fn chunk_of(body: &serde_json::Value) -> Vec<u8> {
+        let head: &[u8] = b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80";
+        [head, &rmp_serde::to_vec(body).unwrap()].concat()
+    }
+
+    pub fn encode(options: &RecordOptions, tag: &str, chunk: &[u8]) -> Result<Vec<u8>, Unfit> {
+        let tag = TagFields::parse(tag.as_bytes());
+        let mut chunk = Chunk::new(chunk);
+        let event = chunk.next_event().unwrap();
+        let mut out = Vec::new();
+        RecordEncoder::new(options)
+            .encode(&event, tag.as_ref(), &mut out)
+            .map(|()| out)
+    }
+
+    /// One event through a mapping and out again.
+    pub fn through(remap: &Remap, tag: &str, body: &serde_json::Value) -> serde_json::Value {
+        serde_json::from_slice(&encode(&options(remap.clone()), tag, &chunk_of(body)).unwrap()).unwrap()
+    }
+
+    fn text(options: &RecordOptions, body: &serde_json::Value) -> String {
+        String::from_utf8(encode(options, "", &chunk_of(body)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_record_is_the_events_json_and_a_newline() {
+        let mut plain = options(Remap::default());
+        let body = json!({"b": 1, "a": [1.5, null, "x"]});
+        assert_eq!(text(&plain, &body), "{\"b\":1,\"a\":[1.5,null,\"x\"]}\n");
+        plain.newline = false;
+        assert_eq!(text(&plain, &json!({})), "{}");
+        assert_eq!(text(&plain, &json!(["no", "map"])), r#"{"log":["no","map"]}"#);
+    }
+
+    #[test]
+    fn the_time_is_written_as_the_format_says() {
+        let mut timed = options(Remap::default());
+        timed.newline = false;
+        for (format, expected) in [
+            ("%Y-%m-%dT%H:%M:%S", "2023-11-14T22:13:20"),
+            ("%Y-%m-%dT%H:%M:%S.%LZ", "2023-11-14T22:13:20.123Z"),
+            ("%s.%6N", "1700000000.123456"),
+            ("%H%z %9N %f %3N %N", "22+0000 123456789 123456 123 123456789"),
+            ("100%% \"%Y\"", "100% \"2023\""),
+        ] {
+            timed.time = Some(TimeKey::new("@t", TimeFormat::parse(format).unwrap()));
+            assert_eq!(
+                text(&timed, &json!({"a": 1})),
+                json!({"a": 1, "@t": expected}).to_string(),
+                "{format}"
+            );
+            assert_eq!(
+                text(&timed, &json!({"@t": 1})),
+                json!({"@t": expected}).to_string(),
+                "{format}"
+            );
+        }
+        assert!(TimeFormat::parse("%!").is_err());
+        assert!(TimeFormat::parse("%").is_err());
+    }
+
+    #[test]
+    fn a_group_offers_its_resource_and_scope() {
+        let marker =
+            b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00\x80\x82\xa8resource\x81\xa1r\x01\xa5scope\x81\xa1s\x02";
+        let plain = options(Remap::default());
+        let with = |body: serde_json::Value| {
+            let record = encode(&plain, "", &[&marker[..], &chunk_of(&body)].concat()).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&record).unwrap()
+        };
+        assert_eq!(
+            with(json!({"log": "x"})),
+            json!({"log": "x", "resource": {"r": 1}, "scope": {"s": 2}})
+        );
+        assert_eq!(
+            with(json!({"scope": "own"})),
+            json!({"scope": "own", "resource": {"r": 1}})
+        );
+    }
+
+    #[test]
+    fn what_is_too_large_is_cut_at_its_longest_string() {
+        let mut plain = options(Remap::parse("datadog").unwrap());
+        for newline in [true, false] {
+            plain.newline = newline;
+            for filler in ["x", "é", "\n", "\u{1F600}", "\u{1}"] {
+                let body = json!({"a": "short", "log": filler.repeat(1_100_000), "kubernetes": {"pod_name": "p"}});
+                let whole = serde_json::to_vec(&body).unwrap().len();
+                let record = encode(&plain, "", &chunk_of(&body)).unwrap();
+                assert!(
+                    record.len() <= MAX_RECORD && record.len() > MAX_RECORD - 100,
+                    "{}",
+                    record.len()
+                );
+                assert_eq!(record.ends_with(b"\n"), newline);
+                let cut: serde_json::Value = serde_json::from_slice(&record).unwrap();
+                let log = cut["log"].as_str().unwrap();
+                assert!(filler.repeat(1_100_000).starts_with(log));
+                assert_eq!((&cut["a"], &cut["pod_name"]), (&json!("short"), &json!("p")));
+                let missing = serde_json::to_vec(&body["log"]).unwrap().len() - serde_json::to_vec(log).unwrap().len();
+                assert_eq!(cut[TRUNCATED], missing, "of {whole}");
+            }
+        }
+        // Exactly at the limit nothing is cut.
+        plain.newline = true;
+        let fits = json!({"log": "x".repeat(MAX_RECORD - r#"{"log":""}"#.len() - 1)});
+        assert_eq!(text(&plain, &fits), format!("{fits}\n"));
+        // No string to cut.
+        let numbers = json!({"n": vec![123_456_789u64; 110_000]});
+        assert!(
+            matches!(encode(&plain, "", &chunk_of(&numbers)), Err(Unfit::TooLarge { bytes }) if bytes > MAX_RECORD)
+        );
+        plain.oversize = Oversize::Drop;
+        assert!(encode(&plain, "", &chunk_of(&json!({"log": "x".repeat(1_100_000)}))).is_err());
+    }
+}

@@ -1,0 +1,355 @@
+//! The mapping table and its rules: which attribute of an event goes out under which name.
+//!
+//! A rule moves a value from a path to a root attribute. The mapping never loses a value: where the target is already
+//! there and may not be overwritten, the source stays where it is.
+
+use crate::chunk::{Event, Token, Value};
+use crate::json;
+
+/// The four attributes of Datadog's guide for EKS Fargate, source and target.
+///
+/// <https://docs.datadoghq.com/logs/guide/aws-eks-fargate-logs-with-kinesis-data-firehose/>
+pub const DATADOG: [(&str, &str); 4] = [
+    ("kubernetes.container_name", "kube_container_name"),
+    ("kubernetes.namespace_name", "kube_namespace"),
+    ("kubernetes.pod_name", "pod_name"),
+    ("kubernetes.docker_id", "container_id"),
+];
+
+/// Where Fluent Bit's kubernetes filter puts its fields.
+const KUBERNETES: &[u8] = b"kubernetes";
+
+/// The path to a value: `a.b.c`, or `$a['b.c']['d']` as Fluent Bit's record accessor writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    segments: Vec<Box<[u8]>>,
+}
+
+impl Path {
+    /// Reads either form. The error says what is wrong with the text.
+    pub fn parse(text: &str) -> Result<Path, String> {
+        let segments = match text.strip_prefix('$') {
+            Some(accessor) => parse_accessor(accessor)?,
+            None => text.split('.').map(str::to_owned).collect(),
+        };
+        if segments.iter().any(String::is_empty) {
+            return Err(format!("the path '{text}' has an empty part"));
+        }
+        Ok(Path {
+            segments: segments
+                .into_iter()
+                .map(|part| part.into_bytes().into_boxed_slice())
+                .collect(),
+        })
+    }
+
+    /// Where the path leads to in `root`: the index of the last key, and its value.
+    pub fn find<'t, 'a>(&self, root: Value<'t, 'a>) -> Option<(usize, Value<'t, 'a>)> {
+        let mut found: Option<(usize, Value<'t, 'a>)> = None;
+        for part in &self.segments {
+            found = Some(found.map_or(root, |(_, value)| value).get(part)?);
+        }
+        found
+    }
+}
+
+/// `a['b.c']['d']`, what follows the dollar sign.
+fn parse_accessor(text: &str) -> Result<Vec<String>, String> {
+    let (first, mut rest) = text.split_at(text.find('[').unwrap_or(text.len()));
+    let mut parts = vec![first.to_owned()];
+    while !rest.is_empty() {
+        let inner = rest.strip_prefix("['").and_then(|rest| rest.split_once("']"));
+        let Some((part, behind)) = inner else {
+            return Err(format!(
+                "'${text}' is no record accessor: after the first key, each part is written ['key']"
+            ));
+        };
+        parts.push(part.to_owned());
+        rest = behind;
+    }
+    Ok(parts)
+}
+
+/// One rule.
+#[derive(Clone, Debug)]
+struct Rule {
+    source: Path,
+    target: Box<[u8]>,
+    /// `"target":`, ready to be written.
+    target_json: Box<[u8]>,
+    /// Which part of the tag stands in for the source when there is no `kubernetes` map.
+    tag_field: Option<TagField>,
+}
+
+/// The parts of a container log's tag, in the order in which they stand there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TagField {
+    Pod,
+    Namespace,
+    Container,
+    Id,
+}
+
+impl TagField {
+    /// The field that the kubernetes filter takes from the same part.
+    fn of(source: &Path) -> Option<TagField> {
+        let [first, field] = source.segments.as_slice() else {
+            return None;
+        };
+        if &**first != KUBERNETES {
+            return None;
+        }
+        match &**field {
+            b"pod_name" => Some(TagField::Pod),
+            b"namespace_name" => Some(TagField::Namespace),
+            b"container_name" => Some(TagField::Container),
+            b"docker_id" => Some(TagField::Id),
+            _ => None,
+        }
+    }
+}
+
+/// What a tag of Fluent Bit's tail input says about a container:
+/// `kube.var.log.containers.<pod>_<namespace>_<container>-<64 hex>.log`, each part as a JSON string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagFields([Vec<u8>; 4]);
+
+impl TagFields {
+    /// Reads a tag; none when it does not name a container's log file.
+    pub fn parse(tag: &[u8]) -> Option<TagFields> {
+        let tag = std::str::from_utf8(tag).ok()?;
+        let (_, file) = tag.rsplit_once("var.log.containers.")?;
+        let (rest, id) = file.strip_suffix(".log")?.rsplit_once('-')?;
+        if id.len() != 64 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        // Neither a pod's name nor a namespace's may have an underscore; a container's neither.
+        let mut parts = rest.split('_');
+        let (pod, namespace, container) = (parts.next()?, parts.next()?, parts.next()?);
+        if parts.next().is_some() || [pod, namespace, container].contains(&"") {
+            return None;
+        }
+        Some(TagFields([pod, namespace, container, id].map(|part| {
+            let mut text = Vec::new();
+            json::write_string(&mut text, part.as_bytes());
+            text
+        })))
+    }
+
+    fn get(&self, field: TagField) -> &[u8] {
+        &self.0[field as usize]
+    }
+}
+
+/// The rules of one output.
+#[derive(Clone, Debug, Default)]
+pub struct Remap {
+    rules: Vec<Rule>,
+    /// Keep the source where it was, as Datadog's remapper does with `preserve_source`.
+    pub preserve_source: bool,
+    /// Overwrite a target that is already there, as Datadog's remapper does with `override_on_conflict`.
+    pub override_on_conflict: bool,
+    /// Take what is missing from the tag when an event has no `kubernetes` map.
+    pub tag_fallback: bool,
+}
+
+impl Remap {
+    /// Rules from the option `remap`: `datadog`, `none`, or `source=target, …`. The error says which part is wrong.
+    pub fn parse(text: &str) -> Result<Remap, String> {
+        let pairs: Vec<(&str, &str)> = match text.trim() {
+            "none" => Vec::new(),
+            "datadog" => DATADOG.to_vec(),
+            list => {
+                let mut pairs = Vec::new();
+                for part in list.split(',') {
+                    let Some((source, target)) = part.split_once('=') else {
+                        return Err(format!("'{}' is not of the form source=target", part.trim()));
+                    };
+                    pairs.push((source.trim(), target.trim()));
+                }
+                pairs
+            }
+        };
+        let mut rules: Vec<Rule> = Vec::new();
+        for (source, target) in pairs {
+            let source = Path::parse(source)?;
+            if target.is_empty() {
+                return Err("a target is empty".to_owned());
+            }
+            if rules.iter().any(|rule| *rule.target == *target.as_bytes()) {
+                return Err(format!("the target '{target}' stands there twice"));
+            }
+            let mut target_json = Vec::new();
+            json::write_string(&mut target_json, target.as_bytes());
+            target_json.push(b':');
+            rules.push(Rule {
+                tag_field: TagField::of(&source),
+                source,
+                target: target.as_bytes().into(),
+                target_json: target_json.into(),
+            });
+        }
+        Ok(Remap {
+            rules,
+            ..Remap::default()
+        })
+    }
+
+    /// Whether the tag can be of any use.
+    pub fn wants_tag(&self) -> bool {
+        self.tag_fallback && self.rules.iter().any(|rule| rule.tag_field.is_some())
+    }
+
+    /// Decides for one event what moves where; `plan` is written anew.
+    pub fn plan<'t, 'a>(&'t self, event: &Event<'t, 'a>, tag: Option<&'t TagFields>, plan: &mut Plan<'t, 'a>) {
+        plan.removed.clear();
+        plan.moved.clear();
+        let root = event.body;
+        if !matches!(root.token(), Token::Map { .. }) {
+            return;
+        }
+        let tag = tag.filter(|_| self.tag_fallback && root.get(KUBERNETES).is_none());
+        for rule in &self.rules {
+            let (key, moved) = match (rule.source.find(root), tag, rule.tag_field) {
+                (Some((key, value)), ..) => (Some(key), Moved::Value(value)),
+                (None, Some(tag), Some(field)) => (None, Moved::Json(tag.get(field))),
+                _ => continue,
+            };
+            if let Some((target, _)) = root.get(&rule.target) {
+                if key == Some(target) || !self.override_on_conflict {
+                    continue;
+                }
+                plan.remove_all(root, &rule.target);
+            }
+            if let Some(key) = key
+                && !self.preserve_source
+            {
+                plan.removed.push(key);
+            }
+            plan.moved.push((&rule.target_json, moved));
+        }
+    }
+}
+
+/// A value on its way to a root attribute.
+#[derive(Clone, Copy, Debug)]
+pub enum Moved<'t, 'a> {
+    /// From the event.
+    Value(Value<'t, 'a>),
+    /// Ready JSON text.
+    Json(&'t [u8]),
+}
+
+/// What happens to the attributes of one event. Its buffers are reused from event to event of a chunk.
+#[derive(Debug, Default)]
+pub struct Plan<'t, 'a> {
+    /// Keys (indices on the event's tape) that are left out, with their values.
+    pub removed: Vec<usize>,
+    /// `"name":` and value of what is added to the root.
+    pub moved: Vec<(&'t [u8], Moved<'t, 'a>)>,
+}
+
+impl<'a> Plan<'_, 'a> {
+    /// Leaves out a root attribute, each time that it stands there.
+    pub fn remove_all(&mut self, root: Value<'_, 'a>, name: &[u8]) {
+        for (key, _) in root.pairs() {
+            if let Token::Str(text) | Token::Bin(text) = key.token()
+                && text == name
+            {
+                self.removed.push(key.at);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const TAG: &str = "kube.var.log.containers.web-6c8b.x_shop_nginx-main-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.log";
+
+    fn remap(rules: &str, set: impl FnOnce(&mut Remap)) -> Remap {
+        let mut remap = Remap::parse(rules).unwrap();
+        remap.tag_fallback = true;
+        set(&mut remap);
+        remap
+    }
+
+    fn apply(remap: &Remap, tag: &str, body: serde_json::Value) -> serde_json::Value {
+        crate::record::tests::through(remap, tag, &body)
+    }
+
+    #[test]
+    fn the_four_move_and_the_rest_stays() {
+        let body = json!({"log": "x", "kubernetes": {"pod_name": "p", "namespace_name": "n", "container_name": "c",
+            "docker_id": "d", "labels": {"pod_name": "not me"}}});
+        let moved = json!({"log": "x", "kubernetes": {"labels": {"pod_name": "not me"}},
+            "kube_container_name": "c", "kube_namespace": "n", "pod_name": "p", "container_id": "d"});
+        assert_eq!(apply(&remap("datadog", |_| {}), TAG, body.clone()), moved);
+        assert_eq!(apply(&remap("none", |_| {}), TAG, body.clone()), body);
+        let mut kept = body.clone();
+        for (source, target) in DATADOG {
+            kept[target] = body["kubernetes"][source.split_once('.').unwrap().1].clone();
+        }
+        assert_eq!(apply(&remap("datadog", |r| r.preserve_source = true), TAG, body), kept);
+    }
+
+    #[test]
+    fn a_target_that_is_there_stays_unless_overridden() {
+        let body = json!({"pod_name": "the app's", "kubernetes": {"pod_name": "p", "host": "h"}});
+        assert_eq!(apply(&remap("datadog", |_| {}), TAG, body.clone()), body);
+        assert_eq!(
+            apply(&remap("datadog", |r| r.override_on_conflict = true), TAG, body),
+            json!({"kubernetes": {"host": "h"}, "pod_name": "p"})
+        );
+    }
+
+    #[test]
+    fn a_map_with_nothing_left_is_an_empty_one() {
+        assert_eq!(
+            apply(&remap("datadog", |_| {}), TAG, json!({"kubernetes": {"pod_name": "p"}})),
+            json!({"kubernetes": {}, "pod_name": "p"})
+        );
+    }
+
+    #[test]
+    fn without_the_map_the_tag_tells() {
+        let told = json!({"log": "x", "kube_container_name": "nginx-main", "kube_namespace": "shop", "pod_name": "web-6c8b.x",
+            "container_id": "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"});
+        assert_eq!(apply(&remap("datadog", |_| {}), TAG, json!({"log": "x"})), told);
+        let body = json!({"log": "x"});
+        assert_eq!(
+            apply(&remap("datadog", |r| r.tag_fallback = false), TAG, body.clone()),
+            body
+        );
+        assert_eq!(apply(&remap("datadog", |_| {}), "app.log", body.clone()), body);
+        assert_eq!(apply(&remap("none", |_| {}), TAG, body), json!({"log": "x"}));
+        // The map is there, and lacks a field: the filter has spoken, the tag is not asked.
+        let body = json!({"kubernetes": {"host": "h"}});
+        assert_eq!(apply(&remap("datadog", |_| {}), TAG, body.clone()), body);
+        for other in [
+            "kube.var.log.containers.a_b_c-12.log",
+            "var.log.containers.a_b-0123.log",
+            "",
+        ] {
+            assert_eq!(TagFields::parse(other.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn own_rules_with_both_spellings_of_a_path() {
+        let body = json!({"a": {"b.c": {"d": 1}, "e": [2]}, "f": null});
+        assert_eq!(
+            apply(
+                &remap("$a['b.c']['d'] = one, a.e=two,f=three, no.such=four", |_| {}),
+                TAG,
+                body
+            ),
+            json!({"a": {"b.c": {}}, "one": 1, "two": [2], "three": null})
+        );
+        for wrong in ["a", "a=", "=b", "a..b=c", "$a[b]=c", "$a['b'=c", "a=x,b=x", "$=x"] {
+            assert!(Remap::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
