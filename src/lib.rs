@@ -2,9 +2,21 @@
 //!
 //! The files stand in the order in which data meets them; `DESIGN.md` tells the whole way.
 
+mod abi;
+mod alloc;
 pub mod batch;
 pub mod chunk;
+pub mod config;
+pub mod dead_letter;
+pub mod delivery;
+pub mod encode;
+pub mod error;
+pub mod firehose;
+pub mod host;
+pub mod instance;
 pub mod json;
+pub mod ledger;
+pub mod metrics;
 pub mod record;
 pub mod remap;
 

@@ -1,0 +1,669 @@
+//! Properties of an `[OUTPUT]` section → validated [`Config`], once; every option's name, default, bounds and help.
+//!
+//! The host accepts unknown properties silently and hands out only those that are asked for by name, so what is not in
+//! [`OPTIONS`] does not exist.
+
+use crate::error::Error;
+use crate::record::{Oversize, RecordOptions, TimeFormat, TimeKey};
+use crate::remap::Remap;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// One option: what the reference in the documentation is generated from.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionSpec {
+    /// Its name in the `[OUTPUT]` section.
+    pub name: &'static str,
+    /// Its value when it is not given; empty where there is none.
+    pub default: &'static str,
+    /// What it accepts, as its error message says it.
+    pub accepted: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+const fn option(name: &'static str, default: &'static str, accepted: &'static str, help: &'static str) -> OptionSpec {
+    OptionSpec {
+        name,
+        default,
+        accepted,
+        help,
+    }
+}
+
+const SWITCH: &str = "on or off";
+const SIZE: &str = "a size such as 512K, 64M or 1G, of at least 1M";
+const DURATION: &str = "a duration such as 500ms, 10s or 2m, of 100ms to 1h";
+const RATE: &str = "a whole number of at least 1";
+
+/// Every option of the plugin, in the order of the reference.
+pub const OPTIONS: &[OptionSpec] = &[
+    option(
+        "region",
+        "AWS_REGION, AWS_DEFAULT_REGION",
+        "an AWS region such as eu-west-1",
+        "The region of the delivery stream.",
+    ),
+    option(
+        "delivery_stream",
+        "",
+        "a stream's name (not its ARN): 1 to 64 letters, digits, '_', '.' or '-'",
+        "The name of the delivery stream. Required.",
+    ),
+    option(
+        "endpoint",
+        "",
+        "an URL such as http://127.0.0.1:4573, or host[:port], which means https",
+        "Another endpoint than the region's own: a VPC endpoint, FIPS, or a local stand-in.",
+    ),
+    option(
+        "sts_endpoint",
+        "",
+        "an URL, or host[:port], which means https",
+        "Another endpoint of STS, for `role_arn`.",
+    ),
+    option(
+        "role_arn",
+        "",
+        "a role's ARN such as arn:aws:iam::123456789012:role/logs",
+        "A role to assume with the credentials that the AWS SDK finds by itself.",
+    ),
+    option(
+        "external_id",
+        "",
+        "2 to 1224 characters, together with role_arn",
+        "The external ID for `role_arn`.",
+    ),
+    option(
+        "profile",
+        "AWS_PROFILE",
+        "a profile's name",
+        "A profile of the shared AWS configuration files.",
+    ),
+    option(
+        "ca_file",
+        "",
+        "the absolute path of a PEM file",
+        "Certificate authorities to trust besides the system's own.",
+    ),
+    option(
+        "remap",
+        "datadog",
+        "datadog, none, or a list source=target, … whose sources are a.b.c or $a['b.c']['d']",
+        "Which attributes go out under which names. `datadog` is the four of the guide.",
+    ),
+    option(
+        "remap_preserve_source",
+        "off",
+        SWITCH,
+        "Keep the source of a remapped attribute where it was, too.",
+    ),
+    option(
+        "remap_override",
+        "off",
+        SWITCH,
+        "Overwrite a target that the event already has; off, both stay as they are.",
+    ),
+    option(
+        "kube_tag_fallback",
+        "on",
+        SWITCH,
+        "When an event has no `kubernetes` map, take pod, namespace, container and id from the tag.",
+    ),
+    option(
+        "time_key",
+        "",
+        "an attribute's name",
+        "Add the event's time under this name.",
+    ),
+    option(
+        "time_key_format",
+        "%Y-%m-%dT%H:%M:%S",
+        "a strftime format, with %L or %3N (milliseconds), %6N or %f (microseconds), %9N",
+        "How `time_key` is written, in UTC.",
+    ),
+    option("newline", "on", SWITCH, "End each record with a newline."),
+    option(
+        "oversize",
+        "truncate",
+        "truncate or drop",
+        "What becomes of a record over 1,024,000 bytes: its longest string is cut, or it is put aside.",
+    ),
+    option(
+        "dead_letter_file",
+        "",
+        "an absolute path in a folder that can be written to",
+        "NDJSON of every record that was put aside: time, tag, stream, reason, the record. `kubehose replay` sends it again.",
+    ),
+    option(
+        "dead_letter_limit",
+        "100M",
+        SIZE,
+        "The size of all dead-letter files together; the oldest go first.",
+    ),
+    option(
+        "concurrency",
+        "8",
+        "a whole number from 1 to 128",
+        "PutRecordBatch calls in flight at a time.",
+    ),
+    option("records_per_second", "", RATE, "Stay under a quota of records."),
+    option(
+        "bytes_per_second",
+        "",
+        RATE,
+        "Stay under a quota of bytes (before base64).",
+    ),
+    option(
+        "acknowledge",
+        "delivered",
+        "delivered or taken",
+        "When a chunk is done for the host: once Firehose has it, or once it is held in kubehose's memory.",
+    ),
+    option(
+        "flush_timeout",
+        "10s",
+        DURATION,
+        "How long a flush waits before it answers RETRY; the delivery goes on.",
+    ),
+    option(
+        "request_timeout",
+        "30s",
+        DURATION,
+        "How long one PutRecordBatch call may take.",
+    ),
+    option(
+        "shutdown_timeout",
+        "5s",
+        DURATION,
+        "How long the exit waits for what is still on its way.",
+    ),
+    option(
+        "max_buffer",
+        "64M",
+        SIZE,
+        "How much is held in memory at a time, encoded; what does not fit waits, then RETRY.",
+    ),
+];
+
+/// A validated `[OUTPUT]` section.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the records go, and as whom.
+    pub firehose: FirehoseConfig,
+    /// How they look.
+    pub record: RecordOptions,
+    /// How they are delivered.
+    pub delivery: DeliveryConfig,
+}
+
+/// Where the records go, and as whom.
+#[derive(Clone, Debug)]
+pub struct FirehoseConfig {
+    /// The AWS region.
+    pub region: String,
+    /// The stream's name.
+    pub delivery_stream: String,
+    /// Endpoint of Firehose, an URL.
+    pub endpoint: Option<String>,
+    /// Endpoint of STS, an URL.
+    pub sts_endpoint: Option<String>,
+    /// The role to assume.
+    pub role_arn: Option<String>,
+    /// Its external ID.
+    pub external_id: Option<String>,
+    /// A profile of the shared configuration files.
+    pub profile: Option<String>,
+    /// PEM of more trusted authorities, read at Init.
+    pub ca: Option<Vec<u8>>,
+    /// How long one call may take.
+    pub request_timeout: Duration,
+}
+
+/// When a flush may say OK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// Once every record is settled.
+    Delivered,
+    /// Once the chunk is held in memory.
+    Taken,
+}
+
+/// How records are delivered.
+#[derive(Clone, Debug)]
+pub struct DeliveryConfig {
+    /// Calls in flight.
+    pub concurrency: usize,
+    /// Quota of records a second.
+    pub records_per_second: Option<u64>,
+    /// Quota of bytes a second.
+    pub bytes_per_second: Option<u64>,
+    /// When a flush may say OK.
+    pub acknowledge: Acknowledge,
+    /// How long a flush waits.
+    pub flush_timeout: Duration,
+    /// How long the exit waits.
+    pub shutdown_timeout: Duration,
+    /// Bytes held in memory.
+    pub max_buffer: usize,
+    /// Where records that are put aside go.
+    pub dead_letter_file: Option<PathBuf>,
+    /// Size of the dead-letter files together, in bytes.
+    pub dead_letter_limit: u64,
+}
+
+/// Reads options by name, each checked against [`OPTIONS`].
+struct Reader<'p> {
+    get: &'p dyn Fn(&str) -> Option<String>,
+}
+
+impl Reader<'_> {
+    fn spec(name: &str) -> &'static OptionSpec {
+        const UNKNOWN: OptionSpec = option("", "", "", "");
+        debug_assert!(OPTIONS.iter().any(|spec| spec.name == name), "{name} is not in OPTIONS");
+        OPTIONS.iter().find(|spec| spec.name == name).unwrap_or(&UNKNOWN)
+    }
+
+    /// The value as given, without white space around it; an empty one counts as none.
+    fn given(&self, name: &str) -> Option<String> {
+        (self.get)(name)
+            .map(|value| value.trim().to_owned())
+            .filter(|value| !value.is_empty())
+    }
+
+    fn wrong(name: &str, value: &str, why: impl Into<String>) -> Error {
+        let spec = Self::spec(name);
+        Error::Option {
+            name: spec.name,
+            value: value.to_owned(),
+            accepted: spec.accepted,
+            why: why.into(),
+        }
+    }
+
+    fn optional<T>(&self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>, Error> {
+        let Some(value) = self.given(name) else { return Ok(None) };
+        parse(&value).map(Some).map_err(|why| Self::wrong(name, &value, why))
+    }
+
+    /// An option whose default is a value like any other.
+    fn defaulted<T>(&self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Error> {
+        let value = self.given(name).unwrap_or_else(|| Self::spec(name).default.to_owned());
+        parse(&value).map_err(|why| Self::wrong(name, &value, why))
+    }
+}
+
+impl Config {
+    /// Reads and checks every option; `get` gives a property by its name, `environment` a variable.
+    ///
+    /// # Errors
+    /// [`Error::Option`] and its like: each names the option, the value and what is accepted.
+    pub fn read(
+        get: &dyn Fn(&str) -> Option<String>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Config, Error> {
+        let reader = Reader { get };
+        Ok(Config {
+            firehose: read_firehose(&reader, environment)?,
+            record: read_record(&reader)?,
+            delivery: read_delivery(&reader)?,
+        })
+    }
+}
+
+fn read_firehose(reader: &Reader<'_>, environment: &dyn Fn(&str) -> Option<String>) -> Result<FirehoseConfig, Error> {
+    let region = reader
+        .given("region")
+        .or_else(|| environment("AWS_REGION").filter(|value| !value.is_empty()))
+        .or_else(|| environment("AWS_DEFAULT_REGION").filter(|value| !value.is_empty()))
+        .ok_or(Error::Missing {
+            name: "region",
+            hint: "set it, or AWS_REGION in the environment",
+        })?;
+    if !is_region(&region) {
+        return Err(Reader::wrong("region", &region, ""));
+    }
+    let delivery_stream = reader.given("delivery_stream").ok_or(Error::Missing {
+        name: "delivery_stream",
+        hint: "set it to the name of the Firehose stream",
+    })?;
+    if !is_stream_name(&delivery_stream) {
+        return Err(Reader::wrong("delivery_stream", &delivery_stream, ""));
+    }
+    let role_arn = reader.optional("role_arn", |value| {
+        is_role_arn(value).then(|| value.to_owned()).ok_or_default()
+    })?;
+    let external_id = reader.optional("external_id", |value| {
+        (2..=1224)
+            .contains(&value.chars().count())
+            .then(|| value.to_owned())
+            .ok_or_default()
+    })?;
+    if external_id.is_some() && role_arn.is_none() {
+        return Err(Error::Missing {
+            name: "role_arn",
+            hint: "external_id is of use only together with it",
+        });
+    }
+    let ca = reader.optional("ca_file", |path| {
+        if !path.starts_with('/') {
+            return Err("the host may change its working folder".to_owned());
+        }
+        let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("it is no PEM: {error}"))?;
+        // The HTTP client believes what it is given here, so each is tried as a trust anchor first.
+        let anchors = certificates
+            .iter()
+            .all(|certificate| webpki::anchor_from_trusted_cert(certificate).is_ok());
+        match certificates.is_empty() {
+            true => Err("there is no certificate in it".to_owned()),
+            false if !anchors => Err("there is something else than X.509 certificates in it".to_owned()),
+            false => Ok(pem),
+        }
+    })?;
+    Ok(FirehoseConfig {
+        region,
+        delivery_stream,
+        endpoint: reader.optional("endpoint", parse_endpoint)?,
+        sts_endpoint: reader.optional("sts_endpoint", parse_endpoint)?,
+        role_arn,
+        external_id,
+        profile: reader.given("profile"),
+        ca,
+        request_timeout: reader.defaulted("request_timeout", parse_duration)?,
+    })
+}
+
+fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
+    let mut remap = reader.defaulted("remap", Remap::parse)?;
+    remap.preserve_source = reader.defaulted("remap_preserve_source", parse_switch)?;
+    remap.override_on_conflict = reader.defaulted("remap_override", parse_switch)?;
+    remap.tag_fallback = reader.defaulted("kube_tag_fallback", parse_switch)?;
+    let format = reader.defaulted("time_key_format", TimeFormat::parse)?;
+    Ok(RecordOptions {
+        remap,
+        time: reader.given("time_key").map(|name| TimeKey::new(&name, format)),
+        newline: reader.defaulted("newline", parse_switch)?,
+        oversize: reader.defaulted("oversize", |value| match value {
+            "truncate" => Ok(Oversize::Truncate),
+            "drop" => Ok(Oversize::Drop),
+            _ => Err(String::new()),
+        })?,
+    })
+}
+
+fn read_delivery(reader: &Reader<'_>) -> Result<DeliveryConfig, Error> {
+    let dead_letter_file = reader.optional("dead_letter_file", |path| {
+        let path = PathBuf::from(path);
+        if !path.is_absolute() {
+            return Err("the host may change its working folder".to_owned());
+        }
+        match path.parent() {
+            Some(folder) if folder.is_dir() => Ok(path),
+            _ => Err("its folder does not exist".to_owned()),
+        }
+    })?;
+    Ok(DeliveryConfig {
+        concurrency: reader.defaulted("concurrency", |value| parse_within(value, 1, 128))?,
+        records_per_second: reader.optional("records_per_second", |value| parse_within(value, 1, u64::MAX))?,
+        bytes_per_second: reader.optional("bytes_per_second", |value| parse_within(value, 1, u64::MAX))?,
+        acknowledge: reader.defaulted("acknowledge", |value| match value {
+            "delivered" => Ok(Acknowledge::Delivered),
+            "taken" => Ok(Acknowledge::Taken),
+            _ => Err(String::new()),
+        })?,
+        flush_timeout: reader.defaulted("flush_timeout", parse_duration)?,
+        shutdown_timeout: reader.defaulted("shutdown_timeout", parse_duration)?,
+        max_buffer: reader.defaulted("max_buffer", |value| parse_size(value).map(|size| size as usize))?,
+        dead_letter_file,
+        dead_letter_limit: reader.defaulted("dead_letter_limit", parse_size)?,
+    })
+}
+
+/// `.ok_or("")`: the value is simply not accepted, and there is nothing to add to what is.
+trait OrDefault<T> {
+    fn ok_or_default(self) -> Result<T, String>;
+}
+
+impl<T> OrDefault<T> for Option<T> {
+    fn ok_or_default(self) -> Result<T, String> {
+        self.ok_or_else(String::new)
+    }
+}
+
+/// `eu-west-1`, `us-gov-west-1`, `eusc-de-east-1`: words, then a number.
+pub fn is_region(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let Some((number, words)) = parts.split_last() else {
+        return false;
+    };
+    words.len() >= 2
+        && words
+            .iter()
+            .all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
+        && (1..=2).contains(&number.len())
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `[a-zA-Z0-9_.-]{1,64}`.
+/// <https://docs.aws.amazon.com/firehose/latest/APIReference/API_CreateDeliveryStream.html>
+pub fn is_stream_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// `arn:<partition>:iam::<12 digits>:role/<name>`.
+pub fn is_role_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [arn, partition, iam, region, account, resource] = parts.as_slice() else {
+        return false;
+    };
+    *arn == "arn"
+        && partition.starts_with("aws")
+        && *iam == "iam"
+        && region.is_empty()
+        && account.len() == 12
+        && account.bytes().all(|byte| byte.is_ascii_digit())
+        && resource
+            .strip_prefix("role/")
+            .is_some_and(|name| !name.is_empty() && !name.contains(char::is_whitespace))
+}
+
+/// An URL as it is; `host[:port]` gets `https://`.
+fn parse_endpoint(text: &str) -> Result<String, String> {
+    let url = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("https://{text}")
+    };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(String::new());
+    };
+    if !matches!(scheme, "http" | "https") {
+        return Err(format!("the scheme '{scheme}' is neither http nor https"));
+    }
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
+        return Err("after the scheme come a host, perhaps a port, and nothing else".to_owned());
+    }
+    if let Some((_, port)) = authority.rsplit_once(':')
+        && !port.ends_with(']')
+        && port.parse::<u16>().is_err()
+    {
+        return Err(format!("'{port}' is no port"));
+    }
+    Ok(format!("{scheme}://{authority}"))
+}
+
+/// What Fluent Bit takes for a boolean (flb_utils_bool), and its opposites; anything else is a mistake, not `off`.
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" => Ok(true),
+        "off" | "false" | "no" => Ok(false),
+        _ => Err(String::new()),
+    }
+}
+
+fn parse_within<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Result<T, String> {
+    text.parse::<T>()
+        .ok()
+        .filter(|number| *number >= least && *number <= most)
+        .ok_or_default()
+}
+
+/// A size in Fluent Bit's spelling: a number, then nothing, K, KB, M, MB, G or GB; in powers of 1024, as the host counts
+/// its buffers (flb_utils_size_to_binary_bytes).
+fn parse_size(text: &str) -> Result<u64, String> {
+    let upper = text.to_ascii_uppercase();
+    let digits = upper.trim_end_matches('B');
+    let (number, unit) = match digits.char_indices().last() {
+        Some((at, 'K')) => (&digits[..at], 1 << 10),
+        Some((at, 'M')) => (&digits[..at], 1 << 20),
+        Some((at, 'G')) => (&digits[..at], 1 << 30),
+        _ => (digits, 1),
+    };
+    let bytes = number
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| *bytes >= 1 << 20 && *bytes <= 1 << 44)
+        .ok_or_default()
+}
+
+/// A number with `ms`, `s`, `m` or `h`; without a unit, seconds, as in Fluent Bit.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit.trim() {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(String::new()),
+    };
+    let total = number.parse::<f64>().map_err(|_| String::new())? * seconds;
+    if !(0.1..=3600.0).contains(&total) {
+        return Err(String::new());
+    }
+    Ok(Duration::from_secs_f64(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(properties: &[(&str, &str)]) -> Result<Config, Error> {
+        let get = |name: &str| {
+            properties
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        Config::read(&get, &|_| None)
+    }
+
+    const LEAST: [(&str, &str); 2] = [("region", "eu-west-1"), ("delivery_stream", "logs")];
+
+    fn with(name: &'static str, value: &'static str) -> Result<Config, Error> {
+        let mut properties: Vec<(&str, &str)> = LEAST.iter().filter(|(key, _)| *key != name).copied().collect();
+        properties.push((name, value));
+        read(&properties)
+    }
+
+    #[test]
+    fn the_least_is_a_region_and_a_stream() {
+        let config = read(&LEAST).unwrap();
+        assert_eq!(config.delivery.concurrency, 8);
+        assert_eq!(config.delivery.max_buffer, 64 << 20);
+        assert_eq!(config.firehose.request_timeout, Duration::from_secs(30));
+        assert!(config.record.newline && config.record.remap.tag_fallback);
+        let from_environment = Config::read(
+            &|name| (name == "delivery_stream").then(|| "logs".to_owned()),
+            &|name| (name == "AWS_DEFAULT_REGION").then(|| "us-gov-west-1".to_owned()),
+        );
+        assert_eq!(from_environment.unwrap().firehose.region, "us-gov-west-1");
+        assert!(read(&LEAST[..1]).unwrap_err().to_string().contains("delivery_stream"));
+        assert!(read(&LEAST[1..]).unwrap_err().to_string().contains("AWS_REGION"));
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_is_accepted() {
+        for (name, value) in [
+            ("region", "<REGION>"),
+            ("region", "Ireland"),
+            (
+                "delivery_stream",
+                "arn:aws:firehose:eu-west-1:123456789012:deliverystream/logs",
+            ),
+            ("delivery_stream", "<YOUR-DELIVERY-STREAM-NAME>"),
+            ("endpoint", "ftp://x"),
+            ("endpoint", "http://x/path"),
+            ("endpoint", "x:port"),
+            ("role_arn", "logs"),
+            ("ca_file", "ca.pem"),
+            ("ca_file", "/no/such/file"),
+            ("remap", "pod_name"),
+            ("remap_override", "maybe"),
+            ("time_key_format", "%!"),
+            ("concurrency", "0"),
+            ("concurrency", "many"),
+            ("max_buffer", "64 parsecs"),
+            ("max_buffer", "1K"),
+            ("flush_timeout", "0"),
+            ("flush_timeout", "10 years"),
+            ("acknowledge", "perhaps"),
+            ("oversize", "explode"),
+            ("dead_letter_file", "relative"),
+            ("dead_letter_file", "/no/such/folder/file"),
+            ("records_per_second", "-1"),
+        ] {
+            let error = with(name, value).unwrap_err().to_string();
+            let spec = Reader::spec(name);
+            assert!(
+                error.contains(name) && error.contains(value) && error.contains(spec.accepted),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn spellings_of_values() {
+        assert_eq!(
+            with("endpoint", "localhost:4573").unwrap().firehose.endpoint.unwrap(),
+            "https://localhost:4573"
+        );
+        assert_eq!(
+            with("endpoint", "http://[::1]:80/").unwrap().firehose.endpoint.unwrap(),
+            "http://[::1]:80"
+        );
+        assert_eq!(with("max_buffer", "2mb").unwrap().delivery.max_buffer, 2 << 20);
+        assert_eq!(
+            with("flush_timeout", "250ms").unwrap().delivery.flush_timeout,
+            Duration::from_millis(250)
+        );
+        assert_eq!(
+            with("flush_timeout", "1.5").unwrap().delivery.flush_timeout,
+            Duration::from_millis(1500)
+        );
+        assert!(
+            with("remap_override", "True")
+                .unwrap()
+                .record
+                .remap
+                .override_on_conflict
+        );
+        assert_eq!(with("profile", "  ").unwrap().firehose.profile, None);
+        assert!(with("external_id", "x1").is_err_and(|e| e.to_string().contains("role_arn")));
+    }
+}

@@ -1,0 +1,592 @@
+//! Batches on their way: in flight, backoff, retry of what is left.
+//!
+//! One task owns all of it. A batch is *ready*, *in flight*, or *delayed* until its backoff is over; of a batch that was
+//! taken in part only the rest goes on. Each record ends settled in the ledger exactly once: accepted, or put aside.
+
+use crate::batch::{Batch, Opening};
+use crate::config::{Config, DeliveryConfig};
+use crate::dead_letter::Aside;
+use crate::firehose::{Answer, Class, Fault, Firehose, Setup};
+use crate::host::{Level, Log};
+use crate::ledger::{DeliveryId, Ledger};
+use crate::metrics::{Counts, billed};
+use crossbeam_channel::Sender;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// What the encoder tells the task.
+#[derive(Debug)]
+pub enum Command {
+    /// Send this.
+    Send {
+        /// Whose records these are.
+        delivery: DeliveryId,
+        /// The tag of its chunk, for dead letters.
+        tag: Arc<str>,
+        /// The records.
+        batch: Batch,
+    },
+    /// Nothing more will come: end when all is settled, or at this time.
+    Drain(Instant),
+}
+
+/// Backoff of records that were refused one by one: first and longest.
+const RECORD_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
+/// Backoff of calls that failed as a whole.
+const BATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Backoff while something has to be mended.
+const SETUP_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// One log line for each kind of fault in this time.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+/// The calls in flight are not halved more often than this: replies to calls made before the last time say nothing new.
+const HALVE_EVERY: Duration = Duration::from_millis(200);
+/// A lone record that is refused as invalid while nothing else is accepted either is tried so often before it is blamed.
+const BLAME_AFTER: u32 = 8;
+
+struct Job {
+    delivery: DeliveryId,
+    tag: Arc<str>,
+    batch: Batch,
+    attempt: u32,
+    /// The last call's outcome is unclear: to send it again may repeat it.
+    unclear: bool,
+    /// When its records were first refused as invalid.
+    suspect_since: Option<Instant>,
+}
+
+struct Delayed {
+    due: Instant,
+    number: u64,
+    job: Job,
+}
+
+impl PartialEq for Delayed {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Delayed {}
+
+impl PartialOrd for Delayed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Delayed {
+    /// The one that is due first is the greatest, for the heap's sake.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.due, other.number).cmp(&(self.due, self.number))
+    }
+}
+
+type Call = Pin<Box<dyn Future<Output = (u64, Result<Answer, Fault>)>>>;
+
+/// The task that delivers one output's batches.
+pub struct Courier {
+    firehose: Rc<Firehose>,
+    config: Config,
+    opening: Arc<Opening>,
+    ledger: Arc<Ledger>,
+    counts: Arc<Counts>,
+    aside: Arc<Aside>,
+    log: Arc<Log>,
+    /// Buffers go back to the encoder.
+    buffers: Sender<Vec<u8>>,
+    /// Tells the encoder that memory was given back.
+    released: Sender<()>,
+    commands: UnboundedReceiver<Command>,
+
+    ready: VecDeque<Job>,
+    delayed: BinaryHeap<Delayed>,
+    in_flight: HashMap<u64, Job>,
+    calls: FuturesUnordered<Call>,
+    number: u64,
+    pressure: Pressure,
+    records_pace: Pace,
+    bytes_pace: Pace,
+    last_accepted: Option<Instant>,
+    trouble: Option<(Instant, Setup)>,
+    logged: HashMap<&'static str, (Instant, u64)>,
+    drain: Option<Instant>,
+}
+
+/// What a courier needs from outside.
+pub struct CourierParts {
+    /// The output's options.
+    pub config: Config,
+    /// How bodies begin.
+    pub opening: Arc<Opening>,
+    /// What is owed to the host.
+    pub ledger: Arc<Ledger>,
+    /// Where records are put aside.
+    pub aside: Arc<Aside>,
+    /// The output's log.
+    pub log: Arc<Log>,
+    /// Where used buffers go.
+    pub buffers: Sender<Vec<u8>>,
+    /// Where it is told that memory was given back.
+    pub released: Sender<()>,
+    /// What is to be sent.
+    pub commands: UnboundedReceiver<Command>,
+}
+
+impl Courier {
+    /// A courier with nothing to do yet.
+    pub fn new(parts: CourierParts) -> Courier {
+        let DeliveryConfig {
+            concurrency,
+            records_per_second,
+            bytes_per_second,
+            ..
+        } = parts.config.delivery;
+        Courier {
+            firehose: Rc::new(Firehose::new(parts.config.firehose.clone())),
+            counts: parts.ledger.counts().clone(),
+            config: parts.config,
+            opening: parts.opening,
+            ledger: parts.ledger,
+            aside: parts.aside,
+            log: parts.log,
+            buffers: parts.buffers,
+            released: parts.released,
+            commands: parts.commands,
+            ready: VecDeque::new(),
+            delayed: BinaryHeap::new(),
+            in_flight: HashMap::new(),
+            calls: FuturesUnordered::new(),
+            number: 0,
+            pressure: Pressure::new(concurrency),
+            records_pace: Pace::new(records_per_second),
+            bytes_pace: Pace::new(bytes_per_second),
+            last_accepted: None,
+            trouble: None,
+            logged: HashMap::new(),
+            drain: None,
+        }
+    }
+
+    /// Delivers until it is told to drain and nothing is left, or no time.
+    pub async fn run(mut self) {
+        let mut open = true;
+        loop {
+            let wake = self.launch(Instant::now());
+            let idle = self.ready.is_empty() && self.delayed.is_empty() && self.calls.is_empty();
+            if let Some(deadline) = self.drain
+                && (idle || Instant::now() >= deadline)
+            {
+                break;
+            }
+            if !open && self.drain.is_none() {
+                // The encoder is gone without a word: it has panicked, and nobody will bring more.
+                self.drain = Some(Instant::now() + self.config.delivery.shutdown_timeout);
+                continue;
+            }
+            let wake = [wake, self.drain].into_iter().flatten().min();
+            tokio::select! {
+                Some((number, result)) = self.calls.next(), if !self.calls.is_empty() => self.finished(number, result).await,
+                command = self.commands.recv(), if open => match command {
+                    Some(command) => self.accept(command),
+                    None => open = false,
+                },
+                () = sleep_until(wake) => {}
+            }
+        }
+        self.give_up();
+    }
+
+    fn accept(&mut self, command: Command) {
+        match command {
+            Command::Send { delivery, tag, batch } => {
+                self.ready.push_back(Job {
+                    delivery,
+                    tag,
+                    batch,
+                    attempt: 0,
+                    unclear: false,
+                    suspect_since: None,
+                });
+            }
+            Command::Drain(deadline) => self.drain = Some(deadline),
+        }
+    }
+
+    /// Makes the calls that may be made now; says when to look again.
+    fn launch(&mut self, now: Instant) -> Option<Instant> {
+        while self.delayed.peek().is_some_and(|next| next.due <= now) {
+            // What has waited goes before what has not been sent yet.
+            if let Some(next) = self.delayed.pop() {
+                self.ready.push_front(next.job);
+            }
+        }
+        let mut wake = self.delayed.peek().map(|next| next.due);
+        while self.in_flight.len() < self.pressure.limit() && !self.ready.is_empty() {
+            let start = [self.pressure.resume, self.records_pace.ready, self.bytes_pace.ready]
+                .into_iter()
+                .flatten()
+                .max();
+            if let Some(start) = start.filter(|start| *start > now) {
+                wake = Some(wake.map_or(start, |wake| wake.min(start)));
+                break;
+            }
+            if let Some(job) = self.ready.pop_front() {
+                self.call(job, now);
+            }
+        }
+        wake
+    }
+
+    fn call(&mut self, job: Job, now: Instant) {
+        let records = job.batch.places().len() as u64;
+        self.records_pace.spend(records, now);
+        self.bytes_pace.spend(job.batch.bytes(), now);
+        if job.attempt > 0 {
+            self.counts.records_resent.add(records);
+        }
+        if job.unclear {
+            self.counts.records_possibly_duplicate.add(records);
+        }
+        self.number += 1;
+        let (number, firehose, body) = (self.number, self.firehose.clone(), job.batch.body());
+        self.in_flight.insert(number, job);
+        self.counts.in_flight.add(1);
+        self.calls.push(Box::pin(
+            async move { (number, firehose.put(body, records as usize).await) },
+        ));
+    }
+
+    async fn finished(&mut self, number: u64, result: Result<Answer, Fault>) {
+        self.counts.in_flight.sub(1);
+        let Some(mut job) = self.in_flight.remove(&number) else {
+            return;
+        };
+        match result {
+            Ok(answer) => {
+                job.unclear = false;
+                self.answered(job, &answer);
+            }
+            Err(fault) => {
+                self.counts.error(fault.class);
+                job.unclear = fault.unclear;
+                match fault.class {
+                    Class::Poison => self.poisoned(job, &fault),
+                    class => self.failed(job, class, &fault).await,
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, job: Job, answer: &Answer) {
+        let now = Instant::now();
+        let records = job.batch.places().len();
+        let taken = records - answer.refused.len();
+        if taken > 0 {
+            self.last_accepted = Some(now);
+            self.counts.batches.add(1);
+            self.pressure.went_well();
+            if let Some((since, _)) = self.trouble.take() {
+                self.log.line(
+                    Level::Info,
+                    &format!("records are taken again after {:.0?}", now - since),
+                );
+            }
+        }
+        let mut refused = answer.refused.iter().map(|refused| refused.index).peekable();
+        for (index, place) in job.batch.places().iter().enumerate() {
+            if refused.next_if_eq(&index).is_none() {
+                self.counts.records_accepted.add(1);
+                self.counts.bytes.add(place.bytes.into());
+                self.counts.billed_bytes.add(billed(place.bytes.into()));
+            }
+        }
+        let rest = match answer.refused.as_slice() {
+            [] => None,
+            refused => {
+                let mut indices = refused.iter().map(|refused| refused.index).peekable();
+                let throttled = refused
+                    .iter()
+                    .filter(|refused| refused.code == "ServiceUnavailableException")
+                    .count();
+                if throttled > 0 {
+                    self.counts.throttled.add(throttled as u64);
+                    self.pressure.throttled(now);
+                }
+                let text = format!("{}: {} of {records} records", refused[0].code, refused.len());
+                self.log_now_and_then(
+                    "refused",
+                    Level::Warn,
+                    &format!("{text} were not taken; they are sent again"),
+                );
+                job.batch
+                    .part(&self.opening, |index| indices.next_if_eq(&index).is_some())
+            }
+        };
+        let Job {
+            delivery,
+            tag,
+            batch,
+            attempt,
+            ..
+        } = job;
+        self.release(batch);
+        self.ledger.settle(delivery, taken as u64);
+        if let Some(batch) = rest {
+            self.counts.held.add(batch.held() as u64);
+            let attempt = attempt + 1;
+            let job = Job {
+                delivery,
+                tag,
+                batch,
+                attempt,
+                unclear: false,
+                suspect_since: None,
+            };
+            self.delay(job, backoff(RECORD_BACKOFF, attempt));
+        }
+    }
+
+    /// The call came to nothing: the same batch again, later.
+    async fn failed(&mut self, mut job: Job, class: Class, fault: &Fault) {
+        let now = Instant::now();
+        job.attempt += 1;
+        let limits = match class {
+            Class::Setup(setup) => {
+                if matches!(setup, Setup::Credentials | Setup::Refused | Setup::Denied) {
+                    // They may have been mended where the SDK looks only once.
+                    self.firehose.forget_credentials().await;
+                }
+                self.trouble.get_or_insert((now, setup));
+                let cure = setup.cure(&self.config.firehose);
+                let line = format!("cannot deliver: {fault}; the records are kept. To mend it: {cure}");
+                self.log_now_and_then(class.name(), Level::Error, &line);
+                SETUP_BACKOFF
+            }
+            Class::Throttled | Class::Service | Class::Poison => {
+                let line = format!("PutRecordBatch failed: {fault}; its records are sent again");
+                self.log_now_and_then(class.name(), Level::Warn, &line);
+                BATCH_BACKOFF
+            }
+        };
+        if class == Class::Throttled {
+            self.counts.throttled.add(1);
+            self.pressure.throttled(now);
+        }
+        let wait = backoff(limits, job.attempt);
+        self.pressure.went_wrong(now, limits, matches!(class, Class::Setup(_)));
+        self.delay(job, wait);
+    }
+
+    /// The service will never take this batch: halve it, until the offender stands alone.
+    fn poisoned(&mut self, mut job: Job, fault: &Fault) {
+        let now = Instant::now();
+        let since = *job.suspect_since.get_or_insert(now);
+        let records = job.batch.places().len();
+        if records > 1 {
+            let halves = [
+                job.batch.part(&self.opening, |index| index < records / 2),
+                job.batch.part(&self.opening, |index| index >= records / 2),
+            ];
+            let Job {
+                delivery,
+                tag,
+                batch,
+                attempt,
+                ..
+            } = job;
+            self.release(batch);
+            for batch in halves.into_iter().flatten() {
+                self.counts.held.add(batch.held() as u64);
+                let tag = tag.clone();
+                self.ready.push_front(Job {
+                    delivery,
+                    tag,
+                    batch,
+                    attempt,
+                    unclear: false,
+                    suspect_since: Some(since),
+                });
+            }
+            return;
+        }
+        // Is it the record, or would the service refuse any? Another one's acceptance since tells.
+        if self.last_accepted.is_some_and(|accepted| accepted >= since) || job.attempt >= BLAME_AFTER {
+            for place in job.batch.places() {
+                self.aside.record(&job.tag, &fault.text, job.batch.record(place));
+            }
+            self.release(job.batch);
+            self.ledger.settle(job.delivery, 1);
+        } else {
+            job.attempt += 1;
+            let line = format!("a record is refused, and no other was taken since: {fault}; it is tried again");
+            self.log_now_and_then("poison", Level::Warn, &line);
+            let wait = backoff(SETUP_BACKOFF, job.attempt);
+            self.delay(job, wait);
+        }
+    }
+
+    fn delay(&mut self, job: Job, wait: Duration) {
+        self.number += 1;
+        self.delayed.push(Delayed {
+            due: Instant::now() + wait,
+            number: self.number,
+            job,
+        });
+    }
+
+    /// Gives a batch's memory back.
+    fn release(&self, batch: Batch) {
+        self.counts.held.sub(batch.held() as u64);
+        if let Some(buffer) = batch.into_buffer() {
+            // A full pool lets it go.
+            let _ = self.buffers.try_send(buffer);
+        }
+        // A signal that has not been read yet serves for this one too.
+        let _ = self.released.try_send(());
+    }
+
+    /// At the exit: puts aside what could not be sent in time.
+    fn give_up(&mut self) {
+        self.calls.clear();
+        let unclear = self
+            .in_flight
+            .drain()
+            .map(|(_, job)| (job, "the exit came before the reply to its call"));
+        let rest = self
+            .ready
+            .drain(..)
+            .chain(std::mem::take(&mut self.delayed).into_iter().map(|delayed| delayed.job));
+        let left: Vec<_> = unclear
+            .chain(rest.map(|job| (job, "the exit came before it could be sent")))
+            .collect();
+        let mut records = 0;
+        for (job, reason) in left {
+            for place in job.batch.places() {
+                self.aside.record(&job.tag, reason, job.batch.record(place));
+                records += 1;
+            }
+            self.release(job.batch);
+        }
+        if records > 0 {
+            let timeout = self.config.delivery.shutdown_timeout;
+            let line = format!("{records} records could not be delivered within shutdown_timeout ({timeout:?})");
+            self.log.line(Level::Error, &line);
+        }
+    }
+
+    /// One line for each kind of fault a minute, with how many there were.
+    fn log_now_and_then(&mut self, kind: &'static str, level: Level, text: &str) {
+        let now = Instant::now();
+        let (last, more) = self.logged.entry(kind).or_insert((now, 0));
+        if *last != now && now - *last < LOG_EVERY {
+            *more += 1;
+            return;
+        }
+        let more = std::mem::replace(more, 0);
+        *last = now;
+        match more {
+            0 => self.log.line(level, text),
+            more => self
+                .log
+                .line(level, &format!("{text} ({more} more of the kind since the last line)")),
+        }
+    }
+}
+
+/// Full jitter: anything up to the bound, which doubles with each attempt.
+/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
+fn backoff((first, longest): (Duration, Duration), attempt: u32) -> Duration {
+    let bound = first
+        .saturating_mul(1 << attempt.saturating_sub(1).min(16))
+        .min(longest);
+    bound.mul_f64(fastrand::f64())
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How many calls may be in flight: halved under throttling, and grown back by what goes well.
+struct Pressure {
+    most: f64,
+    limit: f64,
+    halved: Option<Instant>,
+    /// Calls that failed as a whole since the last one that did not.
+    failures: u32,
+    setup: bool,
+    /// No call before this.
+    resume: Option<Instant>,
+}
+
+impl Pressure {
+    fn new(most: usize) -> Pressure {
+        Pressure {
+            most: most as f64,
+            limit: most as f64,
+            halved: None,
+            failures: 0,
+            setup: false,
+            resume: None,
+        }
+    }
+
+    fn limit(&self) -> usize {
+        // While something has to be mended, one call at a time asks whether it has been.
+        if self.setup { 1 } else { self.limit as usize }
+    }
+
+    fn went_well(&mut self) {
+        self.failures = 0;
+        self.setup = false;
+        self.resume = None;
+        self.limit = (self.limit + 0.25).min(self.most);
+    }
+
+    fn throttled(&mut self, now: Instant) {
+        if self.halved.is_none_or(|halved| now - halved >= HALVE_EVERY) {
+            self.halved = Some(now);
+            self.limit = (self.limit / 2.0).max(1.0);
+        }
+    }
+
+    fn went_wrong(&mut self, now: Instant, limits: (Duration, Duration), setup: bool) {
+        self.failures += 1;
+        self.setup |= setup;
+        // A single failure holds up its own batch only; a run of them, everything.
+        if setup || self.failures >= 3 {
+            self.resume = Some(now + backoff(limits, self.failures).max(limits.0));
+        }
+    }
+}
+
+/// Keeps under a quota: the next call may be made when the last one's share of a second is over.
+struct Pace {
+    per_second: Option<f64>,
+    ready: Option<Instant>,
+}
+
+impl Pace {
+    fn new(per_second: Option<u64>) -> Pace {
+        Pace {
+            per_second: per_second.map(|rate| rate as f64),
+            ready: None,
+        }
+    }
+
+    fn spend(&mut self, amount: u64, now: Instant) {
+        if let Some(rate) = self.per_second {
+            let from = self.ready.map_or(now, |ready| ready.max(now));
+            self.ready = Some(from + Duration::from_secs_f64(amount as f64 / rate));
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What can go wrong before the first record is sent, in the words of whoever has to mend it.
+
+use std::fmt;
+
+/// Why an output could not be set up. None of its texts holds a secret: no option of kubehose takes one.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option has a value that is not accepted.
+    Option {
+        /// Its name.
+        name: &'static str,
+        /// The value as given.
+        value: String,
+        /// What is accepted.
+        accepted: &'static str,
+        /// What exactly is wrong, where there is more to say.
+        why: String,
+    },
+    /// An option is required and absent.
+    Missing {
+        /// Its name.
+        name: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The system refused a thread.
+    Thread(std::io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Option {
+                name,
+                value,
+                accepted,
+                why,
+            } => {
+                write!(out, "option '{name}': '{value}' is not accepted")?;
+                if !why.is_empty() {
+                    write!(out, " ({why})")?;
+                }
+                write!(out, "; accepted: {accepted}")
+            }
+            Error::Missing { name, hint } => write!(out, "option '{name}' is missing; {hint}"),
+            Error::Thread(error) => {
+                write!(
+                    out,
+                    "cannot start a thread: {error}; raise the limit of processes (ulimit -u, pids.max)"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Thread(error) => Some(error),
+            Error::Option { .. } | Error::Missing { .. } => None,
+        }
+    }
+}

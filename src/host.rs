@@ -1,0 +1,347 @@
+//! A safe view of the host: its definition of the plugin, an output's properties, its log.
+//!
+//! Whatever a release of Fluent Bit may lack is asked of the dynamic linker by name and is absent here then. A log line
+//! of one of our own threads waits in a queue until a thread of the host comes by: a foreign thread's lines would go to
+//! file descriptor 2, whatever that is (after a fork into the background, anything), and past the host's `log_file`.
+#![allow(unsafe_code)]
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use fluent_bit_sys as ffi;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The plugin's name in an `[OUTPUT]` section. It must differ from the host's own `firehose` and `kinesis_firehose`.
+pub const NAME: &CStr = c"kubehose";
+const DESCRIPTION: &CStr = c"kubehose: Kubernetes logs to Amazon Data Firehose";
+
+/// What a flush answers, as the host's numbers say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The chunk is done.
+    Ok,
+    /// The chunk comes again, if the host's `Retry_Limit` allows.
+    Retry,
+    /// The chunk is dropped.
+    Error,
+}
+
+impl Status {
+    /// The host's number.
+    pub fn code(self) -> c_int {
+        (match self {
+            Status::Ok => ffi::FLB_OK,
+            Status::Retry => ffi::FLB_RETRY,
+            Status::Error => ffi::FLB_ERROR,
+        }) as c_int
+    }
+}
+
+/// How severe a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something is lost or cannot work.
+    Error,
+    /// Something needs attention.
+    Warn,
+    /// What one wants to know once.
+    Info,
+    /// What helps when looking for a fault.
+    Debug,
+}
+
+impl Level {
+    fn code(self) -> c_int {
+        (match self {
+            Level::Error => ffi::FLB_LOG_ERROR,
+            Level::Warn => ffi::FLB_LOG_WARN,
+            Level::Info => ffi::FLB_LOG_INFO,
+            Level::Debug => ffi::FLB_LOG_DEBUG,
+        }) as c_int
+    }
+}
+
+/// Fills in the host's definition of the plugin: these five fields and not one byte more, since older hosts allocate
+/// no more.
+///
+/// # Safety
+/// `definition` is null, or what the host passes to FLBPluginRegister.
+pub unsafe fn define(definition: *mut ffi::flb_plugin_proxy_def) -> bool {
+    if definition.is_null() {
+        return false;
+    }
+    // SAFETY: the host allocated at least these five fields (see include/kubehose_host.h). They are written one by one,
+    // through the pointer, without a reference to memory that may be uninitialised. The host never writes to or frees
+    // the two texts.
+    unsafe {
+        (&raw mut (*definition).type_).write(ffi::FLB_PROXY_OUTPUT_PLUGIN as c_int);
+        (&raw mut (*definition).proxy).write(ffi::FLB_PROXY_GOLANG as c_int);
+        (&raw mut (*definition).flags).write(0);
+        (&raw mut (*definition).name).write(NAME.as_ptr().cast_mut());
+        (&raw mut (*definition).description).write(DESCRIPTION.as_ptr().cast_mut());
+    }
+    true
+}
+
+/// Looks a function of the host's executable up.
+fn symbol(name: &CStr) -> Option<NonNull<c_void>> {
+    // SAFETY: the name ends with a NUL; RTLD_DEFAULT needs no handle.
+    NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
+}
+
+/// The host's functions that we use, where it has them.
+#[derive(Clone, Copy)]
+struct Functions {
+    log_print: ffi::flb_log_print_fn,
+    log_check: ffi::flb_output_log_check_fn,
+    name: ffi::flb_output_name_fn,
+}
+
+impl Functions {
+    fn find() -> Functions {
+        // SAFETY: each symbol, where the host has it, is the function that include/kubehose_host.h declares; a pointer
+        // to a function has the size of any other here, and null is the Option's None.
+        unsafe {
+            Functions {
+                log_print: std::mem::transmute::<Option<NonNull<c_void>>, ffi::flb_log_print_fn>(symbol(
+                    c"flb_log_print",
+                )),
+                log_check: std::mem::transmute::<Option<NonNull<c_void>>, ffi::flb_output_log_check_fn>(symbol(
+                    c"flb_output_log_check",
+                )),
+                name: std::mem::transmute::<Option<NonNull<c_void>>, ffi::flb_output_name_fn>(symbol(
+                    c"flb_output_name",
+                )),
+            }
+        }
+    }
+}
+
+/// One `[OUTPUT]` as the host sees it, while Init runs.
+pub struct Output<'init> {
+    plugin: &'init ffi::flbgo_output_plugin,
+}
+
+impl Output<'_> {
+    /// # Safety
+    /// `plugin` is null, or what the host passes to FLBPluginInit, and the result is used during that call only.
+    pub unsafe fn new<'init>(plugin: *mut ffi::flbgo_output_plugin) -> Option<Output<'init>> {
+        // SAFETY: the host keeps the struct alive and untouched during Init.
+        let plugin = unsafe { plugin.as_ref() }?;
+        (!plugin.api.is_null() && !plugin.o_ins.is_null() && !plugin.context.is_null()).then_some(Output { plugin })
+    }
+
+    /// A property as the host has it: `${ENV}` expanded, absent when empty.
+    pub fn property(&self, name: &str) -> Option<String> {
+        let name = CString::new(name).ok()?;
+        // SAFETY: the first entry of the table stands there in every release; name and instance are valid during the
+        // call. The text belongs to the host and is copied before anything else happens.
+        unsafe {
+            let get = (*self.plugin.api).output_get_property?;
+            let value = get(name.as_ptr(), self.plugin.o_ins);
+            (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+        }
+    }
+
+    /// Gives the output the handle that its later calls come with.
+    pub fn set_handle(&self, handle: Handle) {
+        // SAFETY: the context belongs to this instance, and this field of it to the plugin.
+        unsafe { (&raw mut (*self.plugin.context).remote_context).write(handle.0 as *mut c_void) };
+    }
+
+    /// The instance's log.
+    pub fn log(&self) -> Log {
+        let functions = Functions::find();
+        let name = functions.name.map_or(NAME.to_string_lossy().into_owned(), |name| {
+            // SAFETY: the instance is valid during Init; the text is copied.
+            unsafe {
+                let text = name(self.plugin.o_ins);
+                if text.is_null() {
+                    NAME.to_string_lossy().into_owned()
+                } else {
+                    CStr::from_ptr(text).to_string_lossy().into_owned()
+                }
+            }
+        });
+        let (queue, waiting) = crossbeam_channel::bounded(QUEUED_LINES);
+        Log {
+            functions,
+            instance: Some(self.plugin.o_ins as usize),
+            prefix: format!("[output:{}:{name}] ", NAME.to_string_lossy()),
+            queue,
+            waiting,
+            lost: AtomicU64::new(0),
+        }
+    }
+}
+
+/// The number by which the host names an instance of ours. It is never a pointer, so that a wrong one does no harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle(usize);
+
+impl Handle {
+    /// The handle with this number, which is not 0.
+    pub fn new(number: usize) -> Handle {
+        Handle(number)
+    }
+
+    /// What the host passes back.
+    pub fn from_context(context: *mut c_void) -> Handle {
+        Handle(context as usize)
+    }
+}
+
+/// More lines than this wait for a thread of the host only if something is very wrong.
+const QUEUED_LINES: usize = 256;
+
+/// An output's log: lines from any thread, in the host's own format, at the output's `log_level`.
+pub struct Log {
+    functions: Functions,
+    /// The host's instance, as a number: it is only ever given back to the host.
+    instance: Option<usize>,
+    prefix: String,
+    queue: Sender<(Level, CString)>,
+    waiting: Receiver<(Level, CString)>,
+    lost: AtomicU64,
+}
+
+impl Log {
+    /// A log without a host, whose lines can be read with [`Log::take`]: for the command line and the tests.
+    pub fn detached() -> Log {
+        let (queue, waiting) = crossbeam_channel::bounded(QUEUED_LINES);
+        Log {
+            functions: Functions {
+                log_print: None,
+                log_check: None,
+                name: None,
+            },
+            instance: None,
+            prefix: String::new(),
+            queue,
+            waiting,
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether a line of this level would be shown.
+    pub fn shows(&self, level: Level) -> bool {
+        match (self.functions.log_check, self.instance) {
+            // SAFETY: the instance lives until its ExitCtx has returned, and no thread of ours outlives that; the
+            // function only compares a number of it.
+            (Some(check), Some(instance)) => unsafe {
+                check(instance as *mut ffi::flb_output_instance, level.code()) != 0
+            },
+            _ => level != Level::Debug,
+        }
+    }
+
+    /// Queues a line; [`Log::emit`] shows it.
+    pub fn line(&self, level: Level, text: &str) {
+        if !self.shows(level) {
+            return;
+        }
+        let mut line = self.prefix.clone();
+        // One line is one line, whatever an error message of others holds.
+        line.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c }));
+        let Ok(line) = CString::new(line) else { return };
+        if let Err(TrySendError::Full(_)) = self.queue.try_send((level, line)) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Shows what has been queued. Only threads of the host call this. It is called on the small stack of a flush too:
+    /// the host's own outputs log there, and there is nothing of ours on it but this frame.
+    pub fn emit(&self) {
+        let Some(print) = self.functions.log_print else { return };
+        while let Ok((level, line)) = self.waiting.try_recv() {
+            // SAFETY: the format takes one string; both texts end with a NUL and live during the call; a null file name
+            // is what the host's own macros pass.
+            unsafe { print(level.code(), std::ptr::null(), 0, c"%s".as_ptr(), line.as_ptr()) };
+        }
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            self.line(Level::Warn, &format!("{lost} lines of kubehose's log were lost"));
+        }
+    }
+
+    /// Takes the next queued line out, instead of showing it.
+    pub fn take(&self) -> Option<(Level, String)> {
+        let (level, line) = self.waiting.try_recv().ok()?;
+        Some((level, line.to_string_lossy().into_owned()))
+    }
+}
+
+/// What the host hands over to be flushed: memory that is valid until the flush answers.
+pub struct FlushData {
+    data: NonNull<u8>,
+    length: usize,
+    tag: NonNull<c_char>,
+}
+
+// SAFETY: the memory is read-only while the flush waits, and whoever holds a FlushData keeps it waiting (see `new`).
+unsafe impl Send for FlushData {}
+
+impl FlushData {
+    /// # Safety
+    /// `data` points to `length` readable bytes and `tag` to a text that ends with a NUL (either may be null), and both
+    /// stay so until the FlushData is dropped: the caller must not return to the host before.
+    pub unsafe fn new(data: *const c_void, length: usize, tag: *const c_char) -> FlushData {
+        match NonNull::new(data.cast_mut().cast()) {
+            Some(data) => FlushData {
+                data,
+                length,
+                tag: non_null_text(tag),
+            },
+            None => FlushData {
+                data: NonNull::dangling(),
+                length: 0,
+                tag: non_null_text(tag),
+            },
+        }
+    }
+
+    /// The chunk: concatenated msgpack.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: as promised to `new`.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.length) }
+    }
+
+    /// Its tag.
+    pub fn tag(&self) -> &[u8] {
+        // SAFETY: as promised to `new`.
+        unsafe { CStr::from_ptr(self.tag.as_ptr()) }.to_bytes()
+    }
+}
+
+fn non_null_text(text: *const c_char) -> NonNull<c_char> {
+    NonNull::new(text.cast_mut()).unwrap_or_else(|| {
+        let empty: &'static CStr = c"";
+        NonNull::from(empty).cast()
+    })
+}
+
+/// Whether the calling thread is one of the host's output workers (`Workers` above 0), named `flb-out-…`; otherwise it
+/// is the engine's own, which no flush may hold up for long.
+pub fn on_worker_thread() -> bool {
+    let mut name = [0 as c_char; 16];
+    // SAFETY: the buffer is as long as a thread's name can be, with its NUL.
+    let failed = unsafe { libc::pthread_getname_np(libc::pthread_self(), name.as_mut_ptr(), name.len()) } != 0;
+    !failed && name.iter().zip(b"flb-out-").all(|(have, want)| *have as u8 == *want)
+}
+
+/// Runs `start`, which starts threads, so that these never take a signal: SIGTERM, SIGHUP and the rest belong to the
+/// host's threads.
+pub fn without_signals<T>(start: impl FnOnce() -> T) -> T {
+    // SAFETY: both sets are plain data, filled before they are read; the thread's mask is put back as it was.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        let masked = libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) == 0;
+        let result = start();
+        if masked {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        }
+        result
+    }
+}

@@ -1,0 +1,382 @@
+//! What is owed to the host: which chunks are on their way, and which flush waits for which of them.
+//!
+//! A delivery outlives its flush. One whose flush was answered RETRY is *detached*: it goes on, and the chunk's next flush
+//! is attached to it instead of starting another. Invariants: a delivery has at most one flush; a flush is answered
+//! exactly once; what was answered OK is forgotten, so that an equal chunk that comes later is a delivery of its own.
+
+use crate::host::Status;
+use crate::metrics::Counts;
+use crossbeam_channel::Sender;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use xxhash_rust::xxh3::Xxh3;
+
+/// How long an ended delivery is remembered whose chunk the host may still bring again. The host's scheduler waits at
+/// most 2,000 s between retries by default (`scheduler.cap`).
+const REMEMBER: Duration = Duration::from_secs(3600);
+
+/// How many of those are remembered at most.
+const REMEMBER_AT_MOST: usize = 10_000;
+
+/// What makes a chunk the same chunk when it comes again: its tag and a 128-bit hash of its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity(u128);
+
+impl Identity {
+    /// Of these bytes under this tag.
+    pub fn of(tag: &[u8], bytes: &[u8]) -> Identity {
+        let mut hasher = Xxh3::new();
+        hasher.update(&(tag.len() as u64).to_le_bytes());
+        hasher.update(tag);
+        hasher.update(bytes);
+        Identity(hasher.digest128())
+    }
+}
+
+/// A flush that waits for its answer.
+#[derive(Debug)]
+pub struct Flush {
+    /// Where the answer goes.
+    pub reply: Sender<Status>,
+    /// Until when it waits.
+    pub deadline: Instant,
+}
+
+impl Flush {
+    /// Answers it. It may have gone only with the process.
+    pub fn answer(self, status: Status) {
+        let _ = self.reply.send(status);
+    }
+}
+
+/// A delivery's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeliveryId(u64);
+
+/// What the host knows of a delivery.
+#[derive(Debug)]
+enum Owed {
+    /// Nothing yet: its chunk is being encoded, and its flush with the encoder.
+    Encoding,
+    /// A flush waits for its end.
+    Flush(Flush),
+    /// Its flush was answered RETRY.
+    Detached,
+    /// Its flush was answered OK before its end.
+    Acknowledged,
+}
+
+#[derive(Debug)]
+struct Delivery {
+    identity: Identity,
+    /// Records that are not settled.
+    unsettled: u64,
+    owed: Owed,
+    ended: bool,
+}
+
+#[derive(Default)]
+struct Deliveries {
+    next: u64,
+    by_id: HashMap<DeliveryId, Delivery>,
+    detached: HashMap<Identity, Vec<DeliveryId>>,
+    /// Ended and detached, the oldest first.
+    remembered: VecDeque<(Instant, DeliveryId)>,
+}
+
+/// The deliveries of one output.
+pub struct Ledger {
+    deliveries: Mutex<Deliveries>,
+    counts: Arc<Counts>,
+}
+
+impl Ledger {
+    /// An empty one, which keeps `counts.held`.
+    pub fn new(counts: Arc<Counts>) -> Ledger {
+        Ledger {
+            deliveries: Mutex::default(),
+            counts,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Deliveries> {
+        // No panic can leave it half changed: nothing below can panic between two changes that belong together.
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A delivery whose flush was answered RETRY and whose chunk this is.
+    pub fn detached(&self, identity: Identity) -> Option<DeliveryId> {
+        self.lock().detached.get(&identity)?.first().copied()
+    }
+
+    /// Lets `flush` wait for a detached delivery, or answers it at once if that has ended.
+    pub fn attach(&self, id: DeliveryId, flush: Flush) {
+        let mut deliveries = self.lock();
+        let Some(delivery) = deliveries.by_id.get_mut(&id) else {
+            // Only the encoder's thread attaches and forgets; should it ever be, the chunk just comes again.
+            return flush.answer(Status::Retry);
+        };
+        let (identity, ended) = (delivery.identity, delivery.ended);
+        if ended {
+            deliveries.by_id.remove(&id);
+        } else {
+            delivery.owed = Owed::Flush(flush);
+            deliveries.forget_detached(identity, id);
+            return;
+        }
+        deliveries.forget_detached(identity, id);
+        drop(deliveries);
+        flush.answer(Status::Ok);
+    }
+
+    /// Begins a delivery.
+    pub fn begin(&self, identity: Identity) -> DeliveryId {
+        let mut deliveries = self.lock();
+        deliveries.next += 1;
+        let id = DeliveryId(deliveries.next);
+        deliveries.by_id.insert(
+            id,
+            Delivery {
+                identity,
+                unsettled: 0,
+                owed: Owed::Encoding,
+                ended: false,
+            },
+        );
+        id
+    }
+
+    /// More records of a delivery are on their way.
+    pub fn add(&self, id: DeliveryId, records: u64) {
+        if let Some(delivery) = self.lock().by_id.get_mut(&id) {
+            delivery.unsettled += records;
+        }
+    }
+
+    /// All records of the delivery have been added, and `flush` waits for its end.
+    pub fn seal(&self, id: DeliveryId, flush: Flush) {
+        self.seal_as(id, Owed::Flush(flush));
+    }
+
+    /// All records of the delivery have been added, and its flush was answered OK.
+    pub fn seal_acknowledged(&self, id: DeliveryId) {
+        self.seal_as(id, Owed::Acknowledged);
+    }
+
+    fn seal_as(&self, id: DeliveryId, owed: Owed) {
+        let mut deliveries = self.lock();
+        if let Some(delivery) = deliveries.by_id.get_mut(&id) {
+            delivery.owed = owed;
+            deliveries.end_if_settled(id);
+        }
+    }
+
+    /// So many records of the delivery are settled: accepted, or put aside.
+    pub fn settle(&self, id: DeliveryId, records: u64) {
+        let mut deliveries = self.lock();
+        if let Some(delivery) = deliveries.by_id.get_mut(&id) {
+            delivery.unsettled = delivery.unsettled.saturating_sub(records);
+            deliveries.end_if_settled(id);
+        }
+    }
+
+    /// Answers RETRY to the flushes whose time is over, forgets what need not be remembered, and says when to come again.
+    pub fn expire(&self, now: Instant) -> Option<Instant> {
+        let mut deliveries = self.lock();
+        let mut next: Option<Instant> = None;
+        let mut late = Vec::new();
+        for (id, delivery) in &mut deliveries.by_id {
+            let Owed::Flush(flush) = &delivery.owed else { continue };
+            if flush.deadline > now {
+                next = Some(next.map_or(flush.deadline, |earliest| earliest.min(flush.deadline)));
+            } else if let Owed::Flush(flush) = std::mem::replace(&mut delivery.owed, Owed::Detached) {
+                late.push((*id, delivery.identity));
+                flush.answer(Status::Retry);
+            }
+        }
+        for (id, identity) in late {
+            deliveries.detached.entry(identity).or_default().push(id);
+        }
+        while let Some((since, id)) = deliveries.remembered.front().copied() {
+            if deliveries.remembered.len() <= REMEMBER_AT_MOST && now.duration_since(since) < REMEMBER {
+                break;
+            }
+            deliveries.remembered.pop_front();
+            // It may have been joined, and forgotten, since.
+            if let Some(delivery) = deliveries.by_id.remove(&id) {
+                deliveries.forget_detached(delivery.identity, id);
+            }
+        }
+        next
+    }
+
+    /// Deliveries that have not ended.
+    pub fn unended(&self) -> usize {
+        self.lock().by_id.values().filter(|delivery| !delivery.ended).count()
+    }
+
+    /// The counts that the ledger's output keeps.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+}
+
+impl Deliveries {
+    fn end_if_settled(&mut self, id: DeliveryId) {
+        let Some(delivery) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        if delivery.unsettled > 0 {
+            return;
+        }
+        match &delivery.owed {
+            Owed::Encoding => return,
+            Owed::Detached => {
+                if !std::mem::replace(&mut delivery.ended, true) {
+                    self.remembered.push_back((Instant::now(), id));
+                }
+                return;
+            }
+            Owed::Flush(_) | Owed::Acknowledged => {}
+        }
+        if let Some(Delivery {
+            owed: Owed::Flush(flush),
+            ..
+        }) = self.by_id.remove(&id)
+        {
+            flush.answer(Status::Ok);
+        }
+    }
+
+    fn forget_detached(&mut self, identity: Identity, id: DeliveryId) {
+        if let Some(ids) = self.detached.get_mut(&identity) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.detached.remove(&identity);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_channel::{Receiver, bounded};
+
+    fn flush(wait: Duration) -> (Flush, Receiver<Status>) {
+        let (reply, answer) = bounded(1);
+        (
+            Flush {
+                reply,
+                deadline: Instant::now() + wait,
+            },
+            answer,
+        )
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn started(ledger: &Ledger, identity: Identity, wait: Duration) -> (DeliveryId, Receiver<Status>) {
+        assert_eq!(ledger.detached(identity), None);
+        let id = ledger.begin(identity);
+        ledger.add(id, 3);
+        let (flush, answer) = flush(wait);
+        ledger.seal(id, flush);
+        (id, answer)
+    }
+
+    #[test]
+    fn a_flush_is_answered_when_every_record_is_settled() {
+        let ledger = Ledger::new(Arc::default());
+        let (id, answer) = started(&ledger, Identity::of(b"t", b"x"), LONG);
+        ledger.settle(id, 2);
+        assert!(answer.try_recv().is_err());
+        ledger.settle(id, 1);
+        assert_eq!(answer.try_recv(), Ok(Status::Ok));
+        assert_eq!(ledger.unended(), 0);
+    }
+
+    #[test]
+    fn the_next_flush_joins_what_the_first_left_behind() {
+        let ledger = Ledger::new(Arc::default());
+        let identity = Identity::of(b"t", b"x");
+        let (id, first) = started(&ledger, identity, Duration::ZERO);
+        ledger.expire(Instant::now());
+        assert_eq!(first.try_recv(), Ok(Status::Retry));
+        assert_eq!(ledger.detached(Identity::of(b"u", b"x")), None);
+        let joined = ledger.detached(identity).unwrap();
+        assert_eq!(joined, id);
+        let (second, answer) = flush(LONG);
+        ledger.attach(joined, second);
+        // Nobody else can join it now: an equal chunk is a delivery of its own.
+        assert_eq!(ledger.detached(identity), None);
+        ledger.settle(id, 3);
+        assert_eq!(answer.try_recv(), Ok(Status::Ok));
+        assert_eq!(ledger.detached(identity), None);
+    }
+
+    #[test]
+    fn one_that_has_ended_meanwhile_answers_at_once_and_only_once() {
+        let ledger = Ledger::new(Arc::default());
+        let identity = Identity::of(b"t", b"x");
+        let (id, _) = started(&ledger, identity, Duration::ZERO);
+        ledger.expire(Instant::now());
+        ledger.settle(id, 3);
+        assert_eq!(ledger.unended(), 0);
+        let (second, answer) = flush(LONG);
+        ledger.attach(ledger.detached(identity).unwrap(), second);
+        assert_eq!(answer.try_recv(), Ok(Status::Ok));
+        assert_eq!(ledger.detached(identity), None);
+    }
+
+    #[test]
+    fn two_equal_chunks_are_two_deliveries() {
+        let ledger = Ledger::new(Arc::default());
+        let identity = Identity::of(b"t", b"x");
+        let (one, _a) = started(&ledger, identity, Duration::ZERO);
+        let (two, _b) = started(&ledger, identity, Duration::ZERO);
+        ledger.expire(Instant::now());
+        let (flush_one, answer_one) = flush(LONG);
+        let (flush_two, answer_two) = flush(LONG);
+        ledger.attach(ledger.detached(identity).unwrap(), flush_one);
+        ledger.attach(ledger.detached(identity).unwrap(), flush_two);
+        assert_eq!(ledger.detached(identity), None);
+        ledger.settle(one, 3);
+        assert_eq!(
+            (answer_one.try_recv().is_ok(), answer_two.try_recv().is_ok()),
+            (true, false)
+        );
+        ledger.settle(two, 3);
+        assert_eq!(answer_two.try_recv(), Ok(Status::Ok));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_in_time_and_number() {
+        let ledger = Ledger::new(Arc::default());
+        let now = Instant::now();
+        for number in 0..REMEMBER_AT_MOST + 5 {
+            let (id, _) = started(&ledger, Identity::of(b"t", &number.to_le_bytes()), Duration::ZERO);
+            ledger.expire(now + Duration::from_secs(1));
+            ledger.settle(id, 3);
+        }
+        ledger.expire(now);
+        assert_eq!(ledger.detached(Identity::of(b"t", &0usize.to_le_bytes())), None);
+        assert!(
+            ledger
+                .detached(Identity::of(b"t", &REMEMBER_AT_MOST.to_le_bytes()))
+                .is_some()
+        );
+        assert_eq!(ledger.lock().by_id.len(), REMEMBER_AT_MOST);
+        ledger.expire(Instant::now() + REMEMBER);
+        let deliveries = ledger.lock();
+        assert_eq!(
+            (
+                deliveries.by_id.len(),
+                deliveries.detached.len(),
+                deliveries.remembered.len()
+            ),
+            (0, 0, 0)
+        );
+    }
+}
