@@ -85,7 +85,7 @@ impl Encoder {
         match self.ledger.detached(identity) {
             Some(delivery) => {
                 let HandOver { data, flush } = hand_over;
-                drop(data);
+                data.release();
                 self.ledger.attach(delivery, flush);
             }
             None => parked.push_back((identity, hand_over)),
@@ -113,7 +113,7 @@ impl Encoder {
                 continue;
             }
             let HandOver { data, flush } = hand_over;
-            drop(data);
+            data.release();
             flush.answer(Status::Retry);
             let refused = &self.ledger.counts().chunks_refused;
             refused.add(1);
@@ -133,7 +133,7 @@ impl Encoder {
         let HandOver { data, flush } = hand_over;
         let delivery = self.ledger.begin(identity);
         let encoded = catch_unwind(AssertUnwindSafe(|| self.encode(delivery, data.tag(), data.bytes())));
-        drop(data);
+        data.release();
         if let Err(panic) = encoded {
             // Dropping what a panic carries may panic once more.
             std::mem::forget(panic);

@@ -306,6 +306,9 @@ impl FlushData {
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.length) }
     }
 
+    /// Ends its use: from here on the flush may be answered, and the memory is the host's again.
+    pub fn release(self) {}
+
     /// Its tag.
     pub fn tag(&self) -> &[u8] {
         // SAFETY: as promised to `new`.

@@ -162,7 +162,7 @@ impl<'o> RecordEncoder<'o> {
         }
         let bytes = out.len();
         if self.options.oversize == Oversize::Truncate {
-            let mut strings = longest_strings(event, &plan);
+            let mut strings = longest_strings(event);
             while let Some((length, at)) = strings.pop() {
                 // Room for the marker, its number of up to 20 digits, and the comma.
                 let excess = bytes - MAX_RECORD + TRUNCATED.len() + 24;
@@ -281,10 +281,10 @@ impl<'o> RecordEncoder<'o> {
 }
 
 /// The strings of an event that a cut can shorten, by the length of their JSON text, the longest last.
-fn longest_strings(event: &Event<'_, '_>, plan: &Plan<'_, '_>) -> Vec<(usize, usize)> {
+fn longest_strings(event: &Event<'_, '_>) -> Vec<(usize, usize)> {
     let mut strings = Vec::new();
     let mut text = Vec::new();
-    collect_strings(event.body, plan, &mut |value| {
+    collect_strings(event.body, &mut |value| {
         text.clear();
         json::write_value(&mut text, value, Cut::default());
         strings.push((text.len() - 2, value.at));
@@ -294,19 +294,19 @@ fn longest_strings(event: &Event<'_, '_>, plan: &Plan<'_, '_>) -> Vec<(usize, us
 }
 
 /// Calls `each` for every string value that is written, keys not among them.
-fn collect_strings<'t, 'a>(value: Value<'t, 'a>, plan: &Plan<'_, '_>, each: &mut impl FnMut(Value<'t, 'a>)) {
+fn collect_strings<'t, 'a>(value: Value<'t, 'a>, each: &mut impl FnMut(Value<'t, 'a>)) {
     match value.token() {
         Token::Str(_) => each(value),
         Token::Map { .. } => {
             for (_, value) in value.pairs() {
-                collect_strings(value, plan, each);
+                collect_strings(value, each);
             }
         }
         Token::Array { len, .. } => {
             let mut at = value.at + 1;
             for _ in 0..len {
                 let item = Value { tape: value.tape, at };
-                collect_strings(item, plan, each);
+                collect_strings(item, each);
                 at = item.next();
             }
         }

@@ -1,0 +1,31 @@
+//! A local Amazon Data Firehose endpoint: the service's protocol, limits and signature check, and faults on request.
+//!
+//! It stands in for the service in tests, benchmarks and demonstrations. What it takes can be read back from memory
+//! ([`Server::records`]) or from a file that looks as the service's objects in S3 do ([`Options::output`]).
+//!
+//! The pages it rests on:
+//! [PutRecordBatch](https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html),
+//! [common errors](https://docs.aws.amazon.com/firehose/latest/APIReference/CommonErrors.html),
+//! [limits](https://docs.aws.amazon.com/firehose/latest/dev/limits.html),
+//! [Signature Version 4](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
+
+mod command;
+mod connection;
+mod faults;
+mod options;
+mod output;
+mod reply;
+mod request;
+mod server;
+mod service;
+mod signature;
+mod stats;
+mod tls;
+
+pub use command::{Args, run};
+pub use faults::{Down, Faults, RecordError, RequestError};
+pub use options::{AccessKey, Keep, Options};
+pub use output::TakenRecord;
+pub use request::{MAX_BATCH_BYTES, MAX_RECORD_BYTES, MAX_RECORDS};
+pub use server::{Error, Server};
+pub use stats::{BILLING_INCREMENT_BYTES, Stats};

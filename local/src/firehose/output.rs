@@ -1,0 +1,102 @@
+//! Where accepted records go: memory, a file as the service writes its objects, or nowhere.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::options::Keep;
+use super::request::Records;
+
+/// A record that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenRecord {
+    /// The stream that it was put into.
+    pub stream: Arc<str>,
+    /// Its bytes, before base64.
+    pub data: Bytes,
+}
+
+/// What is kept, in the order of arrival.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    keep: Keep,
+    file: Option<File>,
+    pub records: Vec<TakenRecord>,
+    pub hashes: Vec<u64>,
+    /// The file's next bytes, where they differ from the request's; used again.
+    lines: Vec<u8>,
+}
+
+/// Whether the server needs the hash of each record.
+pub(super) fn needs_hashes(keep: Keep, count_unique: bool) -> bool {
+    count_unique || keep == Keep::Hashes
+}
+
+impl Output {
+    /// Opens `path` for appending.
+    pub fn open(keep: Keep, path: Option<&Path>) -> io::Result<Self> {
+        let file = path
+            .map(|path| File::options().create(true).append(true).open(path))
+            .transpose()?;
+        Ok(Output {
+            keep,
+            file,
+            ..Output::default()
+        })
+    }
+
+    /// Takes those of `records` that `accepted` says, with the hash of each where hashes are needed.
+    pub fn take(&mut self, records: &mut Records, accepted: impl Fn(usize) -> bool, hashes: &[u64]) -> io::Result<()> {
+        if let Some(file) = &mut self.file {
+            let as_they_are = (0..records.spans.len()).all(&accepted) && records.iter().all(ends_as_written);
+            if as_they_are {
+                file.write_all(&records.bytes)?;
+            } else {
+                self.lines.clear();
+                for (_, record) in records.iter().enumerate().filter(|(at, _)| accepted(*at)) {
+                    self.lines.extend_from_slice(record);
+                    if !ends_as_written(record) {
+                        self.lines.push(b'\n');
+                    }
+                }
+                file.write_all(&self.lines)?;
+            }
+        }
+        match self.keep {
+            Keep::Nothing => {}
+            Keep::Hashes => {
+                self.hashes.extend(
+                    hashes
+                        .iter()
+                        .enumerate()
+                        .filter(|(at, _)| accepted(*at))
+                        .map(|(_, hash)| *hash),
+                );
+            }
+            Keep::Records => {
+                let stream: Arc<str> = records.stream.as_str().into();
+                let bytes = Bytes::from(std::mem::take(&mut records.bytes));
+                let taken = records.spans.iter().enumerate().filter(|(at, _)| accepted(*at));
+                self.records.extend(taken.map(|(_, span)| TakenRecord {
+                    stream: Arc::clone(&stream),
+                    data: bytes.slice(span.clone()),
+                }));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a record is written as it is: one that ends its line, or is compressed, where a newline would be rubbish.
+fn ends_as_written(record: &[u8]) -> bool {
+    const GZIP: &[u8] = &[0x1f, 0x8b];
+    const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+    const SNAPPY_FRAMED: &[u8] = &[0xff, 0x06, 0x00, 0x00, b's', b'N', b'a', b'P', b'p', b'Y'];
+    record.ends_with(b"\n")
+        || [GZIP, ZSTD, SNAPPY_FRAMED]
+            .iter()
+            .any(|magic| record.starts_with(magic))
+}
