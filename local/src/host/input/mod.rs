@@ -1,0 +1,63 @@
+//! Inputs: where events come from.
+
+mod dummy;
+mod stdin;
+mod tail;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::chunk::Chunks;
+use super::configuration::{Error, Section};
+use super::parser::Parser;
+
+/// What an input has done when it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// There may be more at once.
+    More,
+    /// Nothing for now.
+    Idle,
+    /// Nothing any more, and the service is to end.
+    Done,
+}
+
+/// A source of events.
+pub(super) trait Input: Send {
+    /// Puts the events that are there into `chunks`, without waiting for any.
+    fn collect(&mut self, chunks: &mut Chunks) -> Progress;
+}
+
+/// Makes the input of an `[INPUT]`. `number` tells inputs of the same kind apart.
+pub(super) fn from_section(
+    section: &Section,
+    number: usize,
+    parsers: &HashMap<String, Parser>,
+) -> Result<Box<dyn Input>, Error> {
+    let kind = section
+        .get("name")
+        .ok_or_else(|| section.error("[INPUT] needs a Name".to_owned()))?
+        .to_ascii_lowercase();
+    let name: Arc<str> = section
+        .get("alias")
+        .map_or_else(|| format!("{kind}.{number}"), str::to_owned)
+        .into();
+    let parser = section.get("parser").map(|wanted| {
+        parsers.get(wanted).cloned().ok_or_else(|| {
+            section.error(format!(
+                "the parser {wanted:?} is not defined; name its file with parsers_file in [SERVICE]"
+            ))
+        })
+    });
+    let parser = parser.transpose()?;
+    Ok(match kind.as_str() {
+        "tail" => Box::new(tail::Tail::from_section(section, name, parser)?),
+        "dummy" => Box::new(dummy::Dummy::from_section(section, name)?),
+        "stdin" => Box::new(stdin::Stdin::from_section(section, name, parser)?),
+        _ => {
+            return Err(section.error(format!(
+                "the stand-in has no input {kind:?}, only tail, dummy and stdin"
+            )));
+        }
+    })
+}

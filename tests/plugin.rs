@@ -1,0 +1,181 @@
+//! The plugin in its host: the main job, the host's calls, its ends and its reloads.
+
+mod host;
+
+use host::*;
+use std::fs;
+use std::time::Duration;
+
+const EVENTS: usize = 20_000;
+
+#[test]
+fn twenty_thousand_events_arrive_once_and_unchanged_but_for_the_four_names() {
+    for tls in [true, false] {
+        for workers in ["0", "1", "4"] {
+            let server = firehose(tls);
+            let log = Scene::new()
+                .events(EVENTS)
+                .output(&server, &[("Workers", workers)])
+                .run();
+            assert_each_once(&server, EVENTS, &log);
+            assert_eq!(ended(&log, "events"), EVENTS as u64);
+            assert_eq!(ended(&log, "accepted"), EVENTS as u64);
+        }
+    }
+}
+
+#[test]
+fn two_outputs_each_deliver_everything() {
+    let (one, two) = (firehose(true), firehose(false));
+    let log = Scene::new()
+        .events(EVENTS)
+        .output(&one, &[("Workers", "1")])
+        .output(&two, &[("Workers", "2"), ("alias", "second")])
+        .run();
+    assert_each_once(&one, EVENTS, &log);
+    assert_each_once(&two, EVENTS, &log);
+    // Lines carry the output's name, or its alias.
+    assert!(log.contains("[output:kubehose:kubehose.0] kubehose "), "{log}");
+    assert!(log.contains("[output:kubehose:second] ended: "), "{log}");
+}
+
+#[test]
+fn a_dry_run_initialises_nothing_and_ends_well() {
+    let server = firehose(false);
+    let log = Scene::new().events(10).output(&server, &[]).argument("-D").run();
+    assert!(!log.contains("ended:"), "{log}");
+    assert_eq!(server.stats().requests, 0);
+}
+
+#[test]
+fn a_wrong_option_stops_the_host_with_a_line_that_names_it() {
+    let server = firehose(false);
+    let mut running = Scene::new()
+        .events(10)
+        .output(&server, &[("concurrency", "lots")])
+        .start();
+    let status = running.wait(Duration::from_secs(30));
+    let log = running.log();
+    assert!(!status.success());
+    assert!(
+        log.contains("option 'concurrency': 'lots' is not accepted; accepted: a whole number from 1 to 128"),
+        "{log}"
+    );
+}
+
+#[test]
+fn another_output_that_fails_takes_ours_down_in_peace() {
+    let server = firehose(false);
+    let mut running = Scene::new()
+        .events(10)
+        .output(&server, &[])
+        .output(&server, &[("region", "nowhere")])
+        .output(&server, &[])
+        .start();
+    let status = running.wait(Duration::from_secs(30));
+    assert!(
+        !status.success() && status.code().is_some(),
+        "{status}: a signal, not an exit\n{}",
+        running.log()
+    );
+}
+
+#[test]
+fn the_log_level_of_the_output_is_obeyed() {
+    let server = firehose(false);
+    let log = Scene::new().events(10).output(&server, &[("log_level", "error")]).run();
+    assert!(!log.contains("[output:kubehose"), "{log}");
+}
+
+#[test]
+fn sigterm_in_mid_flow_loses_nothing_that_was_read() {
+    for workers in ["0", "1"] {
+        let server = firehose(true);
+        let scene = Scene::new()
+            .service("Grace", "10")
+            .tail(200_000, &[("Mem_Buf_Limit", "10MB")])
+            .output(&server, &[("Workers", workers)]);
+        let mut running = scene.start();
+        until("record", Duration::from_secs(30), || {
+            server.stats().records_accepted > 2000
+        });
+        running.signal("TERM");
+        let status = running.wait(Duration::from_secs(60));
+        let log = running.log();
+        assert!(status.success(), "{status}\n{log}");
+        // What was read is a beginning of the file; there must be no gap in it.
+        let arrived = arrivals(&server).len();
+        assert!(arrived > 2000);
+        assert_each_once(&server, arrived, &log);
+        assert_eq!(ended(&log, "accepted"), arrived as u64);
+    }
+}
+
+#[test]
+fn in_the_background_the_log_goes_where_the_hosts_goes() {
+    if !real_or_skip("daemon mode") {
+        return;
+    }
+    let server = firehose(true);
+    let scene = Scene::new();
+    let log_file = scene.path("daemon.log");
+    let mut running = scene
+        .service("Daemon", "on")
+        .service("Log_File", &log_file.display().to_string())
+        .tail(EVENTS, &[])
+        .output(&server, &[])
+        .start();
+    let status = running.wait(Duration::from_secs(20));
+    assert!(status.success(), "{status}\n{}", running.log());
+    until("20,000 records", Duration::from_secs(60), || server.stats().records_accepted >= EVENTS as u64);
+    let text = || fs::read_to_string(&log_file).unwrap_or_default();
+    // The daemon names itself in its log: "pid=…" before the fork, and this line after it.
+    let told = running.log();
+    let pid = told.rsplit_once("(PID=").and_then(|(_, rest)| rest.split_once(')')).map(|(pid, _)| pid.parse().unwrap());
+    signal(pid.unwrap_or_else(|| panic!("no PID\n{told}")), "TERM");
+    until("end of the daemon", Duration::from_secs(30), || text().contains("] ended: "));
+    assert_each_once(&server, EVENTS, &text());
+    assert_eq!(ended(&text(), "accepted"), EVENTS as u64);
+}
+
+#[test]
+fn a_hundred_hot_reloads_neither_lose_nor_leak() {
+    if !real_or_skip("hot reload") {
+        return;
+    }
+    const RELOADS: usize = 100;
+    let server = firehose(true);
+    let scene = Scene::new().service("Hot_Reload", "on").service("Flush", "0.1");
+    let db = scene.path("tail.db").display().to_string();
+    let scene = scene.tail(0, &[("Refresh_Interval", "1"), ("DB", &db)]).output(&server, &[("Workers", "1")]);
+    let mut running = scene.start();
+    let pid = running.child.id();
+    let status = |key: &str| -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+    };
+    until("start", Duration::from_secs(10), || running.log().contains("worker #0 started"));
+    let reloads = |log: &str| log.matches("successful reload done").count();
+    let mut early = (0, 0);
+    for reload in 1..=RELOADS {
+        let next = EVENTS / RELOADS * (reload - 1);
+        running.scene.append(next..next + EVENTS / RELOADS);
+        std::thread::sleep(Duration::from_millis(30));
+        running.signal("HUP");
+        until("reload", Duration::from_secs(30), || reloads(&running.log()) >= reload);
+        if reload == 30 {
+            early = (status("Threads:"), status("VmRSS:"));
+        }
+    }
+    until("20,000 records", Duration::from_secs(60), || server.stats().records_accepted >= EVENTS as u64);
+    let late = (status("Threads:"), status("VmRSS:"));
+    running.signal("TERM");
+    assert!(running.wait(Duration::from_secs(30)).success());
+    let log = running.log();
+    assert_each_once(&server, EVENTS, &log);
+    assert_eq!(log.matches("] ended: ").count(), RELOADS + 1);
+    eprintln!("threads and RSS in KB after 30 reloads: {early:?}, after {RELOADS}: {late:?}");
+    // The host itself leaves an idle worker behind at each reload; ours, two threads for each output, all end.
+    assert!(late.0 <= early.0 + RELOADS as u64 - 30, "threads after 30 reloads and after all: {} and {}", early.0, late.0);
+}
