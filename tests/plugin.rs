@@ -127,13 +127,20 @@ fn in_the_background_the_log_goes_where_the_hosts_goes() {
         .start();
     let status = running.wait(Duration::from_secs(20));
     assert!(status.success(), "{status}\n{}", running.log());
-    until("20,000 records", Duration::from_secs(60), || server.stats().records_accepted >= EVENTS as u64);
+    until("20,000 records", Duration::from_secs(60), || {
+        server.stats().records_accepted >= EVENTS as u64
+    });
     let text = || fs::read_to_string(&log_file).unwrap_or_default();
     // The daemon names itself in its log: "pid=…" before the fork, and this line after it.
     let told = running.log();
-    let pid = told.rsplit_once("(PID=").and_then(|(_, rest)| rest.split_once(')')).map(|(pid, _)| pid.parse().unwrap());
+    let pid = told
+        .rsplit_once("(PID=")
+        .and_then(|(_, rest)| rest.split_once(')'))
+        .map(|(pid, _)| pid.parse().unwrap());
     signal(pid.unwrap_or_else(|| panic!("no PID\n{told}")), "TERM");
-    until("end of the daemon", Duration::from_secs(30), || text().contains("] ended: "));
+    until("end of the daemon", Duration::from_secs(30), || {
+        text().contains("] ended: ")
+    });
     assert_each_once(&server, EVENTS, &text());
     assert_eq!(ended(&text(), "accepted"), EVENTS as u64);
 }
@@ -147,15 +154,24 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
     let server = firehose(true);
     let scene = Scene::new().service("Hot_Reload", "on").service("Flush", "0.1");
     let db = scene.path("tail.db").display().to_string();
-    let scene = scene.tail(0, &[("Refresh_Interval", "1"), ("DB", &db)]).output(&server, &[("Workers", "1")]);
+    let scene = scene
+        .tail(0, &[("Refresh_Interval", "1"), ("DB", &db)])
+        // Not with Workers: there the host, which starts a proxy plugin's workers twice and ends them once, crashes in
+        // one of its left-over threads (flb_upstream_conn_timeouts) after a reload, whatever the plugin.
+        .output(&server, &[]);
     let mut running = scene.start();
     let pid = running.child.id();
     let status = |key: &str| -> u64 {
         let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0)
     };
-    until("start", Duration::from_secs(10), || running.log().contains("worker #0 started"));
+    until("start", Duration::from_secs(10), || {
+        running.log().contains("stream processor started")
+    });
     let reloads = |log: &str| log.matches("successful reload done").count();
     let mut early = (0, 0);
     for reload in 1..=RELOADS {
@@ -168,7 +184,9 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
             early = (status("Threads:"), status("VmRSS:"));
         }
     }
-    until("20,000 records", Duration::from_secs(60), || server.stats().records_accepted >= EVENTS as u64);
+    until("20,000 records", Duration::from_secs(60), || {
+        server.stats().records_accepted >= EVENTS as u64
+    });
     let late = (status("Threads:"), status("VmRSS:"));
     running.signal("TERM");
     assert!(running.wait(Duration::from_secs(30)).success());
@@ -177,5 +195,10 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
     assert_eq!(log.matches("] ended: ").count(), RELOADS + 1);
     eprintln!("threads and RSS in KB after 30 reloads: {early:?}, after {RELOADS}: {late:?}");
     // The host itself leaves an idle worker behind at each reload; ours, two threads for each output, all end.
-    assert!(late.0 <= early.0 + RELOADS as u64 - 30, "threads after 30 reloads and after all: {} and {}", early.0, late.0);
+    assert!(
+        late.0 <= early.0 + RELOADS as u64 - 30,
+        "threads after 30 reloads and after all: {} and {}",
+        early.0,
+        late.0
+    );
 }
