@@ -333,6 +333,9 @@ impl Engine {
                 self.outputs.remove(at);
                 return Err(());
             }
+        }
+        for at in 0..self.outputs.len() {
+            let output = &self.outputs[at];
             output.library.pre_run(hot_reload);
             for number in 0..output.wanted_workers {
                 match self.start_worker(at, number) {
