@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// left out.
 ///
 /// *Every Nth* is counted over the server's life, and hits the Nth, the 2Nth, … Durations that begin with a request
-/// begin with the first one after the faults were set.
+/// begin with the first one after the faults were set; a refusal without delay begins at once.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, clap::Args)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
@@ -243,7 +243,8 @@ impl FaultState {
         self.byte_bucket = Bucket::new(faults.quota_bytes_per_second);
         self.request_bucket = Bucket::new(faults.quota_requests_per_second);
         self.requests_since_set = 0;
-        self.first_request = None;
+        // Nobody gets as far as a request while connections are refused, so that the time would never begin.
+        self.first_request = (faults.down == Down::Refuse && faults.down_after_ms == 0).then(Instant::now);
         self.faults = faults;
     }
 
@@ -430,6 +431,19 @@ mod tests {
         assert_eq!(state.down(at(100)), Down::Reset);
         assert_eq!(state.down(at(299)), Down::Reset);
         assert_eq!(state.down(at(300)), Down::Off);
+    }
+
+    #[test]
+    fn a_refusal_that_begins_at_once_ends_without_any_request() {
+        let faults = Faults {
+            down: Down::Refuse,
+            down_for_ms: 200,
+            ..Faults::default()
+        };
+        let state = FaultState::new(faults);
+        let now = Instant::now();
+        assert_eq!(state.down(now), Down::Refuse);
+        assert_eq!(state.down(now + Duration::from_millis(200)), Down::Off);
     }
 
     #[test]

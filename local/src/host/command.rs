@@ -132,8 +132,8 @@ fn run(args: &Args) -> Result<u8, Error> {
             loop {
                 tokio::select! {
                     end = &mut end => return end.map_err(|_| Error("the pipeline has panicked".to_owned())),
-                    _ = interrupt.recv() => { let _ = notices.send(Notice::Stop(false)); }
-                    _ = terminate.recv() => { let _ = notices.send(Notice::Stop(false)); }
+                    _ = interrupt.recv() => stop(&notices, "SIGINT"),
+                    _ = terminate.recv() => stop(&notices, "SIGTERM"),
                     _ = hang_up.recv(), if args.hot_reload && next.is_none() => match prepare(args, true) {
                         Ok(engine) => {
                             log!(Info, "[reload] the new configuration is loaded, the old one is drained");
@@ -159,6 +159,12 @@ fn run(args: &Args) -> Result<u8, Error> {
             (_, None) => return Ok(0),
         }
     }
+}
+
+fn stop(notices: &crossbeam_channel::Sender<Notice>, signal: &str) {
+    log!(Info, "[engine] caught signal ({signal})");
+    // An engine that has ended already needs no telling.
+    let _ = notices.send(Notice::Stop(false));
 }
 
 /// How a run of the pipeline has ended.

@@ -218,7 +218,7 @@ impl Output {
 /// A chunk on its way to one output.
 #[derive(Clone)]
 struct Task {
-    number: usize,
+    number: u64,
     chunk: Arc<Chunk>,
     output: usize,
     attempts: u32,
@@ -246,7 +246,6 @@ pub(super) struct Engine {
     chunks: Chunks,
     retries: Vec<(Instant, Task)>,
     running: usize,
-    tasks: usize,
     totals: Totals,
     notices: Receiver<Notice>,
     sender: Sender<Notice>,
@@ -297,7 +296,6 @@ impl Engine {
             chunks: Chunks::new(form),
             retries: Vec::new(),
             running: 0,
-            tasks: 0,
             totals: Totals::default(),
             notices,
             sender,
@@ -333,6 +331,9 @@ impl Engine {
                 self.outputs.remove(at);
                 return Err(());
             }
+        }
+        for at in 0..self.outputs.len() {
+            let output = &self.outputs[at];
             output.library.pre_run(hot_reload);
             for number in 0..output.wanted_workers {
                 match self.start_worker(at, number) {
@@ -452,14 +453,14 @@ impl Engine {
     /// Sends a chunk to every output that wants it.
     fn dispatch(&mut self, chunk: Chunk, stopping: bool) {
         let chunk = Arc::new(chunk);
+        let number = self.totals.chunks;
         self.totals.chunks += 1;
         self.totals.events += chunk.events;
         for output in 0..self.outputs.len() {
             if self.outputs[output].route.matches(&chunk.tag) {
-                self.tasks += 1;
                 self.start(
                     Task {
-                        number: self.tasks - 1,
+                        number,
                         chunk: Arc::clone(&chunk),
                         output,
                         attempts: 0,
@@ -506,12 +507,12 @@ impl Engine {
         let output = &self.outputs[task.output];
         let chunk = &task.chunk;
         let place = format!(
-            "task_id={}, input={} > output={} (out_id={})",
+            "task_id={}, input={} > output={}",
             task.number,
             chunk.input,
-            output.name(),
-            task.output
+            output.name()
         );
+        let out_id = task.output;
         match answer {
             1 => {
                 self.totals.ok += 1;
@@ -519,7 +520,7 @@ impl Engine {
                 if task.attempts > 0 {
                     log!(
                         Info,
-                        "[engine] flush chunk '{}' succeeded at retry {}: {place}",
+                        "[engine] flush chunk '{}' succeeded at retry {}: {place} (out_id={out_id})",
                         chunk.name,
                         task.attempts
                     );
@@ -531,7 +532,7 @@ impl Engine {
                 let seconds = if stopping { 1 } else { self.backoff(task.attempts) + 1 };
                 log!(
                     Warn,
-                    "[engine] failed to flush chunk '{}', retry in {seconds} seconds: {place}",
+                    "[engine] failed to flush chunk '{}', retry in {seconds} seconds: {place} (out_id={out_id})",
                     chunk.name
                 );
                 self.retries.push((Instant::now() + Duration::from_secs(seconds), task));
@@ -543,7 +544,7 @@ impl Engine {
                     Some(0) => {
                         log!(
                             Info,
-                            "[engine] chunk '{}' is not retried (no retry config): {place}",
+                            "[engine] chunk '{}' is not retried (no retry config): {place} (out_id={out_id})",
                             chunk.name
                         );
                     }

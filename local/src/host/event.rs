@@ -62,14 +62,25 @@ pub(super) fn append(buffer: &mut Vec<u8>, form: EventForm, time: Time, body: &B
     let _ = pack::write_ext_meta(buffer, 8, 0);
     buffer.extend_from_slice(&time.seconds.to_be_bytes());
     buffer.extend_from_slice(&time.nanoseconds.to_be_bytes());
+    // The real host writes these two maps before it knows how long they get, hence in the widest form.
     if form == EventForm::V2 {
-        let _ = pack::write_map_len(buffer, 0);
+        append_wide_map_len(buffer, 0);
     }
-    append_map(buffer, body);
+    append_wide_map_len(buffer, body.len());
+    append_entries(buffer, body);
+}
+
+fn append_wide_map_len(buffer: &mut Vec<u8>, len: usize) {
+    buffer.push(rmp::Marker::Map32.to_u8());
+    buffer.extend_from_slice(&length(len).to_be_bytes());
 }
 
 fn append_map(buffer: &mut Vec<u8>, body: &Body) {
     let _ = pack::write_map_len(buffer, length(body.len()));
+    append_entries(buffer, body);
+}
+
+fn append_entries(buffer: &mut Vec<u8>, body: &Body) {
     for (key, value) in body {
         append_text(buffer, key);
         append_value(buffer, value);
@@ -187,14 +198,15 @@ mod tests {
         };
         let mut v2 = Vec::new();
         append(&mut v2, EventForm::V2, time, &body);
-        let start = [
-            0x92, 0x92, 0xd7, 0x00, 0, 0, 0, 1, 0, 0, 0, 2, 0x80, 0x82, 0xa1, b'b', 0x95, 1, 0xff, 0xcb,
+        let head = [
+            0x92, 0x92, 0xd7, 0x00, 0, 0, 0, 1, 0, 0, 0, 2, 0xdf, 0, 0, 0, 0, 0xdf, 0, 0, 0, 2,
         ];
-        assert_eq!(v2[..start.len()], start);
+        assert_eq!(v2[..head.len()], head);
+        assert_eq!(v2[head.len()..head.len() + 6], [0xa1, b'b', 0x95, 1, 0xff, 0xcb]);
         assert_eq!(v2[v2.len() - 8..], [0xa1, b'a', 0x81, 0xa1, b'x', 0xa2, 0xc3, 0xbc]);
         let mut v1 = Vec::new();
         append(&mut v1, EventForm::V1, time, &body);
         assert_eq!(v1[..4], [0x92, 0xd7, 0x00, 0]);
-        assert_eq!(v1.len() + 2, v2.len());
+        assert_eq!(v1.len() + 1 + 5, v2.len());
     }
 }

@@ -1,4 +1,4 @@
-//! Log lines on stderr, in the host's form: `[2026/11/22 23:20:34.123456789] [ info] …`.
+//! Log lines on stderr, in the host's form: `[2026/11/22 23:20:34.123] [ info] …`.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -52,7 +52,7 @@ pub(super) fn write(level: i32, text: &str) {
         5 => "trace",
         _ => "     ",
     };
-    let now = jiff::Timestamp::now().strftime("%Y/%m/%d %H:%M:%S.%9f");
+    let now = jiff::Timestamp::now().strftime("%Y/%m/%d %H:%M:%S.%3f");
     // One write per line, so that lines of several threads do not mix. Nobody is left to tell if stderr is gone.
     let _ = std::io::stderr().write_all(format!("[{now}] [{name}] {text}\n").as_bytes());
 }
