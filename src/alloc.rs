@@ -16,11 +16,7 @@ pub struct Aligned;
 static ALLOCATOR: Aligned = Aligned;
 
 fn rounded(layout: Layout) -> Layout {
-    if layout.align() <= 8 {
-        layout
-    } else {
-        layout.pad_to_align()
-    }
+    if layout.align() <= 8 { layout } else { layout.pad_to_align() }
 }
 
 // SAFETY: every call goes to `System` with a layout of the same alignment and at least the size that was asked for, and
@@ -60,7 +56,7 @@ mod tests {
             for align in [1, 2, 4, 8, 16, 32, 64] {
                 let layout = rounded(Layout::from_size_align(size, align).unwrap());
                 assert!(layout.size() >= size && layout.align() == align);
-                assert!(align <= 8 || layout.size() % 16 == 0);
+                assert!(align <= 8 || layout.size().is_multiple_of(16));
             }
         }
     }

@@ -58,15 +58,11 @@ impl Batch {
 
     /// A record's bytes, for a dead letter.
     pub fn record(&self, place: &Place) -> Vec<u8> {
-        base64_simd::STANDARD
-            .decode_to_vec(self.data(place))
-            .unwrap_or_default()
+        base64_simd::STANDARD.decode_to_vec(self.data(place)).unwrap_or_default()
     }
 
     fn data(&self, place: &Place) -> &[u8] {
-        self.body
-            .get(place.data.start as usize..place.data.end as usize)
-            .unwrap_or_default()
+        self.body.get(place.data.start as usize..place.data.end as usize).unwrap_or_default()
     }
 
     /// A batch of those of its records that `keep` names by their index; none if it names none.
@@ -78,10 +74,7 @@ impl Batch {
                 opening.between(&mut body, places.len());
                 let start = body.len();
                 body.extend_from_slice(self.data(place));
-                places.push(Place {
-                    data: start as u32..body.len() as u32,
-                    ..place.clone()
-                });
+                places.push(Place { data: start as u32..body.len() as u32, ..place.clone() });
             }
         }
         finish(body, places)
@@ -98,10 +91,7 @@ fn finish(mut body: Vec<u8>, places: Vec<Place>) -> Option<Batch> {
         return None;
     }
     body.extend_from_slice(END);
-    Some(Batch {
-        body: body.into(),
-        places,
-    })
+    Some(Batch { body: body.into(), places })
 }
 
 /// How each body to one delivery stream begins.
@@ -138,11 +128,7 @@ pub struct Batcher<'o> {
 impl<'o> Batcher<'o> {
     /// A batcher for the stream of `opening`.
     pub fn new(opening: &'o Opening) -> Self {
-        Batcher {
-            opening,
-            body: Vec::new(),
-            places: Vec::new(),
-        }
+        Batcher { opening, body: Vec::new(), places: Vec::new() }
     }
 
     /// Adds a record of at most [`crate::record::MAX_RECORD`] bytes that holds `events`. The batch that was full before
@@ -169,11 +155,7 @@ impl<'o> Batcher<'o> {
         self.opening.between(&mut self.body, self.places.len());
         let start = self.body.len();
         base64_simd::STANDARD.encode_append(record, &mut self.body);
-        self.places.push(Place {
-            data: start as u32..self.body.len() as u32,
-            bytes: record.len() as u32,
-            events,
-        });
+        self.places.push(Place { data: start as u32..self.body.len() as u32, bytes: record.len() as u32, events });
         full
     }
 
@@ -206,14 +188,7 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(&batch.body()).unwrap();
         assert_eq!(body["DeliveryStreamName"], "a-stream");
         let records = body["Records"].as_array().unwrap();
-        records
-            .iter()
-            .map(|r| {
-                base64_simd::STANDARD
-                    .decode_to_vec(r["Data"].as_str().unwrap())
-                    .unwrap()
-            })
-            .collect()
+        records.iter().map(|r| base64_simd::STANDARD.decode_to_vec(r["Data"].as_str().unwrap()).unwrap()).collect()
     }
 
     fn check(records: &[Vec<u8>]) {
@@ -243,23 +218,14 @@ mod tests {
     fn the_largest_records_fit_three_to_a_batch() {
         check(&vec![vec![b'x'; MAX_RECORD]; 7]);
         assert_eq!(
-            batches(&vec![vec![b'x'; MAX_RECORD]; 7])
-                .iter()
-                .map(|b| b.places().len())
-                .collect::<Vec<_>>(),
+            batches(&vec![vec![b'x'; MAX_RECORD]; 7]).iter().map(|b| b.places().len()).collect::<Vec<_>>(),
             [3, 3, 1]
         );
     }
 
     #[test]
     fn five_hundred_and_one_records_are_two_batches() {
-        assert_eq!(
-            batches(&vec![vec![b'x']; 501])
-                .iter()
-                .map(|b| b.places().len())
-                .collect::<Vec<_>>(),
-            [500, 1]
-        );
+        assert_eq!(batches(&vec![vec![b'x']; 501]).iter().map(|b| b.places().len()).collect::<Vec<_>>(), [500, 1]);
     }
 
     proptest! {

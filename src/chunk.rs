@@ -80,11 +80,7 @@ impl<'t, 'a> Value<'t, 'a> {
             Token::Map { len, .. } => len,
             _ => 0,
         };
-        Pairs {
-            tape: self.tape,
-            at: self.at + 1,
-            left,
-        }
+        Pairs { tape: self.tape, at: self.at + 1, left }
     }
 
     /// The value under `key`, which is a string or binary; of a repeated key, the last. With the index of its key.
@@ -113,14 +109,8 @@ impl<'t, 'a> Iterator for Pairs<'t, 'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let key = Value {
-            tape: self.tape,
-            at: self.at,
-        };
-        let value = Value {
-            tape: self.tape,
-            at: key.next(),
-        };
+        let key = Value { tape: self.tape, at: self.at };
+        let value = Value { tape: self.tape, at: key.next() };
         self.at = value.next();
         Some((key, value))
     }
@@ -244,17 +234,8 @@ impl<'a> Chunk<'a> {
             Some(at) => Value { tape, at },
             None => Value { tape: &[], at: 0 },
         };
-        let group = (self.group.len() > 1).then_some(Value {
-            tape: &self.group,
-            at: 1,
-        });
-        Some(Event {
-            index,
-            time,
-            metadata,
-            body: Value { tape, at: body },
-            group,
-        })
+        let group = (self.group.len() > 1).then_some(Value { tape: &self.group, at: 1 });
+        Some(Event { index, time, metadata, body: Value { tape, at: body }, group })
     }
 
     /// Recognises the event on the tape: what its head says, and the indices of its metadata and body.
@@ -372,16 +353,10 @@ impl<'a> Chunk<'a> {
             Marker::FixStr(len) => (Token::Str(self.take(len.into())?), None),
             Marker::Str8 => (self.byte().and_then(|len| self.take(len.into())).map(Token::Str)?, None),
             Marker::Str16 => (self.be16().and_then(|len| self.take(len.into())).map(Token::Str)?, None),
-            Marker::Str32 => (
-                self.be32().and_then(|len| self.take(len as usize)).map(Token::Str)?,
-                None,
-            ),
+            Marker::Str32 => (self.be32().and_then(|len| self.take(len as usize)).map(Token::Str)?, None),
             Marker::Bin8 => (self.byte().and_then(|len| self.take(len.into())).map(Token::Bin)?, None),
             Marker::Bin16 => (self.be16().and_then(|len| self.take(len.into())).map(Token::Bin)?, None),
-            Marker::Bin32 => (
-                self.be32().and_then(|len| self.take(len as usize)).map(Token::Bin)?,
-                None,
-            ),
+            Marker::Bin32 => (self.be32().and_then(|len| self.take(len as usize)).map(Token::Bin)?, None),
             Marker::FixArray(len) => array(len.into()),
             Marker::Array16 => array(self.be16()?.into()),
             Marker::Array32 => array(self.be32()?),
@@ -474,20 +449,14 @@ fn read_head(token: Token<'_>) -> Head {
                     _ => {}
                 }
                 let nanos = u32::from_be_bytes([e, f, g, h]);
-                Some(Time {
-                    seconds: seconds.into(),
-                    nanos: nanos.min(999_999_999),
-                })
+                Some(Time { seconds: seconds.into(), nanos: nanos.min(999_999_999) })
             }
             Err(_) => None,
         },
         Token::UInt(seconds) => match u32::try_from(seconds) {
             Ok(GROUP_START) => return Head::GroupStart,
             Ok(GROUP_END) => return Head::GroupEnd,
-            Ok(seconds) => Some(Time {
-                seconds: seconds.into(),
-                nanos: 0,
-            }),
+            Ok(seconds) => Some(Time { seconds: seconds.into(), nanos: 0 }),
             Err(_) => None,
         },
         Token::Int(-1) => return Head::GroupStart,
@@ -505,10 +474,7 @@ fn float_time(seconds: f64) -> Option<Time> {
         return None;
     }
     let whole = seconds.floor();
-    Some(Time {
-        seconds: whole as i64,
-        nanos: (((seconds - whole) * 1e9) as u32).min(999_999_999),
-    })
+    Some(Time { seconds: whole as i64, nanos: (((seconds - whole) * 1e9) as u32).min(999_999_999) })
 }
 
 #[cfg(test)]
@@ -549,29 +515,14 @@ mod tests {
             [b"\xdd\x00\x00\x00\x02\x92", stamp, b"\x80", BODY].concat(),
         ];
         for form in &forms {
-            assert_eq!(
-                names(form),
-                (vec!["Some((7, 5)) Str([120])".to_owned()], 0),
-                "{form:02x?}"
-            );
+            assert_eq!(names(form), (vec!["Some((7, 5)) Str([120])".to_owned()], 0), "{form:02x?}");
         }
         assert_eq!(names(&forms.concat()).0.len(), forms.len());
         assert_eq!(names(&event(b"\x07")).0, ["Some((7, 0)) Str([120])"]);
         assert_eq!(names(&event(b"\xd2\x00\x00\x00\x07")).0, ["Some((7, 0)) Str([120])"]);
-        assert_eq!(
-            names(&event(b"\xcb\x40\x1e\x00\x00\x00\x00\x00\x00")).0,
-            ["Some((7, 500000000)) Str([120])"]
-        );
-        assert_eq!(
-            names(&event(b"\xca\x40\xf0\x00\x00")).0,
-            ["Some((7, 500000000)) Str([120])"]
-        );
-        for no_time in [
-            &b"\xc0"[..],
-            b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00",
-            b"\xa1t",
-            b"\xd6\x00\x00\x00\x00\x07",
-        ] {
+        assert_eq!(names(&event(b"\xcb\x40\x1e\x00\x00\x00\x00\x00\x00")).0, ["Some((7, 500000000)) Str([120])"]);
+        assert_eq!(names(&event(b"\xca\x40\xf0\x00\x00")).0, ["Some((7, 500000000)) Str([120])"]);
+        for no_time in [&b"\xc0"[..], b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00", b"\xa1t", b"\xd6\x00\x00\x00\x00\x07"] {
             assert_eq!(names(&event(no_time)).0, ["None Str([120])"]);
         }
     }
@@ -579,13 +530,7 @@ mod tests {
     #[test]
     fn group_markers_are_no_events_and_their_body_goes_with_the_group() {
         let marker = |seconds: u32, body: &[u8]| {
-            [
-                b"\x92\x92\xd7\x00",
-                &seconds.to_be_bytes()[..],
-                b"\x00\x00\x00\x00\x80",
-                body,
-            ]
-            .concat()
+            [b"\x92\x92\xd7\x00", &seconds.to_be_bytes()[..], b"\x00\x00\x00\x00\x80", body].concat()
         };
         let one = event(b"\x07");
         let data = [
@@ -596,10 +541,8 @@ mod tests {
         ]
         .concat();
         let mut chunk = Chunk::new(&data);
-        let inside = chunk.next_event().map(|e| {
-            e.group
-                .map(|g| format!("{:?}", g.get(b"resource").map(|(_, v)| v.token())))
-        });
+        let inside =
+            chunk.next_event().map(|e| e.group.map(|g| format!("{:?}", g.get(b"resource").map(|(_, v)| v.token()))));
         assert_eq!(inside, Some(Some("Some(Map { len: 1, next: 6 })".to_owned())));
         assert!(chunk.next_event().is_some_and(|e| e.group.is_none() && e.index == 1));
         assert!(chunk.next_event().is_none());
@@ -622,17 +565,8 @@ mod tests {
             assert_eq!(undecodable, 1, "{lie:02x?}");
         }
         // Well-formed, and no event.
-        for other in [
-            &b"\xc0"[..],
-            b"\x93\x01\x02\x03",
-            b"\xa3abc",
-            b"\x92\x93\x01\x02\x03\x80",
-            b"\x92\x80\x80",
-        ] {
-            assert_eq!(
-                names(&[&good, other, &good].concat()),
-                (vec!["Some((7, 5)) Str([120])".to_owned(); 2], 1)
-            );
+        for other in [&b"\xc0"[..], b"\x93\x01\x02\x03", b"\xa3abc", b"\x92\x93\x01\x02\x03\x80", b"\x92\x80\x80"] {
+            assert_eq!(names(&[&good, other, &good].concat()), (vec!["Some((7, 5)) Str([120])".to_owned(); 2], 1));
         }
         // Cut short, at every place.
         for cut in 0..good.len() {
@@ -656,10 +590,7 @@ mod tests {
 
     #[test]
     fn of_a_repeated_key_the_last_counts() {
-        assert_eq!(
-            names(b"\x92\x07\x82\xa3log\xa1x\xa3log\xa1y").0,
-            ["Some((7, 0)) Str([121])"]
-        );
+        assert_eq!(names(b"\x92\x07\x82\xa3log\xa1x\xa3log\xa1y").0, ["Some((7, 0)) Str([121])"]);
     }
 
     proptest! {

@@ -26,12 +26,7 @@ pub struct OptionSpec {
 }
 
 const fn option(name: &'static str, default: &'static str, accepted: &'static str, help: &'static str) -> OptionSpec {
-    OptionSpec {
-        name,
-        default,
-        accepted,
-        help,
-    }
+    OptionSpec { name, default, accepted, help }
 }
 
 const SWITCH: &str = "on or off";
@@ -59,30 +54,15 @@ pub const OPTIONS: &[OptionSpec] = &[
         "an URL such as http://127.0.0.1:4573, or host[:port], which means https",
         "Another endpoint than the region's own: a VPC endpoint, FIPS, or a local stand-in.",
     ),
-    option(
-        "sts_endpoint",
-        "",
-        "an URL, or host[:port], which means https",
-        "Another endpoint of STS, for `role_arn`.",
-    ),
+    option("sts_endpoint", "", "an URL, or host[:port], which means https", "Another endpoint of STS, for `role_arn`."),
     option(
         "role_arn",
         "",
         "a role's ARN such as arn:aws:iam::123456789012:role/logs",
         "A role to assume with the credentials that the AWS SDK finds by itself.",
     ),
-    option(
-        "external_id",
-        "",
-        "2 to 1224 characters, together with role_arn",
-        "The external ID for `role_arn`.",
-    ),
-    option(
-        "profile",
-        "AWS_PROFILE",
-        "a profile's name",
-        "A profile of the shared AWS configuration files.",
-    ),
+    option("external_id", "", "2 to 1224 characters, together with role_arn", "The external ID for `role_arn`."),
+    option("profile", "AWS_PROFILE", "a profile's name", "A profile of the shared AWS configuration files."),
     option(
         "ca_file",
         "",
@@ -95,12 +75,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "datadog, none, or a list source=target, … whose sources are a.b.c or $a['b.c']['d']",
         "Which attributes go out under which names. `datadog` is the four of the guide.",
     ),
-    option(
-        "remap_preserve_source",
-        "off",
-        SWITCH,
-        "Keep the source of a remapped attribute where it was, too.",
-    ),
+    option("remap_preserve_source", "off", SWITCH, "Keep the source of a remapped attribute where it was, too."),
     option(
         "remap_override",
         "off",
@@ -113,12 +88,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         SWITCH,
         "When an event has no `kubernetes` map, take pod, namespace, container and id from the tag.",
     ),
-    option(
-        "time_key",
-        "",
-        "an attribute's name",
-        "Add the event's time under this name.",
-    ),
+    option("time_key", "", "an attribute's name", "Add the event's time under this name."),
     option(
         "time_key_format",
         "%Y-%m-%dT%H:%M:%S",
@@ -138,25 +108,10 @@ pub const OPTIONS: &[OptionSpec] = &[
         "an absolute path in a folder that can be written to",
         "NDJSON of every record that was put aside: time, tag, stream, reason, the record. `kubehose replay` sends it again.",
     ),
-    option(
-        "dead_letter_limit",
-        "100M",
-        SIZE,
-        "The size of all dead-letter files together; the oldest go first.",
-    ),
-    option(
-        "concurrency",
-        "8",
-        "a whole number from 1 to 128",
-        "PutRecordBatch calls in flight at a time.",
-    ),
+    option("dead_letter_limit", "100M", SIZE, "The size of all dead-letter files together; the oldest go first."),
+    option("concurrency", "8", "a whole number from 1 to 128", "PutRecordBatch calls in flight at a time."),
     option("records_per_second", "", RATE, "Stay under a quota of records."),
-    option(
-        "bytes_per_second",
-        "",
-        RATE,
-        "Stay under a quota of bytes (before base64).",
-    ),
+    option("bytes_per_second", "", RATE, "Stay under a quota of bytes (before base64)."),
     option(
         "acknowledge",
         "delivered",
@@ -164,23 +119,20 @@ pub const OPTIONS: &[OptionSpec] = &[
         "When a chunk is done for the host: once Firehose has it, or once it is held in kubehose's memory.",
     ),
     option(
-        "flush_timeout",
-        "10s",
-        DURATION,
-        "How long a flush waits before it answers RETRY; the delivery goes on.",
+        "spool_dir",
+        "",
+        "an absolute path; not together with acknowledge",
+        "A chunk is done for the host once it is in a file here. It survives the end of the process; the next start sends what is left.",
     ),
     option(
-        "request_timeout",
-        "30s",
-        DURATION,
-        "How long one PutRecordBatch call may take.",
+        "spool_limit",
+        "1G",
+        SIZE,
+        "The size of the spool; when it is full, chunks are done once they are delivered.",
     ),
-    option(
-        "shutdown_timeout",
-        "5s",
-        DURATION,
-        "How long the exit waits for what is still on its way.",
-    ),
+    option("flush_timeout", "10s", DURATION, "How long a flush waits before it answers RETRY; the delivery goes on."),
+    option("request_timeout", "30s", DURATION, "How long one PutRecordBatch call may take."),
+    option("shutdown_timeout", "5s", DURATION, "How long the exit waits for what is still on its way."),
     option(
         "max_buffer",
         "64M",
@@ -243,6 +195,8 @@ pub struct DeliveryConfig {
     pub bytes_per_second: Option<u64>,
     /// When a flush may say OK.
     pub acknowledge: Acknowledge,
+    /// The spool's folder, and its size at most, in bytes. A chunk is then done once it is there.
+    pub spool: Option<(PathBuf, u64)>,
     /// How long a flush waits.
     pub flush_timeout: Duration,
     /// How long the exit waits.
@@ -269,19 +223,12 @@ impl Reader<'_> {
 
     /// The value as given, without white space around it; an empty one counts as none.
     fn given(&self, name: &str) -> Option<String> {
-        (self.get)(name)
-            .map(|value| value.trim().to_owned())
-            .filter(|value| !value.is_empty())
+        (self.get)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
     fn wrong(name: &str, value: &str, why: impl Into<String>) -> Error {
         let spec = Self::spec(name);
-        Error::Option {
-            name: spec.name,
-            value: value.to_owned(),
-            accepted: spec.accepted,
-            why: why.into(),
-        }
+        Error::Option { name: spec.name, value: value.to_owned(), accepted: spec.accepted, why: why.into() }
     }
 
     fn optional<T>(&self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>, Error> {
@@ -319,34 +266,22 @@ fn read_firehose(reader: &Reader<'_>, environment: &dyn Fn(&str) -> Option<Strin
         .given("region")
         .or_else(|| environment("AWS_REGION").filter(|value| !value.is_empty()))
         .or_else(|| environment("AWS_DEFAULT_REGION").filter(|value| !value.is_empty()))
-        .ok_or(Error::Missing {
-            name: "region",
-            hint: "set it, or AWS_REGION in the environment",
-        })?;
+        .ok_or(Error::Missing { name: "region", hint: "set it, or AWS_REGION in the environment" })?;
     if !is_region(&region) {
         return Err(Reader::wrong("region", &region, ""));
     }
-    let delivery_stream = reader.given("delivery_stream").ok_or(Error::Missing {
-        name: "delivery_stream",
-        hint: "set it to the name of the Firehose stream",
-    })?;
+    let delivery_stream = reader
+        .given("delivery_stream")
+        .ok_or(Error::Missing { name: "delivery_stream", hint: "set it to the name of the Firehose stream" })?;
     if !is_stream_name(&delivery_stream) {
         return Err(Reader::wrong("delivery_stream", &delivery_stream, ""));
     }
-    let role_arn = reader.optional("role_arn", |value| {
-        is_role_arn(value).then(|| value.to_owned()).ok_or_default()
-    })?;
+    let role_arn = reader.optional("role_arn", |value| is_role_arn(value).then(|| value.to_owned()).ok_or_default())?;
     let external_id = reader.optional("external_id", |value| {
-        (2..=1224)
-            .contains(&value.chars().count())
-            .then(|| value.to_owned())
-            .ok_or_default()
+        (2..=1224).contains(&value.chars().count()).then(|| value.to_owned()).ok_or_default()
     })?;
     if external_id.is_some() && role_arn.is_none() {
-        return Err(Error::Missing {
-            name: "role_arn",
-            hint: "external_id is of use only together with it",
-        });
+        return Err(Error::Missing { name: "role_arn", hint: "external_id is of use only together with it" });
     }
     let ca = reader.optional("ca_file", |path| {
         if !path.starts_with('/') {
@@ -357,9 +292,7 @@ fn read_firehose(reader: &Reader<'_>, environment: &dyn Fn(&str) -> Option<Strin
             .collect::<Result<_, _>>()
             .map_err(|error| format!("it is no PEM: {error}"))?;
         // The HTTP client believes what it is given here, so each is tried as a trust anchor first.
-        let anchors = certificates
-            .iter()
-            .all(|certificate| webpki::anchor_from_trusted_cert(certificate).is_ok());
+        let anchors = certificates.iter().all(|certificate| webpki::anchor_from_trusted_cert(certificate).is_ok());
         match certificates.is_empty() {
             true => Err("there is no certificate in it".to_owned()),
             false if !anchors => Err("there is something else than X.509 certificates in it".to_owned()),
@@ -408,7 +341,17 @@ fn read_delivery(reader: &Reader<'_>) -> Result<DeliveryConfig, Error> {
             _ => Err("its folder does not exist".to_owned()),
         }
     })?;
+    let spool_limit = reader.defaulted("spool_limit", parse_size)?;
+    let spool = reader.optional("spool_dir", |path| {
+        let path = PathBuf::from(path);
+        match (path.is_absolute(), reader.given("acknowledge")) {
+            (false, _) => Err("the host may change its working folder".to_owned()),
+            (true, Some(value)) => Err(format!("acknowledge is set to '{value}'")),
+            (true, None) => Ok((path, spool_limit)),
+        }
+    })?;
     Ok(DeliveryConfig {
+        spool,
         concurrency: reader.defaulted("concurrency", |value| parse_within(value, 1, 128))?,
         records_per_second: reader.optional("records_per_second", |value| parse_within(value, 1, u64::MAX))?,
         bytes_per_second: reader.optional("bytes_per_second", |value| parse_within(value, 1, u64::MAX))?,
@@ -443,9 +386,7 @@ pub fn is_region(text: &str) -> bool {
         return false;
     };
     words.len() >= 2
-        && words
-            .iter()
-            .all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
+        && words.iter().all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
         && (1..=2).contains(&number.len())
         && number.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -453,10 +394,7 @@ pub fn is_region(text: &str) -> bool {
 /// `[a-zA-Z0-9_.-]{1,64}`.
 /// <https://docs.aws.amazon.com/firehose/latest/APIReference/API_CreateDeliveryStream.html>
 pub fn is_stream_name(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
 /// `arn:<partition>:iam::<12 digits>:role/<name>`.
@@ -471,18 +409,12 @@ pub fn is_role_arn(text: &str) -> bool {
         && region.is_empty()
         && account.len() == 12
         && account.bytes().all(|byte| byte.is_ascii_digit())
-        && resource
-            .strip_prefix("role/")
-            .is_some_and(|name| !name.is_empty() && !name.contains(char::is_whitespace))
+        && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && !name.contains(char::is_whitespace))
 }
 
 /// An URL as it is; `host[:port]` gets `https://`.
 fn parse_endpoint(text: &str) -> Result<String, String> {
-    let url = if text.contains("://") {
-        text.to_owned()
-    } else {
-        format!("https://{text}")
-    };
+    let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(String::new());
     };
@@ -512,10 +444,7 @@ fn parse_switch(text: &str) -> Result<bool, String> {
 }
 
 fn parse_within<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Result<T, String> {
-    text.parse::<T>()
-        .ok()
-        .filter(|number| *number >= least && *number <= most)
-        .ok_or_default()
+    text.parse::<T>().ok().filter(|number| *number >= least && *number <= most).ok_or_default()
 }
 
 /// A size in Fluent Bit's spelling: a number, then nothing, K, KB, M, MB, G or GB; in powers of 1024, as the host counts
@@ -529,21 +458,13 @@ fn parse_size(text: &str) -> Result<u64, String> {
         Some((at, 'G')) => (&digits[..at], 1 << 30),
         _ => (digits, 1),
     };
-    let bytes = number
-        .trim()
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(unit));
-    bytes
-        .filter(|bytes| *bytes >= 1 << 20 && *bytes <= 1 << 44)
-        .ok_or_default()
+    let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.filter(|bytes| *bytes >= 1 << 20 && *bytes <= 1 << 44).ok_or_default()
 }
 
 /// A number with `ms`, `s`, `m` or `h`; without a unit, seconds, as in Fluent Bit.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let seconds = match unit.trim() {
         "ms" => 0.001,
@@ -564,12 +485,7 @@ mod tests {
     use super::*;
 
     fn read(properties: &[(&str, &str)]) -> Result<Config, Error> {
-        let get = |name: &str| {
-            properties
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
-        };
+        let get = |name: &str| properties.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         Config::read(&get, &|_| None)
     }
 
@@ -588,10 +504,9 @@ mod tests {
         assert_eq!(config.delivery.max_buffer, 64 << 20);
         assert_eq!(config.firehose.request_timeout, Duration::from_secs(30));
         assert!(config.record.newline && config.record.remap.tag_fallback);
-        let from_environment = Config::read(
-            &|name| (name == "delivery_stream").then(|| "logs".to_owned()),
-            &|name| (name == "AWS_DEFAULT_REGION").then(|| "us-gov-west-1".to_owned()),
-        );
+        let from_environment = Config::read(&|name| (name == "delivery_stream").then(|| "logs".to_owned()), &|name| {
+            (name == "AWS_DEFAULT_REGION").then(|| "us-gov-west-1".to_owned())
+        });
         assert_eq!(from_environment.unwrap().firehose.region, "us-gov-west-1");
         assert!(read(&LEAST[..1]).unwrap_err().to_string().contains("delivery_stream"));
         assert!(read(&LEAST[1..]).unwrap_err().to_string().contains("AWS_REGION"));
@@ -602,10 +517,7 @@ mod tests {
         for (name, value) in [
             ("region", "<REGION>"),
             ("region", "Ireland"),
-            (
-                "delivery_stream",
-                "arn:aws:firehose:eu-west-1:123456789012:deliverystream/logs",
-            ),
+            ("delivery_stream", "arn:aws:firehose:eu-west-1:123456789012:deliverystream/logs"),
             ("delivery_stream", "<YOUR-DELIVERY-STREAM-NAME>"),
             ("endpoint", "ftp://x"),
             ("endpoint", "http://x/path"),
@@ -624,45 +536,26 @@ mod tests {
             ("flush_timeout", "10 years"),
             ("acknowledge", "perhaps"),
             ("oversize", "explode"),
+            ("spool_dir", "relative"),
+            ("spool_limit", "0"),
             ("dead_letter_file", "relative"),
             ("dead_letter_file", "/no/such/folder/file"),
             ("records_per_second", "-1"),
         ] {
             let error = with(name, value).unwrap_err().to_string();
             let spec = Reader::spec(name);
-            assert!(
-                error.contains(name) && error.contains(value) && error.contains(spec.accepted),
-                "{error}"
-            );
+            assert!(error.contains(name) && error.contains(value) && error.contains(spec.accepted), "{error}");
         }
     }
 
     #[test]
     fn spellings_of_values() {
-        assert_eq!(
-            with("endpoint", "localhost:4573").unwrap().firehose.endpoint.unwrap(),
-            "https://localhost:4573"
-        );
-        assert_eq!(
-            with("endpoint", "http://[::1]:80/").unwrap().firehose.endpoint.unwrap(),
-            "http://[::1]:80"
-        );
+        assert_eq!(with("endpoint", "localhost:4573").unwrap().firehose.endpoint.unwrap(), "https://localhost:4573");
+        assert_eq!(with("endpoint", "http://[::1]:80/").unwrap().firehose.endpoint.unwrap(), "http://[::1]:80");
         assert_eq!(with("max_buffer", "2mb").unwrap().delivery.max_buffer, 2 << 20);
-        assert_eq!(
-            with("flush_timeout", "250ms").unwrap().delivery.flush_timeout,
-            Duration::from_millis(250)
-        );
-        assert_eq!(
-            with("flush_timeout", "1.5").unwrap().delivery.flush_timeout,
-            Duration::from_millis(1500)
-        );
-        assert!(
-            with("remap_override", "True")
-                .unwrap()
-                .record
-                .remap
-                .override_on_conflict
-        );
+        assert_eq!(with("flush_timeout", "250ms").unwrap().delivery.flush_timeout, Duration::from_millis(250));
+        assert_eq!(with("flush_timeout", "1.5").unwrap().delivery.flush_timeout, Duration::from_millis(1500));
+        assert!(with("remap_override", "True").unwrap().record.remap.override_on_conflict);
         assert_eq!(with("profile", "  ").unwrap().firehose.profile, None);
         assert!(with("external_id", "x1").is_err_and(|e| e.to_string().contains("role_arn")));
     }

@@ -75,12 +75,7 @@ pub struct DeadLetters {
 impl DeadLetters {
     /// Opens nothing yet; all files together take at most `limit` bytes.
     pub fn new(path: &Path, limit: u64) -> DeadLetters {
-        DeadLetters {
-            path: path.to_owned(),
-            each: limit / (OLDER as u64 + 1),
-            file: None,
-            size: 0,
-        }
+        DeadLetters { path: path.to_owned(), each: limit / (OLDER as u64 + 1), file: None, size: 0 }
     }
 
     /// Appends one line. A line that was not written whole is taken back, so that a full disk leaves no torn one.
@@ -143,13 +138,7 @@ impl Aside {
     /// Without a file, records are counted and lost.
     pub fn new(delivery_stream: &str, file: Option<(&Path, u64)>, counts: Arc<Counts>, log: Arc<Log>) -> Aside {
         let letters = file.map(|(path, limit)| Mutex::new(DeadLetters::new(path, limit)));
-        Aside {
-            delivery_stream: delivery_stream.to_owned(),
-            letters,
-            counts,
-            log,
-            logged: Mutex::default(),
-        }
+        Aside { delivery_stream: delivery_stream.to_owned(), letters, counts, log, logged: Mutex::default() }
     }
 
     /// Puts one record aside.
@@ -195,16 +184,11 @@ mod tests {
         let mut letters = DeadLetters::new(&path, 1 << 20);
         let records = [b"{\"a\":1}\n".to_vec(), vec![0xff, 0x00]];
         for record in &records {
-            letters
-                .write(&DeadLetter::new("kube.x", "logs", "refused", record.clone()))
-                .unwrap();
+            letters.write(&DeadLetter::new("kube.x", "logs", "refused", record.clone())).unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
         let read: Vec<DeadLetter> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(
-            read.iter().map(|letter| letter.record().unwrap()).collect::<Vec<_>>(),
-            records
-        );
+        assert_eq!(read.iter().map(|letter| letter.record().unwrap()).collect::<Vec<_>>(), records);
         assert_eq!((read[0].tag.as_str(), read[1].bytes), ("kube.x", 2));
     }
 
@@ -217,10 +201,8 @@ mod tests {
         for _ in 0..200 {
             letters.write(&DeadLetter::new("t", "s", "r", vec![b'x'; 100])).unwrap();
         }
-        let sizes: Vec<u64> = std::fs::read_dir(folder.path())
-            .unwrap()
-            .map(|e| e.unwrap().metadata().unwrap().len())
-            .collect();
+        let sizes: Vec<u64> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect();
         assert_eq!(sizes.len(), OLDER + 1);
         assert!(sizes.iter().sum::<u64>() <= limit);
         assert!(folder.path().join("dead.4").exists());

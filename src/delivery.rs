@@ -10,11 +10,13 @@ use crate::firehose::{Answer, Class, Fault, Firehose, Setup};
 use crate::host::{Level, Log};
 use crate::ledger::{DeliveryId, Ledger};
 use crate::metrics::{Counts, billed};
+use crate::spool::Spooled;
 use crossbeam_channel::Sender;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub enum Command {
         delivery: DeliveryId,
         /// The tag of its chunk, for dead letters.
         tag: Arc<str>,
+        /// Where its chunk is kept, if it is.
+        spooled: Option<Arc<Spooled>>,
         /// The records.
         batch: Batch,
     },
@@ -51,14 +55,21 @@ const HALVE_EVERY: Duration = Duration::from_millis(200);
 const BLAME_AFTER: u32 = 8;
 
 struct Job {
-    delivery: DeliveryId,
-    tag: Arc<str>,
+    chunk: ChunkOf,
     batch: Batch,
     attempt: u32,
     /// The last call's outcome is unclear: to send it again may repeat it.
     unclear: bool,
     /// When its records were first refused as invalid.
     suspect_since: Option<Instant>,
+}
+
+/// What a batch's records have in common.
+#[derive(Clone)]
+struct ChunkOf {
+    delivery: DeliveryId,
+    tag: Arc<str>,
+    spooled: Option<Arc<Spooled>>,
 }
 
 struct Delayed {
@@ -142,12 +153,7 @@ pub struct CourierParts {
 impl Courier {
     /// A courier with nothing to do yet.
     pub fn new(parts: CourierParts) -> Courier {
-        let DeliveryConfig {
-            concurrency,
-            records_per_second,
-            bytes_per_second,
-            ..
-        } = parts.config.delivery;
+        let DeliveryConfig { concurrency, records_per_second, bytes_per_second, .. } = parts.config.delivery;
         Courier {
             firehose: Rc::new(Firehose::new(parts.config.firehose.clone())),
             counts: parts.ledger.counts().clone(),
@@ -205,15 +211,9 @@ impl Courier {
 
     fn accept(&mut self, command: Command) {
         match command {
-            Command::Send { delivery, tag, batch } => {
-                self.ready.push_back(Job {
-                    delivery,
-                    tag,
-                    batch,
-                    attempt: 0,
-                    unclear: false,
-                    suspect_since: None,
-                });
+            Command::Send { delivery, tag, spooled, batch } => {
+                let chunk = ChunkOf { delivery, tag, spooled };
+                self.ready.push_back(Job { chunk, batch, attempt: 0, unclear: false, suspect_since: None });
             }
             Command::Drain(deadline) => self.drain = Some(deadline),
         }
@@ -229,10 +229,8 @@ impl Courier {
         }
         let mut wake = self.delayed.peek().map(|next| next.due);
         while self.in_flight.len() < self.pressure.limit() && !self.ready.is_empty() {
-            let start = [self.pressure.resume, self.records_pace.ready, self.bytes_pace.ready]
-                .into_iter()
-                .flatten()
-                .max();
+            let start =
+                [self.pressure.resume, self.records_pace.ready, self.bytes_pace.ready].into_iter().flatten().max();
             if let Some(start) = start.filter(|start| *start > now) {
                 wake = Some(wake.map_or(start, |wake| wake.min(start)));
                 break;
@@ -258,16 +256,12 @@ impl Courier {
         let (number, firehose, body) = (self.number, self.firehose.clone(), job.batch.body());
         self.in_flight.insert(number, job);
         self.counts.in_flight.add(1);
-        self.calls.push(Box::pin(
-            async move { (number, firehose.put(body, records as usize).await) },
-        ));
+        self.calls.push(Box::pin(async move { (number, firehose.put(body, records as usize).await) }));
     }
 
     async fn finished(&mut self, number: u64, result: Result<Answer, Fault>) {
         self.counts.in_flight.sub(1);
-        let Some(mut job) = self.in_flight.remove(&number) else {
-            return;
-        };
+        let Some(mut job) = self.in_flight.remove(&number) else { return };
         match result {
             Ok(answer) => {
                 job.unclear = false;
@@ -293,62 +287,43 @@ impl Courier {
             self.counts.batches.add(1);
             self.pressure.went_well();
             if let Some((since, _)) = self.trouble.take() {
-                self.log.line(
-                    Level::Info,
-                    &format!("records are taken again after {:.0?}", now - since),
-                );
+                self.log.line(Level::Info, &format!("records are taken again after {:.0?}", now - since));
             }
         }
         let mut refused = answer.refused.iter().map(|refused| refused.index).peekable();
-        for (index, place) in job.batch.places().iter().enumerate() {
-            if refused.next_if_eq(&index).is_none() {
-                self.counts.records_accepted.add(1);
-                self.counts.bytes.add(place.bytes.into());
-                self.counts.billed_bytes.add(billed(place.bytes.into()));
-            }
-        }
+        let (mut bytes, mut billed_bytes) = (0, 0);
+        let accepted = job.batch.places().iter().enumerate().filter(|(index, _)| refused.next_if_eq(index).is_none());
+        let accepted = accepted.map(|(_, place)| {
+            bytes += u64::from(place.bytes);
+            billed_bytes += billed(place.bytes.into());
+            place.events.clone()
+        });
+        let events: Vec<Range<u32>> = accepted.collect();
+        self.counts.records_accepted.add(taken as u64);
+        self.counts.bytes.add(bytes);
+        self.counts.billed_bytes.add(billed_bytes);
+        self.note(&job.chunk, &events);
         let rest = match answer.refused.as_slice() {
             [] => None,
             refused => {
                 let mut indices = refused.iter().map(|refused| refused.index).peekable();
-                let throttled = refused
-                    .iter()
-                    .filter(|refused| refused.code == "ServiceUnavailableException")
-                    .count();
+                let throttled = refused.iter().filter(|refused| refused.code == "ServiceUnavailableException").count();
                 if throttled > 0 {
                     self.counts.throttled.add(throttled as u64);
                     self.pressure.throttled(now);
                 }
                 let text = format!("{}: {} of {records} records", refused[0].code, refused.len());
-                self.log_now_and_then(
-                    "refused",
-                    Level::Warn,
-                    &format!("{text} were not taken; they are sent again"),
-                );
-                job.batch
-                    .part(&self.opening, |index| indices.next_if_eq(&index).is_some())
+                self.log_now_and_then("refused", Level::Warn, &format!("{text} were not taken; they are sent again"));
+                job.batch.part(&self.opening, |index| indices.next_if_eq(&index).is_some())
             }
         };
-        let Job {
-            delivery,
-            tag,
-            batch,
-            attempt,
-            ..
-        } = job;
+        let Job { chunk, batch, attempt, .. } = job;
         self.release(batch);
-        self.ledger.settle(delivery, taken as u64);
+        self.ledger.settle(chunk.delivery, taken as u64);
         if let Some(batch) = rest {
             self.counts.held.add(batch.held() as u64);
             let attempt = attempt + 1;
-            let job = Job {
-                delivery,
-                tag,
-                batch,
-                attempt,
-                unclear: false,
-                suspect_since: None,
-            };
+            let job = Job { chunk, batch, attempt, unclear: false, suspect_since: None };
             self.delay(job, backoff(RECORD_BACKOFF, attempt));
         }
     }
@@ -394,35 +369,23 @@ impl Courier {
                 job.batch.part(&self.opening, |index| index < records / 2),
                 job.batch.part(&self.opening, |index| index >= records / 2),
             ];
-            let Job {
-                delivery,
-                tag,
-                batch,
-                attempt,
-                ..
-            } = job;
+            let Job { chunk, batch, attempt, .. } = job;
             self.release(batch);
             for batch in halves.into_iter().flatten() {
                 self.counts.held.add(batch.held() as u64);
-                let tag = tag.clone();
-                self.ready.push_front(Job {
-                    delivery,
-                    tag,
-                    batch,
-                    attempt,
-                    unclear: false,
-                    suspect_since: Some(since),
-                });
+                let chunk = chunk.clone();
+                self.ready.push_front(Job { chunk, batch, attempt, unclear: false, suspect_since: Some(since) });
             }
             return;
         }
         // Is it the record, or would the service refuse any? Another one's acceptance since tells.
         if self.last_accepted.is_some_and(|accepted| accepted >= since) || job.attempt >= BLAME_AFTER {
             for place in job.batch.places() {
-                self.aside.record(&job.tag, &fault.text, job.batch.record(place));
+                self.aside.record(&job.chunk.tag, &fault.text, job.batch.record(place));
+                self.note(&job.chunk, std::slice::from_ref(&place.events));
             }
             self.release(job.batch);
-            self.ledger.settle(job.delivery, 1);
+            self.ledger.settle(job.chunk.delivery, 1);
         } else {
             job.attempt += 1;
             let line = format!("a record is refused, and no other was taken since: {fault}; it is tried again");
@@ -432,13 +395,23 @@ impl Courier {
         }
     }
 
+    /// Notes in the spool that these events are settled.
+    fn note(&mut self, chunk: &ChunkOf, events: &[Range<u32>]) {
+        if let Some(spooled) = &chunk.spooled
+            && let Err(error) = spooled.note(events)
+        {
+            let file = spooled.file();
+            let line = format!(
+                "cannot note beside {} what was delivered: {error}; after a crash it would be sent again. Free space in spool_dir",
+                file.display()
+            );
+            self.log_now_and_then("spool", Level::Error, &line);
+        }
+    }
+
     fn delay(&mut self, job: Job, wait: Duration) {
         self.number += 1;
-        self.delayed.push(Delayed {
-            due: Instant::now() + wait,
-            number: self.number,
-            job,
-        });
+        self.delayed.push(Delayed { due: Instant::now() + wait, number: self.number, job });
     }
 
     /// Gives a batch's memory back.
@@ -455,24 +428,23 @@ impl Courier {
     /// At the exit: puts aside what could not be sent in time.
     fn give_up(&mut self) {
         self.calls.clear();
-        let unclear = self
-            .in_flight
-            .drain()
-            .map(|(_, job)| (job, "the exit came before the reply to its call"));
-        let rest = self
-            .ready
-            .drain(..)
-            .chain(std::mem::take(&mut self.delayed).into_iter().map(|delayed| delayed.job));
-        let left: Vec<_> = unclear
-            .chain(rest.map(|job| (job, "the exit came before it could be sent")))
-            .collect();
-        let mut records = 0;
+        let unclear = self.in_flight.drain().map(|(_, job)| (job, "the exit came before the reply to its call"));
+        let rest = self.ready.drain(..).chain(std::mem::take(&mut self.delayed).into_iter().map(|delayed| delayed.job));
+        let left: Vec<_> = unclear.chain(rest.map(|job| (job, "the exit came before it could be sent"))).collect();
+        let (mut records, mut spooled) = (0, 0);
         for (job, reason) in left {
-            for place in job.batch.places() {
-                self.aside.record(&job.tag, reason, job.batch.record(place));
-                records += 1;
+            if job.chunk.spooled.is_some() {
+                spooled += job.batch.places().len();
+            } else {
+                for place in job.batch.places() {
+                    self.aside.record(&job.chunk.tag, reason, job.batch.record(place));
+                    records += 1;
+                }
             }
             self.release(job.batch);
+        }
+        if spooled > 0 {
+            self.log.line(Level::Info, &format!("{spooled} records stay in spool_dir for the next start"));
         }
         if records > 0 {
             let timeout = self.config.delivery.shutdown_timeout;
@@ -493,9 +465,7 @@ impl Courier {
         *last = now;
         match more {
             0 => self.log.line(level, text),
-            more => self
-                .log
-                .line(level, &format!("{text} ({more} more of the kind since the last line)")),
+            more => self.log.line(level, &format!("{text} ({more} more of the kind since the last line)")),
         }
     }
 }
@@ -503,9 +473,7 @@ impl Courier {
 /// Full jitter: anything up to the bound, which doubles with each attempt.
 /// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
 fn backoff((first, longest): (Duration, Duration), attempt: u32) -> Duration {
-    let bound = first
-        .saturating_mul(1 << attempt.saturating_sub(1).min(16))
-        .min(longest);
+    let bound = first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(longest);
     bound.mul_f64(fastrand::f64())
 }
 
@@ -530,14 +498,7 @@ struct Pressure {
 
 impl Pressure {
     fn new(most: usize) -> Pressure {
-        Pressure {
-            most: most as f64,
-            limit: most as f64,
-            halved: None,
-            failures: 0,
-            setup: false,
-            resume: None,
-        }
+        Pressure { most: most as f64, limit: most as f64, halved: None, failures: 0, setup: false, resume: None }
     }
 
     fn limit(&self) -> usize {
@@ -577,10 +538,7 @@ struct Pace {
 
 impl Pace {
     fn new(per_second: Option<u64>) -> Pace {
-        Pace {
-            per_second: per_second.map(|rate| rate as f64),
-            ready: None,
-        }
+        Pace { per_second: per_second.map(|rate| rate as f64), ready: None }
     }
 
     fn spend(&mut self, amount: u64, now: Instant) {

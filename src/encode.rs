@@ -11,8 +11,10 @@ use crate::host::{FlushData, Level, Log, Status};
 use crate::ledger::{DeliveryId, Flush, Identity, Ledger};
 use crate::record::{RecordEncoder, Unfit};
 use crate::remap::TagFields;
+use crate::spool::{Spool, Spooled};
 use crossbeam_channel::{Receiver, select};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +30,9 @@ pub struct HandOver {
 
 /// How much larger a chunk is expected to be once it is encoded: JSON is about 1.2 times its msgpack, base64 4/3 of it.
 const GROWTH: usize = 2;
+
+/// One log line about the spool in this time.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// How long the thread sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -52,64 +57,109 @@ pub struct Encoder {
     pub buffers: Receiver<Vec<u8>>,
     /// To the courier.
     pub commands: UnboundedSender<Command>,
+    /// Where chunks are kept until they are delivered, if they are.
+    pub spool: Option<Spool>,
+    /// Chunks of the spool that wait for memory, the oldest first.
+    pub waiting: VecDeque<Spooled>,
+    /// Chunks that wait for memory while their flushes wait for an answer.
+    pub parked: VecDeque<(Identity, HandOver)>,
+    /// When trouble with the spool was last logged.
+    pub spool_logged: Option<Instant>,
 }
 
 impl Encoder {
     /// Works until the output ends, then tells the courier to drain.
-    pub fn run(self) {
-        let mut parked: VecDeque<(Identity, HandOver)> = VecDeque::new();
+    pub fn run(mut self) {
         loop {
+            self.admit();
             let now = Instant::now();
             let expiry = self.ledger.expire(now);
-            let parked_expiry = parked.iter().map(|(_, hand_over)| hand_over.flush.deadline).min();
+            let parked_expiry = self.parked.iter().map(|(_, hand_over)| hand_over.flush.deadline).min();
             let next = [expiry, parked_expiry].into_iter().flatten().min();
             let wait = next.map_or(IDLE, |next| next.saturating_duration_since(now));
             select! {
                 recv(self.hand_overs) -> hand_over => match hand_over {
-                    Ok(hand_over) => self.take(hand_over, &mut parked),
+                    Ok(hand_over) => self.take(hand_over),
                     Err(_) => break,
                 },
                 recv(self.released) -> _ => {}
                 default(wait) => {}
             }
-            self.admit(&mut parked);
+        }
+        if !self.waiting.is_empty() {
+            let line = format!("{} chunks stay in spool_dir for the next start", self.waiting.len());
+            self.log.line(Level::Info, &line);
         }
         let deadline = Instant::now() + self.config.delivery.shutdown_timeout;
         // The courier is gone only if it has panicked.
         let _ = self.commands.send(Command::Drain(deadline));
     }
 
-    /// The chunk's earlier delivery goes on, if there is one; otherwise it waits for its turn.
-    fn take(&self, hand_over: HandOver, parked: &mut VecDeque<(Identity, HandOver)>) {
+    /// The chunk's earlier delivery goes on, if there is one; otherwise it goes into the spool, or waits for its turn.
+    fn take(&mut self, hand_over: HandOver) {
         let identity = Identity::of(hand_over.data.tag(), hand_over.data.bytes());
-        match self.ledger.detached(identity) {
-            Some(delivery) => {
+        if let Some(delivery) = self.ledger.detached(identity) {
+            let HandOver { data, flush } = hand_over;
+            data.release();
+            return self.ledger.attach(delivery, flush);
+        }
+        let Some(spool) = &self.spool else { return self.parked.push_back((identity, hand_over)) };
+        match spool.add(hand_over.data.tag(), hand_over.data.bytes()) {
+            Ok(spooled) => {
                 let HandOver { data, flush } = hand_over;
-                data.release();
-                self.ledger.attach(delivery, flush);
+                // The file need not be read back if the chunk can be encoded at once.
+                if self.waiting.is_empty() && self.fits(data.bytes().len()) {
+                    let spooled = Arc::new(spooled);
+                    let delivery = self.ledger.begin(identity, Some(spooled.clone()));
+                    self.encode_guarded(delivery, Some(&spooled), data.tag(), data.bytes(), &[]);
+                    data.release();
+                    self.ledger.seal_acknowledged(delivery);
+                } else {
+                    data.release();
+                    self.waiting.push_back(spooled);
+                }
+                flush.answer(Status::Ok);
             }
-            None => parked.push_back((identity, hand_over)),
+            Err(error) => {
+                if self.spool_logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
+                    self.spool_logged = Some(Instant::now());
+                    let line = format!(
+                        "spool_dir: {error}; chunks are acknowledged once they are delivered, until there is space again"
+                    );
+                    self.log.line(Level::Warn, &line);
+                }
+                self.parked.push_back((identity, hand_over));
+            }
         }
     }
 
+    /// Whether a chunk of this size may be encoded now.
+    fn fits(&self, bytes: usize) -> bool {
+        let held = self.ledger.counts().held.get() as usize;
+        held == 0 || held + bytes * GROWTH <= self.config.delivery.max_buffer
+    }
+
     /// Encodes what fits into the memory that is left, in order; refuses what has waited for too long.
-    fn admit(&self, parked: &mut VecDeque<(Identity, HandOver)>) {
-        while let Some((_, next)) = parked.front() {
-            let held = self.ledger.counts().held.get() as usize;
-            if held > 0 && held + next.data.bytes().len() * GROWTH > self.config.delivery.max_buffer {
-                break;
+    fn admit(&mut self) {
+        while let Some(next) = self.waiting.front()
+            && self.fits(next.size() as usize)
+        {
+            if let Some(spooled) = self.waiting.pop_front() {
+                self.start_spooled(spooled);
             }
-            if let Some((identity, hand_over)) = parked.pop_front() {
+        }
+        while let Some((_, next)) = self.parked.front()
+            && self.fits(next.data.bytes().len())
+        {
+            if let Some((identity, hand_over)) = self.parked.pop_front() {
                 self.start(identity, hand_over);
             }
         }
         let now = Instant::now();
-        for _ in 0..parked.len() {
-            let Some((identity, hand_over)) = parked.pop_front() else {
-                break;
-            };
+        for _ in 0..self.parked.len() {
+            let Some((identity, hand_over)) = self.parked.pop_front() else { break };
             if hand_over.flush.deadline > now {
-                parked.push_back((identity, hand_over));
+                self.parked.push_back((identity, hand_over));
                 continue;
             }
             let HandOver { data, flush } = hand_over;
@@ -131,46 +181,81 @@ impl Encoder {
     /// Encodes a chunk and sends its batches on their way.
     fn start(&self, identity: Identity, hand_over: HandOver) {
         let HandOver { data, flush } = hand_over;
-        let delivery = self.ledger.begin(identity);
-        let encoded = catch_unwind(AssertUnwindSafe(|| self.encode(delivery, data.tag(), data.bytes())));
+        let delivery = self.ledger.begin(identity, None);
+        self.encode_guarded(delivery, None, data.tag(), data.bytes(), &[]);
         data.release();
-        if let Err(panic) = encoded {
-            // Dropping what a panic carries may panic once more.
-            std::mem::forget(panic);
-            self.log.line(
-                Level::Error,
-                "a defect in kubehose: a chunk could not be encoded to its end; please report it",
-            );
-        }
-        match self.config.delivery.acknowledge {
-            Acknowledge::Taken => {
-                flush.answer(Status::Ok);
-                self.ledger.seal_acknowledged(delivery);
-            }
-            Acknowledge::Delivered => self.ledger.seal(delivery, flush),
+        // With a spool that is full, a chunk is safe only once it is delivered.
+        if self.config.delivery.acknowledge == Acknowledge::Taken {
+            flush.answer(Status::Ok);
+            self.ledger.seal_acknowledged(delivery);
+        } else {
+            self.ledger.seal(delivery, flush);
         }
     }
 
-    fn encode(&self, delivery: DeliveryId, tag_bytes: &[u8], bytes: &[u8]) {
+    /// Encodes a chunk of the spool, but for what has been settled of it.
+    fn start_spooled(&self, spooled: Spooled) {
+        let chunk = match spooled.read() {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                let line = format!("cannot read {}: {error}; it stays for the next start", spooled.file().display());
+                return self.log.line(Level::Error, &line);
+            }
+        };
+        if let Some(torn) = chunk.torn {
+            let line = format!("{} is torn: {torn}; what can be read of it is sent", spooled.file().display());
+            self.log.line(Level::Error, &line);
+        }
+        let spooled = Arc::new(spooled);
+        let delivery = self.ledger.begin(Identity::of(&chunk.tag, &chunk.bytes), Some(spooled.clone()));
+        self.encode_guarded(delivery, Some(&spooled), &chunk.tag, &chunk.bytes, &chunk.taken);
+        self.ledger.seal_acknowledged(delivery);
+    }
+
+    /// Encodes; should that panic, what was encoded before goes its way.
+    fn encode_guarded(
+        &self,
+        delivery: DeliveryId,
+        spooled: Option<&Arc<Spooled>>,
+        tag: &[u8],
+        bytes: &[u8],
+        taken: &[Range<u32>],
+    ) {
+        let encode = AssertUnwindSafe(|| self.encode(delivery, spooled, tag, bytes, taken));
+        if let Err(panic) = catch_unwind(encode) {
+            // Dropping what a panic carries may panic once more.
+            std::mem::forget(panic);
+            let line = "a defect in kubehose: a chunk could not be encoded to its end; please report it";
+            self.log.line(Level::Error, line);
+        }
+    }
+
+    fn encode(
+        &self,
+        delivery: DeliveryId,
+        spooled: Option<&Arc<Spooled>>,
+        tag_bytes: &[u8],
+        bytes: &[u8],
+        taken: &[Range<u32>],
+    ) {
         let counts = self.ledger.counts();
         let tag: Arc<str> = String::from_utf8_lossy(tag_bytes).into();
-        let fields = self
-            .config
-            .record
-            .remap
-            .wants_tag()
-            .then(|| TagFields::parse(tag_bytes))
-            .flatten();
+        let fields = self.config.record.remap.wants_tag().then(|| TagFields::parse(tag_bytes)).flatten();
         let mut records = RecordEncoder::new(&self.config.record);
         let mut batcher = Batcher::new(&self.opening);
         let mut record = Vec::new();
         let mut chunk = Chunk::new(bytes);
+        let mut taken = taken.iter().peekable();
         while let Some(event) = chunk.next_event() {
+            while taken.next_if(|range| range.end <= event.index).is_some() {}
+            if taken.peek().is_some_and(|range| range.contains(&event.index)) {
+                continue;
+            }
             match records.encode(&event, fields.as_ref(), &mut record) {
                 Ok(()) => {
                     let place = event.index..event.index + 1;
                     if let Some(full) = batcher.push(&record, place, || self.buffers.try_recv().ok()) {
-                        self.send(delivery, &tag, full);
+                        self.send(delivery, &tag, spooled, full);
                     }
                 }
                 Err(Unfit::TooLarge { bytes }) => {
@@ -180,7 +265,7 @@ impl Encoder {
             }
         }
         if let Some(last) = batcher.finish() {
-            self.send(delivery, &tag, last);
+            self.send(delivery, &tag, spooled, last);
         }
         counts.events.add(chunk.events().into());
         if chunk.undecodable() > 0 {
@@ -194,15 +279,11 @@ impl Encoder {
         }
     }
 
-    fn send(&self, delivery: DeliveryId, tag: &Arc<str>, batch: Batch) {
+    fn send(&self, delivery: DeliveryId, tag: &Arc<str>, spooled: Option<&Arc<Spooled>>, batch: Batch) {
         let records = batch.places().len() as u64;
         self.ledger.add(delivery, records);
         self.ledger.counts().held.add(batch.held() as u64);
         // If the courier is gone, the records stay unsettled, and the host keeps the chunk.
-        let _ = self.commands.send(Command::Send {
-            delivery,
-            tag: tag.clone(),
-            batch,
-        });
+        let _ = self.commands.send(Command::Send { delivery, tag: tag.clone(), spooled: spooled.cloned(), batch });
     }
 }

@@ -1,6 +1,8 @@
 //! What can go wrong before the first record is sent, in the words of whoever has to mend it.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 
 /// Why an output could not be set up. None of its texts holds a secret: no option of kubehose takes one.
 #[derive(Debug)]
@@ -24,19 +26,26 @@ pub enum Error {
         /// What to do.
         hint: &'static str,
     },
+    /// The spool's folder cannot be used.
+    Spool {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Another process, or another output, uses the spool's folder.
+    SpoolInUse {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The system refused a thread.
-    Thread(std::io::Error),
+    Thread(io::Error),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Option {
-                name,
-                value,
-                accepted,
-                why,
-            } => {
+            Error::Option { name, value, accepted, why } => {
                 write!(out, "option '{name}': '{value}' is not accepted")?;
                 if !why.is_empty() {
                     write!(out, " ({why})")?;
@@ -44,11 +53,22 @@ impl fmt::Display for Error {
                 write!(out, "; accepted: {accepted}")
             }
             Error::Missing { name, hint } => write!(out, "option '{name}' is missing; {hint}"),
-            Error::Thread(error) => {
+            Error::Spool { folder, error } => {
                 write!(
                     out,
-                    "cannot start a thread: {error}; raise the limit of processes (ulimit -u, pids.max)"
+                    "spool_dir '{}' cannot be used: {error}; it must be a folder that this process may write to",
+                    folder.display()
                 )
+            }
+            Error::SpoolInUse { folder } => {
+                write!(
+                    out,
+                    "spool_dir '{}' is in use by another process or output; give each one a folder of its own",
+                    folder.display()
+                )
+            }
+            Error::Thread(error) => {
+                write!(out, "cannot start a thread: {error}; raise the limit of processes (ulimit -u, pids.max)")
             }
         }
     }
@@ -57,8 +77,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Thread(error) => Some(error),
-            Error::Option { .. } | Error::Missing { .. } => None,
+            Error::Thread(error) | Error::Spool { error, .. } => Some(error),
+            Error::Option { .. } | Error::Missing { .. } | Error::SpoolInUse { .. } => None,
         }
     }
 }

@@ -141,11 +141,7 @@ impl Firehose {
             trust.add_pem_certificate(pem.as_slice());
         }
         let http = http_client(trust);
-        Firehose {
-            config,
-            http,
-            client: Mutex::new(None),
-        }
+        Firehose { config, http, client: Mutex::new(None) }
     }
 
     /// Forgets the client, so that the next call looks for credentials from the beginning: the SDK's providers read
@@ -219,10 +215,8 @@ impl Firehose {
         if let Some(endpoint) = &self.config.sts_endpoint {
             sts = sts.endpoint_url(endpoint);
         }
-        let mut provider = AssumeRoleProvider::builder(role)
-            .region(region)
-            .session_name("kubehose")
-            .configure(&sts.build());
+        let mut provider =
+            AssumeRoleProvider::builder(role).region(region).session_name("kubehose").configure(&sts.build());
         if let Some(id) = &self.config.external_id {
             provider = provider.external_id(id);
         }
@@ -234,10 +228,7 @@ impl Firehose {
 /// proxy (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
 fn http_client(trust: tls::TrustStore) -> SharedHttpClient {
     // The context has no other parts that could fail.
-    let context = tls::TlsContext::builder()
-        .with_trust_store(trust)
-        .build()
-        .unwrap_or_default();
+    let context = tls::TlsContext::builder().with_trust_store(trust).build().unwrap_or_default();
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = Connector::builder().proxy_config(ProxyConfig::from_env());
         connector.set_connector_settings(settings.cloned());
@@ -260,30 +251,19 @@ fn read_answer(output: &PutRecordBatchOutput, records: usize) -> Result<Answer, 
         return Err(Fault {
             class: Class::Service,
             unclear: true,
-            text: format!(
-                "the reply speaks of {} records, the request had {records}",
-                entries.len()
-            ),
+            text: format!("the reply speaks of {} records, the request had {records}", entries.len()),
         });
     }
-    let refused = entries.iter().enumerate().filter_map(|(index, entry)| {
-        entry.error_code().map(|code| Refused {
-            index,
-            code: code.to_owned(),
-        })
-    });
-    Ok(Answer {
-        refused: refused.collect(),
-    })
+    let refused = entries
+        .iter()
+        .enumerate()
+        .filter_map(|(index, entry)| entry.error_code().map(|code| Refused { index, code: code.to_owned() }));
+    Ok(Answer { refused: refused.collect() })
 }
 
 fn classify(error: &SdkError<PutRecordBatchError, HttpResponse>) -> Fault {
     let text = DisplayErrorContext(error).to_string();
-    let fault = |class, unclear| Fault {
-        class,
-        unclear,
-        text: first_sentence(&text),
-    };
+    let fault = |class, unclear| Fault { class, unclear, text: first_sentence(&text) };
     if caused_by::<CredentialsError>(error) {
         return fault(Class::Setup(Setup::Credentials), false);
     }
@@ -297,11 +277,7 @@ fn classify(error: &SdkError<PutRecordBatchError, HttpResponse>) -> Fault {
                 ("", message) => format!("HTTP status {status}: {message}"),
                 (code, message) => format!("{code}: {message}"),
             };
-            Fault {
-                class: classify_code(code, message, status),
-                unclear: false,
-                text,
-            }
+            Fault { class: classify_code(code, message, status), unclear: false, text }
         }
         // Nothing was sent.
         SdkError::ConstructionFailure(_) => fault(Class::Setup(Setup::Other), false),

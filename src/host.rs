@@ -210,11 +210,7 @@ impl Log {
     pub fn detached() -> Log {
         let (queue, waiting) = crossbeam_channel::bounded(QUEUED_LINES);
         Log {
-            functions: Functions {
-                log_print: None,
-                log_check: None,
-                name: None,
-            },
+            functions: Functions { log_print: None, log_check: None, name: None },
             instance: None,
             prefix: String::new(),
             queue,
@@ -287,16 +283,8 @@ impl FlushData {
     /// stay so until the FlushData is dropped: the caller must not return to the host before.
     pub unsafe fn new(data: *const c_void, length: usize, tag: *const c_char) -> FlushData {
         match NonNull::new(data.cast_mut().cast()) {
-            Some(data) => FlushData {
-                data,
-                length,
-                tag: non_null_text(tag),
-            },
-            None => FlushData {
-                data: NonNull::dangling(),
-                length: 0,
-                tag: non_null_text(tag),
-            },
+            Some(data) => FlushData { data, length, tag: non_null_text(tag) },
+            None => FlushData { data: NonNull::dangling(), length: 0, tag: non_null_text(tag) },
         }
     }
 

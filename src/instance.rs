@@ -9,10 +9,11 @@ use crate::error::Error;
 use crate::host::{self, FlushData, Handle, Level, Log, Output, Status};
 use crate::ledger::{Flush, Ledger};
 use crate::metrics::{Counts, Snapshot};
+use crate::spool::Spool;
 use crate::{REVISION, VERSION};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use once_cell::sync::Lazy;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -76,9 +77,7 @@ pub fn flush(handle: Handle, data: FlushData) -> Status {
 
 /// Ends an output; a handle that is not (any more) known is none of ours.
 pub fn exit(handle: Handle) {
-    let Some(instance) = instances().remove(&handle) else {
-        return;
-    };
+    let Some(instance) = instances().remove(&handle) else { return };
     instance.drain();
     instance.log.emit();
 }
@@ -92,34 +91,33 @@ impl Instance {
         let counts = Arc::new(Counts::default());
         let ledger = Arc::new(Ledger::new(counts.clone()));
         let opening = Arc::new(Opening::new(&config.firehose.delivery_stream));
-        let dead_letters = config
-            .delivery
-            .dead_letter_file
-            .as_deref()
-            .map(|file| (file, config.delivery.dead_letter_limit));
-        let aside = Arc::new(Aside::new(
-            &config.firehose.delivery_stream,
-            dead_letters,
-            counts.clone(),
-            log.clone(),
-        ));
+        let dead_letters =
+            config.delivery.dead_letter_file.as_deref().map(|file| (file, config.delivery.dead_letter_limit));
+        let aside = Arc::new(Aside::new(&config.firehose.delivery_stream, dead_letters, counts.clone(), log.clone()));
         let (hand_overs, handed_over) = unbounded();
         let (release, released) = bounded(1);
         let (give_back, buffers) = bounded(config.delivery.concurrency * 2);
         let (commands, orders) = tokio::sync::mpsc::unbounded_channel();
         let flush_timeout = config.delivery.flush_timeout;
+        let (spool, left) = match &config.delivery.spool {
+            Some((folder, limit)) => {
+                let (spool, left) = Spool::open(folder, *limit)?;
+                if !left.is_empty() {
+                    let line =
+                        format!("{} chunks were left in spool_dir {}; they go out first", left.len(), folder.display());
+                    log.line(Level::Info, &line);
+                }
+                (Some(spool), left)
+            }
+            None => (None, Vec::new()),
+        };
         log.line(
             Level::Info,
             &format!(
                 "kubehose {VERSION} ({REVISION}) delivers to {} in {}{}",
                 config.firehose.delivery_stream,
                 config.firehose.region,
-                config
-                    .firehose
-                    .endpoint
-                    .as_ref()
-                    .map(|endpoint| format!(" at {endpoint}"))
-                    .unwrap_or_default()
+                config.firehose.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default()
             ),
         );
         let parts = CourierParts {
@@ -142,6 +140,10 @@ impl Instance {
             released,
             buffers,
             commands,
+            spool,
+            waiting: left.into(),
+            parked: VecDeque::new(),
+            spool_logged: None,
         };
         let threads = host::without_signals(|| {
             let courier = named("kubehose-send", move || deliver(parts))?;
@@ -166,21 +168,11 @@ impl Instance {
             false => self.flush_timeout.min(ENGINE_FLUSH_TIMEOUT),
         };
         let (reply, answer) = bounded(1);
-        let hand_over = HandOver {
-            data,
-            flush: Flush {
-                reply,
-                deadline: Instant::now() + wait,
-            },
-        };
+        let hand_over = HandOver { data, flush: Flush { reply, deadline: Instant::now() + wait } };
         let hand_overs = self.hand_overs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let handed_over = hand_overs.is_some_and(|hand_overs| hand_overs.send(hand_over).is_ok());
         // Whoever has the chunk answers in time, or drops it and with it the way to answer.
-        if handed_over {
-            answer.recv().unwrap_or(Status::Retry)
-        } else {
-            Status::Retry
-        }
+        if handed_over { answer.recv().unwrap_or(Status::Retry) } else { Status::Retry }
     }
 
     /// Lets what is on its way arrive within `shutdown_timeout`, joins the threads, and logs the counts.
@@ -189,10 +181,7 @@ impl Instance {
         for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
             if let Err(panic) = thread.join() {
                 std::mem::forget(panic);
-                self.log.line(
-                    Level::Error,
-                    "a defect in kubehose: one of its threads has panicked; please report it",
-                );
+                self.log.line(Level::Error, "a defect in kubehose: one of its threads has panicked; please report it");
             }
         }
         let counts = self.counts.snapshot();
@@ -212,10 +201,7 @@ fn named(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<Joi
 
 /// The courier's thread. One thread is enough: it signs and encrypts about 500 MB a second.
 fn deliver(parts: CourierParts) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     match runtime {
         Ok(runtime) => {
             runtime.block_on(Courier::new(parts).run());

@@ -116,11 +116,7 @@ fn has_repeated_keys(map: Value<'_, '_>) -> bool {
             return true;
         }
         *slot = text;
-        if seen
-            .iter()
-            .take(index)
-            .any(|earlier| earlier.len() == text.len() && *earlier == text)
-        {
+        if seen.iter().take(index).any(|earlier| earlier.len() == text.len() && *earlier == text) {
             return true;
         }
     }
@@ -185,11 +181,7 @@ fn write_shortened(out: &mut Vec<u8>, text: &[u8], limit: usize) {
 
 /// Appends binary: as text where it is UTF-8, otherwise as base64.
 fn write_binary(out: &mut Vec<u8>, bytes: &[u8]) {
-    if std::str::from_utf8(bytes).is_ok() {
-        write_string(out, bytes)
-    } else {
-        write_base64(out, bytes)
-    }
+    if std::str::from_utf8(bytes).is_ok() { write_string(out, bytes) } else { write_base64(out, bytes) }
 }
 
 fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -6,6 +6,7 @@
 
 use crate::host::Status;
 use crate::metrics::Counts;
+use crate::spool::Spooled;
 use crossbeam_channel::Sender;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,7 +52,7 @@ impl Flush {
 }
 
 /// A delivery's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId(u64);
 
 /// What the host knows of a delivery.
@@ -74,6 +75,8 @@ struct Delivery {
     unsettled: u64,
     owed: Owed,
     ended: bool,
+    /// Where its chunk is kept until it ends.
+    spooled: Option<Arc<Spooled>>,
 }
 
 #[derive(Default)]
@@ -94,10 +97,7 @@ pub struct Ledger {
 impl Ledger {
     /// An empty one, which keeps `counts.held`.
     pub fn new(counts: Arc<Counts>) -> Ledger {
-        Ledger {
-            deliveries: Mutex::default(),
-            counts,
-        }
+        Ledger { deliveries: Mutex::default(), counts }
     }
 
     fn lock(&self) -> MutexGuard<'_, Deliveries> {
@@ -131,19 +131,11 @@ impl Ledger {
     }
 
     /// Begins a delivery.
-    pub fn begin(&self, identity: Identity) -> DeliveryId {
+    pub fn begin(&self, identity: Identity, spooled: Option<Arc<Spooled>>) -> DeliveryId {
         let mut deliveries = self.lock();
         deliveries.next += 1;
         let id = DeliveryId(deliveries.next);
-        deliveries.by_id.insert(
-            id,
-            Delivery {
-                identity,
-                unsettled: 0,
-                owed: Owed::Encoding,
-                ended: false,
-            },
-        );
+        deliveries.by_id.insert(id, Delivery { identity, unsettled: 0, owed: Owed::Encoding, ended: false, spooled });
         id
     }
 
@@ -166,19 +158,21 @@ impl Ledger {
 
     fn seal_as(&self, id: DeliveryId, owed: Owed) {
         let mut deliveries = self.lock();
-        if let Some(delivery) = deliveries.by_id.get_mut(&id) {
-            delivery.owed = owed;
-            deliveries.end_if_settled(id);
-        }
+        let Some(delivery) = deliveries.by_id.get_mut(&id) else { return };
+        delivery.owed = owed;
+        let ended = deliveries.end_if_settled(id);
+        drop(deliveries);
+        remove(ended);
     }
 
     /// So many records of the delivery are settled: accepted, or put aside.
     pub fn settle(&self, id: DeliveryId, records: u64) {
         let mut deliveries = self.lock();
-        if let Some(delivery) = deliveries.by_id.get_mut(&id) {
-            delivery.unsettled = delivery.unsettled.saturating_sub(records);
-            deliveries.end_if_settled(id);
-        }
+        let Some(delivery) = deliveries.by_id.get_mut(&id) else { return };
+        delivery.unsettled = delivery.unsettled.saturating_sub(records);
+        let ended = deliveries.end_if_settled(id);
+        drop(deliveries);
+        remove(ended);
     }
 
     /// Answers RETRY to the flushes whose time is over, forgets what need not be remembered, and says when to come again.
@@ -195,6 +189,8 @@ impl Ledger {
                 flush.answer(Status::Retry);
             }
         }
+        // The one that began first is joined first.
+        late.sort_unstable_by_key(|(id, _)| *id);
         for (id, identity) in late {
             deliveries.detached.entry(identity).or_default().push(id);
         }
@@ -222,31 +218,36 @@ impl Ledger {
     }
 }
 
+/// Removes an ended delivery's chunk from the spool, outside the lock. If the file cannot be removed now, the next start
+/// finds in its notes that all of it is settled, and removes it then.
+fn remove(ended: Option<Arc<Spooled>>) {
+    if let Some(spooled) = ended {
+        let _ = spooled.remove();
+    }
+}
+
 impl Deliveries {
-    fn end_if_settled(&mut self, id: DeliveryId) {
-        let Some(delivery) = self.by_id.get_mut(&id) else {
-            return;
-        };
+    /// Ends a delivery if nothing of it is left to be settled; gives back where its chunk was kept.
+    fn end_if_settled(&mut self, id: DeliveryId) -> Option<Arc<Spooled>> {
+        let delivery = self.by_id.get_mut(&id)?;
         if delivery.unsettled > 0 {
-            return;
+            return None;
         }
         match &delivery.owed {
-            Owed::Encoding => return,
+            Owed::Encoding => return None,
             Owed::Detached => {
                 if !std::mem::replace(&mut delivery.ended, true) {
                     self.remembered.push_back((Instant::now(), id));
                 }
-                return;
+                return None;
             }
             Owed::Flush(_) | Owed::Acknowledged => {}
         }
-        if let Some(Delivery {
-            owed: Owed::Flush(flush),
-            ..
-        }) = self.by_id.remove(&id)
-        {
+        let Delivery { owed, spooled, .. } = self.by_id.remove(&id)?;
+        if let Owed::Flush(flush) = owed {
             flush.answer(Status::Ok);
         }
+        spooled
     }
 
     fn forget_detached(&mut self, identity: Identity, id: DeliveryId) {
@@ -266,20 +267,14 @@ mod tests {
 
     fn flush(wait: Duration) -> (Flush, Receiver<Status>) {
         let (reply, answer) = bounded(1);
-        (
-            Flush {
-                reply,
-                deadline: Instant::now() + wait,
-            },
-            answer,
-        )
+        (Flush { reply, deadline: Instant::now() + wait }, answer)
     }
 
     const LONG: Duration = Duration::from_secs(60);
 
     fn started(ledger: &Ledger, identity: Identity, wait: Duration) -> (DeliveryId, Receiver<Status>) {
         assert_eq!(ledger.detached(identity), None);
-        let id = ledger.begin(identity);
+        let id = ledger.begin(identity, None);
         ledger.add(id, 3);
         let (flush, answer) = flush(wait);
         ledger.seal(id, flush);
@@ -343,10 +338,7 @@ mod tests {
         ledger.attach(ledger.detached(identity).unwrap(), flush_two);
         assert_eq!(ledger.detached(identity), None);
         ledger.settle(one, 3);
-        assert_eq!(
-            (answer_one.try_recv().is_ok(), answer_two.try_recv().is_ok()),
-            (true, false)
-        );
+        assert_eq!((answer_one.try_recv().is_ok(), answer_two.try_recv().is_ok()), (true, false));
         ledger.settle(two, 3);
         assert_eq!(answer_two.try_recv(), Ok(Status::Ok));
     }
@@ -362,21 +354,10 @@ mod tests {
         }
         ledger.expire(now);
         assert_eq!(ledger.detached(Identity::of(b"t", &0usize.to_le_bytes())), None);
-        assert!(
-            ledger
-                .detached(Identity::of(b"t", &REMEMBER_AT_MOST.to_le_bytes()))
-                .is_some()
-        );
+        assert!(ledger.detached(Identity::of(b"t", &REMEMBER_AT_MOST.to_le_bytes())).is_some());
         assert_eq!(ledger.lock().by_id.len(), REMEMBER_AT_MOST);
         ledger.expire(Instant::now() + REMEMBER);
         let deliveries = ledger.lock();
-        assert_eq!(
-            (
-                deliveries.by_id.len(),
-                deliveries.detached.len(),
-                deliveries.remembered.len()
-            ),
-            (0, 0, 0)
-        );
+        assert_eq!((deliveries.by_id.len(), deliveries.detached.len(), deliveries.remembered.len()), (0, 0, 0));
     }
 }

@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod record;
 pub mod remap;
+pub mod spool;
 
 /// The version of kubehose.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -55,11 +55,7 @@ impl TimeKey {
         let mut opening = Vec::new();
         json::write_string(&mut opening, name.as_bytes());
         opening.extend_from_slice(b":\"");
-        TimeKey {
-            name: name.as_bytes().into(),
-            opening: opening.into(),
-            format,
-        }
+        TimeKey { name: name.as_bytes().into(), opening: opening.into(), format }
     }
 }
 
@@ -187,10 +183,7 @@ impl<'o> RecordEncoder<'o> {
     ) {
         out.clear();
         out.push(b'{');
-        let cut = Cut {
-            removed: &plan.removed,
-            shortened: shortened.map(|(at, limit, _)| (at, limit)),
-        };
+        let cut = Cut { removed: &plan.removed, shortened: shortened.map(|(at, limit, _)| (at, limit)) };
         let mut any = if let Token::Map { .. } = event.body.token() {
             json::write_pairs(out, event.body, cut)
         } else {
@@ -217,13 +210,7 @@ impl<'o> RecordEncoder<'o> {
                     && let Some((key, value)) = group.get(name)
                 {
                     comma(out);
-                    json::write_key(
-                        out,
-                        Value {
-                            tape: group.tape,
-                            at: key,
-                        },
-                    );
+                    json::write_key(out, Value { tape: group.tape, at: key });
                     out.push(b':');
                     json::write_value(out, value, Cut::default());
                 }
@@ -317,10 +304,7 @@ fn collect_strings<'t, 'a>(value: Value<'t, 'a>, each: &mut impl FnMut(Value<'t,
 /// The present, for an event without a time of its own.
 fn now() -> Time {
     let now = Timestamp::now();
-    Time {
-        seconds: now.as_second(),
-        nanos: u32::try_from(now.subsec_nanosecond()).unwrap_or(0),
-    }
+    Time { seconds: now.as_second(), nanos: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) }
 }
 
 #[cfg(test)]
@@ -330,12 +314,7 @@ pub(crate) mod tests {
     use serde_json::json;
 
     pub fn options(remap: Remap) -> RecordOptions {
-        RecordOptions {
-            remap,
-            time: None,
-            newline: true,
-            oversize: Oversize::Truncate,
-        }
+        RecordOptions { remap, time: None, newline: true, oversize: Oversize::Truncate }
     }
 
     /// A chunk with one event at 1,700,000,000.123456789 s.
@@ -349,9 +328,7 @@ pub(crate) mod tests {
         let mut chunk = Chunk::new(chunk);
         let event = chunk.next_event().unwrap();
         let mut out = Vec::new();
-        RecordEncoder::new(options)
-            .encode(&event, tag.as_ref(), &mut out)
-            .map(|()| out)
+        RecordEncoder::new(options).encode(&event, tag.as_ref(), &mut out).map(|()| out)
     }
 
     /// One event through a mapping and out again.
@@ -385,16 +362,8 @@ pub(crate) mod tests {
             ("100%% \"%Y\"", "100% \"2023\""),
         ] {
             timed.time = Some(TimeKey::new("@t", TimeFormat::parse(format).unwrap()));
-            assert_eq!(
-                text(&timed, &json!({"a": 1})),
-                json!({"a": 1, "@t": expected}).to_string(),
-                "{format}"
-            );
-            assert_eq!(
-                text(&timed, &json!({"@t": 1})),
-                json!({"@t": expected}).to_string(),
-                "{format}"
-            );
+            assert_eq!(text(&timed, &json!({"a": 1})), json!({"a": 1, "@t": expected}).to_string(), "{format}");
+            assert_eq!(text(&timed, &json!({"@t": 1})), json!({"@t": expected}).to_string(), "{format}");
         }
         assert!(TimeFormat::parse("%!").is_err());
         assert!(TimeFormat::parse("%").is_err());
@@ -409,14 +378,8 @@ pub(crate) mod tests {
             let record = encode(&plain, "", &[&marker[..], &chunk_of(&body)].concat()).unwrap();
             serde_json::from_slice::<serde_json::Value>(&record).unwrap()
         };
-        assert_eq!(
-            with(json!({"log": "x"})),
-            json!({"log": "x", "resource": {"r": 1}, "scope": {"s": 2}})
-        );
-        assert_eq!(
-            with(json!({"scope": "own"})),
-            json!({"scope": "own", "resource": {"r": 1}})
-        );
+        assert_eq!(with(json!({"log": "x"})), json!({"log": "x", "resource": {"r": 1}, "scope": {"s": 2}}));
+        assert_eq!(with(json!({"scope": "own"})), json!({"scope": "own", "resource": {"r": 1}}));
     }
 
     #[test]
@@ -428,11 +391,7 @@ pub(crate) mod tests {
                 let body = json!({"a": "short", "log": filler.repeat(1_100_000), "kubernetes": {"pod_name": "p"}});
                 let whole = serde_json::to_vec(&body).unwrap().len();
                 let record = encode(&plain, "", &chunk_of(&body)).unwrap();
-                assert!(
-                    record.len() <= MAX_RECORD && record.len() > MAX_RECORD - 100,
-                    "{}",
-                    record.len()
-                );
+                assert!(record.len() <= MAX_RECORD && record.len() > MAX_RECORD - 100, "{}", record.len());
                 assert_eq!(record.ends_with(b"\n"), newline);
                 let cut: serde_json::Value = serde_json::from_slice(&record).unwrap();
                 let log = cut["log"].as_str().unwrap();

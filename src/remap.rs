@@ -35,12 +35,7 @@ impl Path {
         if segments.iter().any(String::is_empty) {
             return Err(format!("the path '{text}' has an empty part"));
         }
-        Ok(Path {
-            segments: segments
-                .into_iter()
-                .map(|part| part.into_bytes().into_boxed_slice())
-                .collect(),
-        })
+        Ok(Path { segments: segments.into_iter().map(|part| part.into_bytes().into_boxed_slice()).collect() })
     }
 
     /// Where the path leads to in `root`: the index of the last key, and its value.
@@ -60,9 +55,7 @@ fn parse_accessor(text: &str) -> Result<Vec<String>, String> {
     while !rest.is_empty() {
         let inner = rest.strip_prefix("['").and_then(|rest| rest.split_once("']"));
         let Some((part, behind)) = inner else {
-            return Err(format!(
-                "'${text}' is no record accessor: after the first key, each part is written ['key']"
-            ));
+            return Err(format!("'${text}' is no record accessor: after the first key, each part is written ['key']"));
         };
         parts.push(part.to_owned());
         rest = behind;
@@ -189,10 +182,7 @@ impl Remap {
                 target_json: target_json.into(),
             });
         }
-        Ok(Remap {
-            rules,
-            ..Remap::default()
-        })
+        Ok(Remap { rules, ..Remap::default() })
     }
 
     /// Whether the tag can be of any use.
@@ -319,20 +309,13 @@ mod tests {
             "container_id": "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"});
         assert_eq!(apply(&remap("datadog", |_| {}), TAG, json!({"log": "x"})), told);
         let body = json!({"log": "x"});
-        assert_eq!(
-            apply(&remap("datadog", |r| r.tag_fallback = false), TAG, body.clone()),
-            body
-        );
+        assert_eq!(apply(&remap("datadog", |r| r.tag_fallback = false), TAG, body.clone()), body);
         assert_eq!(apply(&remap("datadog", |_| {}), "app.log", body.clone()), body);
         assert_eq!(apply(&remap("none", |_| {}), TAG, body), json!({"log": "x"}));
         // The map is there, and lacks a field: the filter has spoken, the tag is not asked.
         let body = json!({"kubernetes": {"host": "h"}});
         assert_eq!(apply(&remap("datadog", |_| {}), TAG, body.clone()), body);
-        for other in [
-            "kube.var.log.containers.a_b_c-12.log",
-            "var.log.containers.a_b-0123.log",
-            "",
-        ] {
+        for other in ["kube.var.log.containers.a_b_c-12.log", "var.log.containers.a_b-0123.log", ""] {
             assert_eq!(TagFields::parse(other.as_bytes()), None);
         }
     }
@@ -341,11 +324,7 @@ mod tests {
     fn own_rules_with_both_spellings_of_a_path() {
         let body = json!({"a": {"b.c": {"d": 1}, "e": [2]}, "f": null});
         assert_eq!(
-            apply(
-                &remap("$a['b.c']['d'] = one, a.e=two,f=three, no.such=four", |_| {}),
-                TAG,
-                body
-            ),
+            apply(&remap("$a['b.c']['d'] = one, a.e=two,f=three, no.such=four", |_| {}), TAG, body),
             json!({"a": {"b.c": {}}, "one": 1, "two": [2], "three": null})
         );
         for wrong in ["a", "a=", "=b", "a..b=c", "$a[b]=c", "$a['b'=c", "a=x,b=x", "$=x"] {

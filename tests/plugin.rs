@@ -13,10 +13,7 @@ fn twenty_thousand_events_arrive_once_and_unchanged_but_for_the_four_names() {
     for tls in [true, false] {
         for workers in ["0", "1", "4"] {
             let server = firehose(tls);
-            let log = Scene::new()
-                .events(EVENTS)
-                .output(&server, &[("Workers", workers)])
-                .run();
+            let log = Scene::new().events(EVENTS).output(&server, &[("Workers", workers)]).run();
             assert_each_once(&server, EVENTS, &log);
             assert_eq!(ended(&log, "events"), EVENTS as u64);
             assert_eq!(ended(&log, "accepted"), EVENTS as u64);
@@ -50,10 +47,7 @@ fn a_dry_run_initialises_nothing_and_ends_well() {
 #[test]
 fn a_wrong_option_stops_the_host_with_a_line_that_names_it() {
     let server = firehose(false);
-    let mut running = Scene::new()
-        .events(10)
-        .output(&server, &[("concurrency", "lots")])
-        .start();
+    let mut running = Scene::new().events(10).output(&server, &[("concurrency", "lots")]).start();
     let status = running.wait(Duration::from_secs(30));
     let log = running.log();
     assert!(!status.success());
@@ -73,11 +67,7 @@ fn another_output_that_fails_takes_ours_down_in_peace() {
         .output(&server, &[])
         .start();
     let status = running.wait(Duration::from_secs(30));
-    assert!(
-        !status.success() && status.code().is_some(),
-        "{status}: a signal, not an exit\n{}",
-        running.log()
-    );
+    assert!(!status.success() && status.code().is_some(), "{status}: a signal, not an exit\n{}", running.log());
 }
 
 #[test]
@@ -96,9 +86,7 @@ fn sigterm_in_mid_flow_loses_nothing_that_was_read() {
             .tail(200_000, &[("Mem_Buf_Limit", "10MB")])
             .output(&server, &[("Workers", workers)]);
         let mut running = scene.start();
-        until("record", Duration::from_secs(30), || {
-            server.stats().records_accepted > 2000
-        });
+        until("record", Duration::from_secs(30), || server.stats().records_accepted > 2000);
         running.signal("TERM");
         let status = running.wait(Duration::from_secs(60));
         let log = running.log();
@@ -127,20 +115,13 @@ fn in_the_background_the_log_goes_where_the_hosts_goes() {
         .start();
     let status = running.wait(Duration::from_secs(20));
     assert!(status.success(), "{status}\n{}", running.log());
-    until("20,000 records", Duration::from_secs(60), || {
-        server.stats().records_accepted >= EVENTS as u64
-    });
+    until("20,000 records", Duration::from_secs(60), || server.stats().records_accepted >= EVENTS as u64);
     let text = || fs::read_to_string(&log_file).unwrap_or_default();
     // The daemon names itself in its log: "pid=…" before the fork, and this line after it.
     let told = running.log();
-    let pid = told
-        .rsplit_once("(PID=")
-        .and_then(|(_, rest)| rest.split_once(')'))
-        .map(|(pid, _)| pid.parse().unwrap());
+    let pid = told.rsplit_once("(PID=").and_then(|(_, rest)| rest.split_once(')')).map(|(pid, _)| pid.parse().unwrap());
     signal(pid.unwrap_or_else(|| panic!("no PID\n{told}")), "TERM");
-    until("end of the daemon", Duration::from_secs(30), || {
-        text().contains("] ended: ")
-    });
+    until("end of the daemon", Duration::from_secs(30), || text().contains("] ended: "));
     assert_each_once(&server, EVENTS, &text());
     assert_eq!(ended(&text(), "accepted"), EVENTS as u64);
 }
@@ -164,14 +145,9 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
     let status = |key: &str| -> u64 {
         let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-        line.split_whitespace()
-            .nth(1)
-            .and_then(|number| number.parse().ok())
-            .unwrap_or(0)
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
     };
-    until("start", Duration::from_secs(10), || {
-        running.log().contains("stream processor started")
-    });
+    until("start", Duration::from_secs(10), || running.log().contains("stream processor started"));
     let reloads = |log: &str| log.matches("successful reload done").count();
     let mut early = (0, 0);
     for reload in 1..=RELOADS {
@@ -184,9 +160,7 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
             early = (status("Threads:"), status("VmRSS:"));
         }
     }
-    until("20,000 records", Duration::from_secs(60), || {
-        server.stats().records_accepted >= EVENTS as u64
-    });
+    until("20,000 records", Duration::from_secs(60), || server.stats().records_accepted >= EVENTS as u64);
     let late = (status("Threads:"), status("VmRSS:"));
     running.signal("TERM");
     assert!(running.wait(Duration::from_secs(30)).success());

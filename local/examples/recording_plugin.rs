@@ -33,9 +33,7 @@ fn note(line: &str) {
     let thread = std::fs::read_to_string("/proc/thread-self/comm").unwrap_or_default();
     let path = std::path::Path::new(&directory).join("calls");
     let mut calls = File::options().create(true).append(true).open(path).unwrap();
-    calls
-        .write_all(format!("{line} @{}\n", thread.trim()).as_bytes())
-        .unwrap();
+    calls.write_all(format!("{line} @{}\n", thread.trim()).as_bytes()).unwrap();
 }
 
 #[unsafe(no_mangle)]
@@ -71,10 +69,7 @@ pub unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) -> c_in
     };
     let number = INSTANCES.fetch_add(1, Ordering::Relaxed);
     let behaviour = property(c"BEHAVIOUR").unwrap_or_default();
-    note(&format!(
-        "Init({number}, behaviour={behaviour}, match={:?})",
-        property(c"match")
-    ));
+    note(&format!("Init({number}, behaviour={behaviour}, match={:?})", property(c"match")));
     if behaviour == "refuse" {
         return -1;
     }
@@ -94,12 +89,7 @@ pub unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) -> c_in
         }
     }
     let file = property(c"file").map(|path| File::options().create(true).append(true).open(path).unwrap());
-    let instance = Box::new(Instance {
-        number,
-        file,
-        behaviour,
-        flushes: AtomicUsize::new(0),
-    });
+    let instance = Box::new(Instance { number, file, behaviour, flushes: AtomicUsize::new(0) });
     // SAFETY: the context is the instance's own.
     unsafe { (*plugin.context).remote_context = Box::into_raw(instance).cast() };
     1
@@ -120,11 +110,7 @@ pub unsafe extern "C" fn FLBPluginFlushCtx(
 ) -> c_int {
     // SAFETY: the handle is the one that Init left, the data and the tag live until we return.
     let (instance, bytes, tag) = unsafe {
-        (
-            &*context.cast::<Instance>(),
-            std::slice::from_raw_parts(data.cast::<u8>(), len),
-            CStr::from_ptr(tag),
-        )
+        (&*context.cast::<Instance>(), std::slice::from_raw_parts(data.cast::<u8>(), len), CStr::from_ptr(tag))
     };
     let count = instance.flushes.fetch_add(1, Ordering::Relaxed) + 1;
     note(&format!("Flush({}, {})", instance.number, tag.to_string_lossy()));

@@ -20,12 +20,7 @@ use kubehose_local::firehose::{
 const REGION: &str = "eu-west-1";
 
 fn options() -> Options {
-    Options {
-        keep: Keep::Records,
-        count_unique: true,
-        region: Some(REGION.to_owned()),
-        ..Options::default()
-    }
+    Options { keep: Keep::Records, count_unique: true, region: Some(REGION.to_owned()), ..Options::default() }
 }
 
 fn start(faults: Faults) -> Server {
@@ -78,45 +73,20 @@ fn numbered(range: std::ops::Range<usize>) -> Vec<Vec<u8>> {
 }
 
 fn error_codes(output: &PutRecordBatchOutput) -> Vec<Option<&str>> {
-    output
-        .request_responses()
-        .iter()
-        .map(|entry| entry.error_code())
-        .collect()
+    output.request_responses().iter().map(|entry| entry.error_code()).collect()
 }
 
 #[tokio::test]
 async fn what_is_sent_over_tls_and_signed_is_what_is_kept() {
-    let key = AccessKey {
-        session_token: Some("a token".to_owned()),
-        ..AccessKey::new("AKID", "secret")
-    };
-    let server = Server::start(Options {
-        tls: true,
-        access_keys: vec![key],
-        ..options()
-    })
-    .unwrap();
+    let key = AccessKey { session_token: Some("a token".to_owned()), ..AccessKey::new("AKID", "secret") };
+    let server = Server::start(Options { tls: true, access_keys: vec![key], ..options() }).unwrap();
     assert!(server.url().starts_with("https://127.0.0.1:"));
-    let client = client(
-        &server,
-        Credentials::new("AKID", "secret", Some("a token".to_owned()), None, "test"),
-        REGION,
-    );
-    let sent: Vec<Vec<u8>> = vec![
-        b"plain".to_vec(),
-        b"line\n".to_vec(),
-        vec![0, 255, 128],
-        b"plain".to_vec(),
-    ];
+    let client = client(&server, Credentials::new("AKID", "secret", Some("a token".to_owned()), None, "test"), REGION);
+    let sent: Vec<Vec<u8>> = vec![b"plain".to_vec(), b"line\n".to_vec(), vec![0, 255, 128], b"plain".to_vec()];
     let output = put(&client, sent.clone()).await.unwrap();
     assert_eq!(output.failed_put_count(), 0);
     assert_eq!(output.encrypted(), Some(false));
-    let ids: std::collections::HashSet<_> = output
-        .request_responses()
-        .iter()
-        .map(|entry| entry.record_id())
-        .collect();
+    let ids: std::collections::HashSet<_> = output.request_responses().iter().map(|entry| entry.record_id()).collect();
     assert_eq!(ids.len(), 4);
     let kept = server.records();
     assert_eq!(kept.iter().map(|record| record.data.to_vec()).collect::<Vec<_>>(), sent);
@@ -130,48 +100,21 @@ async fn what_is_sent_over_tls_and_signed_is_what_is_kept() {
         .await
         .unwrap();
     assert_eq!(output.record_id().len(), 224);
-    let described = client
-        .describe_delivery_stream()
-        .delivery_stream_name("logs")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(
-        described
-            .delivery_stream_description()
-            .unwrap()
-            .delivery_stream_status()
-            .as_str(),
-        "ACTIVE"
-    );
+    let described = client.describe_delivery_stream().delivery_stream_name("logs").send().await.unwrap();
+    assert_eq!(described.delivery_stream_description().unwrap().delivery_stream_status().as_str(), "ACTIVE");
 
     let stats = server.stats();
-    assert_eq!(
-        (stats.requests, stats.records_accepted, stats.unique, stats.duplicates),
-        (3, 5, 4, 1)
-    );
-    assert_eq!(
-        (stats.bytes_accepted, stats.bytes_billed),
-        (5 + 5 + 3 + 5 + 5, 5 * 5120)
-    );
-    assert_eq!(
-        (stats.batches, stats.batch_records_max, stats.statuses[&200]),
-        (1, 4, 3)
-    );
+    assert_eq!((stats.requests, stats.records_accepted, stats.unique, stats.duplicates), (3, 5, 4, 1));
+    assert_eq!((stats.bytes_accepted, stats.bytes_billed), (5 + 5 + 3 + 5 + 5, 5 * 5120));
+    assert_eq!((stats.batches, stats.batch_records_max, stats.statuses[&200]), (1, 4, 3));
     assert_eq!(stats.signature_failures, 0);
 }
 
 #[tokio::test]
 async fn signatures_are_refused_as_the_service_does() {
-    let expired = AccessKey {
-        expires: Some(SystemTime::now()),
-        ..AccessKey::new("AKIDOLD", "old")
-    };
-    let server = Server::start(Options {
-        access_keys: vec![AccessKey::new("AKID", "secret"), expired],
-        ..options()
-    })
-    .unwrap();
+    let expired = AccessKey { expires: Some(SystemTime::now()), ..AccessKey::new("AKIDOLD", "old") };
+    let server =
+        Server::start(Options { access_keys: vec![AccessKey::new("AKID", "secret"), expired], ..options() }).unwrap();
     let cases = [
         ("AKID", "wrong", REGION, "InvalidSignatureException"),
         ("AKIDNONE", "secret", REGION, "UnrecognizedClientException"),
@@ -192,10 +135,7 @@ async fn signatures_are_refused_as_the_service_does() {
     put(&old, numbered(0..1)).await.unwrap();
     server.set_access_keys(vec![AccessKey::new("AKIDNEW", "new")]);
     put(&new, numbered(0..1)).await.unwrap();
-    assert_eq!(
-        put(&old, numbered(0..1)).await.unwrap_err().0,
-        "UnrecognizedClientException"
-    );
+    assert_eq!(put(&old, numbered(0..1)).await.unwrap_err().0, "UnrecognizedClientException");
 }
 
 #[tokio::test]
@@ -205,20 +145,12 @@ async fn limits_hold_at_the_border_and_not_over_it() {
     put(&client, numbered(0..MAX_RECORDS)).await.unwrap();
     let (code, message) = put(&client, numbered(0..MAX_RECORDS + 1)).await.unwrap_err();
     assert_eq!(code, "ValidationException");
-    assert!(
-        message.contains("at 'records' failed to satisfy constraint"),
-        "{message}"
-    );
+    assert!(message.contains("at 'records' failed to satisfy constraint"), "{message}");
 
     put(&client, vec![vec![b'a'; MAX_RECORD_BYTES]]).await.unwrap();
-    let (code, message) = put(&client, vec![b"fine".to_vec(), vec![b'a'; MAX_RECORD_BYTES + 1]])
-        .await
-        .unwrap_err();
+    let (code, message) = put(&client, vec![b"fine".to_vec(), vec![b'a'; MAX_RECORD_BYTES + 1]]).await.unwrap_err();
     assert_eq!(code, "ValidationException");
-    assert!(
-        message.contains("'records.2.member.data'") && message.contains("equal to 1024000"),
-        "{message}"
-    );
+    assert!(message.contains("'records.2.member.data'") && message.contains("equal to 1024000"), "{message}");
 
     // Three records of the largest size make 4,096,000 bytes of base64; what is left of 4 MiB fits exactly.
     let batch = |last: usize| {
@@ -230,15 +162,9 @@ async fn limits_hold_at_the_border_and_not_over_it() {
     let room = 4 * 1024 * 1024 - fixed - 3 * MAX_RECORD_BYTES.div_ceil(3) * 4;
     put(&client, batch(room / 4 * 3)).await.unwrap();
     let stats = server.stats();
-    assert!(
-        (4 * 1024 * 1024 - 3..=4 * 1024 * 1024).contains(&(stats.body_bytes_max as usize)),
-        "{stats:?}"
-    );
+    assert!((4 * 1024 * 1024 - 3..=4 * 1024 * 1024).contains(&(stats.body_bytes_max as usize)), "{stats:?}");
     let (code, message) = put(&client, batch(room / 4 * 3 + 1)).await.unwrap_err();
-    assert_eq!(
-        (code.as_str(), message.as_str()),
-        ("InvalidArgumentException", "Records size exceeds 4 MB limit")
-    );
+    assert_eq!((code.as_str(), message.as_str()), ("InvalidArgumentException", "Records size exceeds 4 MB limit"));
     assert_eq!(server.stats().limit_violations, 3);
 
     let streams = vec!["other".to_owned()];
@@ -250,10 +176,7 @@ async fn limits_hold_at_the_border_and_not_over_it() {
 
 #[tokio::test]
 async fn records_fail_one_by_one() {
-    let server = start(Faults {
-        fail_every_record: 3,
-        ..Faults::default()
-    });
+    let server = start(Faults { fail_every_record: 3, ..Faults::default() });
     let client = anyone(&server);
     let output = put(&client, numbered(0..4)).await.unwrap();
     let throttled = Some("ServiceUnavailableException");
@@ -261,20 +184,13 @@ async fn records_fail_one_by_one() {
     assert_eq!(output.failed_put_count(), 1);
     assert_eq!(output.request_responses()[2].error_message(), Some("Slow down."));
     // The count goes on over requests: the sixth and the ninth.
-    server.set_faults(Faults {
-        fail_every_record: 3,
-        record_error: RecordError::InternalFailure,
-        ..Faults::default()
-    });
+    server.set_faults(Faults { fail_every_record: 3, record_error: RecordError::InternalFailure, ..Faults::default() });
     let output = put(&client, numbered(4..9)).await.unwrap();
     let failure = Some("InternalFailure");
     assert_eq!(error_codes(&output), [None, failure, None, None, failure]);
     assert_eq!(server.records().len(), 6);
     let stats = server.stats();
-    assert_eq!(
-        (stats.records_offered, stats.records_accepted, stats.records_failed),
-        (9, 6, 3)
-    );
+    assert_eq!((stats.records_offered, stats.records_accepted, stats.records_failed), (9, 6, 3));
     assert_eq!(stats.faults["fail_every_record"], 3);
 }
 
@@ -289,57 +205,30 @@ async fn requests_fail_whole() {
     let client = anyone(&server);
     let mut codes = Vec::new();
     for n in 0..4 {
-        codes.push(
-            put(&client, numbered(n..n + 1))
-                .await
-                .map_or_else(|(code, _)| code, |_| "ok".to_owned()),
-        );
+        codes.push(put(&client, numbered(n..n + 1)).await.map_or_else(|(code, _)| code, |_| "ok".to_owned()));
     }
-    assert_eq!(
-        codes,
-        [
-            "ServiceUnavailableException",
-            "ServiceUnavailableException",
-            "ok",
-            "ThrottlingException"
-        ]
-    );
+    assert_eq!(codes, ["ServiceUnavailableException", "ServiceUnavailableException", "ok", "ThrottlingException"]);
     let stats = server.stats();
-    assert_eq!(
-        (stats.statuses[&503], stats.statuses[&200], stats.statuses[&400]),
-        (2, 1, 1)
-    );
+    assert_eq!((stats.statuses[&503], stats.statuses[&200], stats.statuses[&400]), (2, 1, 1));
     assert_eq!(stats.errors["ThrottlingException"], 1);
     assert_eq!(stats.records_accepted, 1);
 }
 
 #[tokio::test]
 async fn quotas_throttle_records_and_requests() {
-    let server = start(Faults {
-        quota_records_per_second: 10,
-        ..Faults::default()
-    });
+    let server = start(Faults { quota_records_per_second: 10, ..Faults::default() });
     let output = put(&anyone(&server), numbered(0..25)).await.unwrap();
     assert_eq!(output.failed_put_count(), 15);
     assert_eq!(error_codes(&output)[10], Some("ServiceUnavailableException"));
 
-    let server = start(Faults {
-        quota_bytes_per_second: 1000,
-        ..Faults::default()
-    });
+    let server = start(Faults { quota_bytes_per_second: 1000, ..Faults::default() });
     let output = put(&anyone(&server), vec![vec![b'a'; 300]; 5]).await.unwrap();
     assert_eq!(output.failed_put_count(), 2);
 
-    let server = start(Faults {
-        quota_requests_per_second: 1,
-        ..Faults::default()
-    });
+    let server = start(Faults { quota_requests_per_second: 1, ..Faults::default() });
     let client = anyone(&server);
     put(&client, numbered(0..1)).await.unwrap();
-    assert_eq!(
-        put(&client, numbered(0..1)).await.unwrap_err().0,
-        "ServiceUnavailableException"
-    );
+    assert_eq!(put(&client, numbered(0..1)).await.unwrap_err().0, "ServiceUnavailableException");
     tokio::time::sleep(Duration::from_millis(1100)).await;
     put(&client, numbered(0..1)).await.unwrap();
 }
@@ -347,24 +236,13 @@ async fn quotas_throttle_records_and_requests() {
 #[tokio::test]
 async fn a_cut_before_takes_nothing_and_a_cut_after_takes_all() {
     for tls in [false, true] {
-        let faults = Faults {
-            cut_before_every: 2,
-            ..Faults::default()
-        };
-        let server = Server::start(Options {
-            tls,
-            faults,
-            ..options()
-        })
-        .unwrap();
+        let faults = Faults { cut_before_every: 2, ..Faults::default() };
+        let server = Server::start(Options { tls, faults, ..options() }).unwrap();
         let client = anyone(&server);
         put(&client, numbered(0..3)).await.unwrap();
         assert_eq!(put(&client, numbered(3..6)).await.unwrap_err().0, "no reply");
         assert_eq!(server.records().len(), 3);
-        server.set_faults(Faults {
-            cut_after_every: 3,
-            ..Faults::default()
-        });
+        server.set_faults(Faults { cut_after_every: 3, ..Faults::default() });
         assert_eq!(put(&client, numbered(6..9)).await.unwrap_err().0, "no reply");
         assert_eq!(server.records().len(), 6);
         put(&client, numbered(6..9)).await.unwrap();
@@ -377,10 +255,7 @@ async fn a_cut_before_takes_nothing_and_a_cut_after_takes_all() {
 
 #[tokio::test]
 async fn down_resets_or_refuses_and_ends_by_itself() {
-    let server = start(Faults {
-        down: Down::Reset,
-        ..Faults::default()
-    });
+    let server = start(Faults { down: Down::Reset, ..Faults::default() });
     let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
     let _ = stream.write_all(b"POST / HTTP/1.1\r\n\r\n");
     let error = stream.read(&mut [0; 16]).unwrap_err();
@@ -389,12 +264,7 @@ async fn down_resets_or_refuses_and_ends_by_itself() {
     server.set_faults(Faults::default());
     let client = anyone(&server);
     put(&client, numbered(0..1)).await.unwrap();
-    server.set_faults(Faults {
-        down: Down::Refuse,
-        down_after_ms: 100,
-        down_for_ms: 400,
-        ..Faults::default()
-    });
+    server.set_faults(Faults { down: Down::Refuse, down_after_ms: 100, down_for_ms: 400, ..Faults::default() });
     // The first request begins the durations, and the open connection is of no use either while they last.
     put(&client, numbered(1..2)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(250)).await;
@@ -408,13 +278,7 @@ async fn down_resets_or_refuses_and_ends_by_itself() {
 
 #[tokio::test]
 async fn latency_and_stalls_take_their_time() {
-    let server = start(Faults {
-        latency_ms: 50,
-        jitter_ms: 10,
-        stall_every: 2,
-        stall_ms: 300,
-        ..Faults::default()
-    });
+    let server = start(Faults { latency_ms: 50, jitter_ms: 10, stall_every: 2, stall_ms: 300, ..Faults::default() });
     let client = anyone(&server);
     let timed = async |n: usize| {
         let begin = Instant::now();
@@ -428,23 +292,14 @@ async fn latency_and_stalls_take_their_time() {
 
 #[tokio::test]
 async fn one_poisonous_record_spoils_its_batch() {
-    let server = start(Faults {
-        poison: "n\":7".to_owned(),
-        ..Faults::default()
-    });
+    let server = start(Faults { poison: "n\":7".to_owned(), ..Faults::default() });
     let client = anyone(&server);
     put(&client, numbered(0..7)).await.unwrap();
-    assert_eq!(
-        put(&client, numbered(5..9)).await.unwrap_err().0,
-        "InvalidArgumentException"
-    );
+    assert_eq!(put(&client, numbered(5..9)).await.unwrap_err().0, "InvalidArgumentException");
     put(&client, numbered(8..10)).await.unwrap();
     assert_eq!(server.stats().records_accepted, 9);
 
-    server.set_faults(Faults {
-        access_denied: true,
-        ..Faults::default()
-    });
+    server.set_faults(Faults { access_denied: true, ..Faults::default() });
     let (code, message) = put(&client, numbered(0..1)).await.unwrap_err();
     assert_eq!(code, "AccessDeniedException");
     assert!(
@@ -457,24 +312,11 @@ async fn one_poisonous_record_spoils_its_batch() {
 async fn the_output_is_lines_and_compressed_records_stay_as_they_are() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("out.ndjson");
-    let faults = Faults {
-        fail_every_record: 5,
-        ..Faults::default()
-    };
-    let server = Server::start(Options {
-        output: Some(path.clone()),
-        faults,
-        ..options()
-    })
-    .unwrap();
+    let faults = Faults { fail_every_record: 5, ..Faults::default() };
+    let server = Server::start(Options { output: Some(path.clone()), faults, ..options() }).unwrap();
     let client = anyone(&server);
     put(&client, vec![b"a\n".to_vec(), b"b\n".to_vec()]).await.unwrap();
-    put(
-        &client,
-        vec![b"c".to_vec(), vec![0x1f, 0x8b, 1], b"fails\n".to_vec(), b"d\n".to_vec()],
-    )
-    .await
-    .unwrap();
+    put(&client, vec![b"c".to_vec(), vec![0x1f, 0x8b, 1], b"fails\n".to_vec(), b"d\n".to_vec()]).await.unwrap();
     assert_eq!(std::fs::read(path).unwrap(), b"a\nb\nc\n\x1f\x8b\x01d\n");
 }
 
@@ -493,33 +335,16 @@ fn by_hand(port: u16, method: &str, path: &str, headers: &str, body: &str) -> St
 #[test]
 fn faults_are_set_from_outside_even_while_down() {
     let admin_listen = Some("127.0.0.1:0".parse().unwrap());
-    let faults = Faults {
-        down: Down::Refuse,
-        ..Faults::default()
-    };
-    let server = Server::start(Options {
-        admin_listen,
-        faults,
-        ..options()
-    })
-    .unwrap();
+    let faults = Faults { down: Down::Refuse, ..Faults::default() };
+    let server = Server::start(Options { admin_listen, faults, ..options() }).unwrap();
     let admin: u16 = server.admin_url().rsplit(':').next().unwrap().parse().unwrap();
     let reply = by_hand(admin, "GET", "/_kubehose/faults", "", "");
     assert!(reply.contains("\"down\": \"refuse\""), "{reply}");
     let reply = by_hand(admin, "PUT", "/_kubehose/faults", "", r#"{"fail_every_record": 2}"#);
     assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
-    assert_eq!(
-        server.faults(),
-        Faults {
-            fail_every_record: 2,
-            ..Faults::default()
-        }
-    );
+    assert_eq!(server.faults(), Faults { fail_every_record: 2, ..Faults::default() });
     let reply = by_hand(admin, "PUT", "/_kubehose/faults", "", r#"{"fail_evry_record": 2}"#);
-    assert!(
-        reply.starts_with("HTTP/1.1 400") && reply.contains("fail_evry_record"),
-        "{reply}"
-    );
+    assert!(reply.starts_with("HTTP/1.1 400") && reply.contains("fail_evry_record"), "{reply}");
     // Within a tick the listener is back.
     std::thread::sleep(Duration::from_millis(100));
     let reply = by_hand(server.port(), "GET", "/_kubehose/stats", "", "");
@@ -534,22 +359,10 @@ fn nonsense_gets_an_error_and_no_more() {
         ("GET", "/", "", "", "UnknownOperationException"),
         ("POST", "/elsewhere", target, "{}", "UnknownOperationException"),
         ("POST", "/", "", "{}", "UnknownOperationException"),
-        (
-            "POST",
-            "/",
-            "X-Amz-Target: Firehose_20150804.DeleteDeliveryStream\r\n",
-            "{}",
-            "UnknownOperationException",
-        ),
+        ("POST", "/", "X-Amz-Target: Firehose_20150804.DeleteDeliveryStream\r\n", "{}", "UnknownOperationException"),
         ("POST", "/", target, "", "SerializationException"),
         ("POST", "/", target, "{\"Records\":", "SerializationException"),
-        (
-            "POST",
-            "/",
-            target,
-            r#"{"DeliveryStreamName":"a","Records":[{"Data":"*"}]}"#,
-            "SerializationException",
-        ),
+        ("POST", "/", target, r#"{"DeliveryStreamName":"a","Records":[{"Data":"*"}]}"#, "SerializationException"),
     ] {
         let reply = by_hand(server.port(), method, path, headers, body);
         assert!(reply.starts_with("HTTP/1.1 400"), "{reply}");
@@ -565,13 +378,9 @@ fn nonsense_gets_an_error_and_no_more() {
 fn a_server_that_cannot_start_says_why_and_what_to_do() {
     let server = start(Faults::default());
     let listen = format!("127.0.0.1:{}", server.port()).parse().unwrap();
-    let Err(error) = Server::start(Options { listen, ..options() }) else {
-        panic!("the port is taken")
-    };
+    let Err(error) = Server::start(Options { listen, ..options() }) else { panic!("the port is taken") };
     assert!(error.to_string().contains("port 0"), "{error}");
     let output = Some("/nonexistent/out".into());
-    let Err(error) = Server::start(Options { output, ..options() }) else {
-        panic!("there is no such directory")
-    };
+    let Err(error) = Server::start(Options { output, ..options() }) else { panic!("there is no such directory") };
     assert!(error.to_string().contains("/nonexistent/out"), "{error}");
 }

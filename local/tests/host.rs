@@ -13,11 +13,7 @@ fn plugin() -> &'static Path {
     PLUGIN.get_or_init(|| {
         let directory = Path::new(env!("CARGO_BIN_EXE_kubehose-host")).parent().unwrap();
         let path = directory.join("examples/librecording_plugin.so");
-        assert!(
-            path.exists(),
-            "{} is missing: cargo build -p kubehose-local --examples",
-            path.display()
-        );
+        assert!(path.exists(), "{} is missing: cargo build -p kubehose-local --examples", path.display());
         path
     })
 }
@@ -70,34 +66,21 @@ impl Run {
     /// The calls that the plugin has seen, without the main thread's name.
     fn calls(&self) -> Vec<String> {
         let calls = std::fs::read_to_string(self.path("calls")).unwrap_or_default();
-        calls
-            .lines()
-            .map(|line| line.trim_end_matches(" @kubehose-host").to_owned())
-            .collect()
+        calls.lines().map(|line| line.trim_end_matches(" @kubehose-host").to_owned()).collect()
     }
 
     /// Waits until the plugin has seen a call.
     fn wait_for(&self, call: &str) {
         let begin = Instant::now();
         while !self.calls().iter().any(|line| line.starts_with(call)) {
-            assert!(
-                begin.elapsed() < Duration::from_secs(10),
-                "no {call}: {:?}",
-                self.calls()
-            );
+            assert!(begin.elapsed() < Duration::from_secs(10), "no {call}: {:?}", self.calls());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
 fn signal(child: &Child, name: &str) {
-    assert!(
-        Command::new("kill")
-            .args(["-s", name, &child.id().to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
 }
 
 /// Two outputs, of which the first behaves as said; a file with three lines is read to its end.
@@ -134,10 +117,7 @@ fn the_calls_come_as_in_fluent_bit() {
         "Unregister".to_owned(),
     ];
     assert_eq!(run.calls(), expected);
-    assert!(
-        text.contains("1 chunks, 3 events: 1 ok (3 events), 0 errors, 0 retries, 0 dropped"),
-        "{text}"
-    );
+    assert!(text.contains("1 chunks, 3 events: 1 ok (3 events), 0 errors, 0 retries, 0 dropped"), "{text}");
     let data = std::fs::read(run.path("out")).unwrap();
     assert!(data.windows(10).any(|bytes| bytes == b"\xa3log\xa5three"), "{data:?}");
     assert_eq!(data[..4], [0x92, 0x92, 0xd7, 0x00]);
@@ -149,9 +129,7 @@ fn workers_flush_on_threads_of_their_own() {
     let (output, text) = run.run(&["--event-form", "v1"]);
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(
-        run.calls()
-            .iter()
-            .any(|call| call.starts_with("Flush(0") && call.contains("@flb-out-")),
+        run.calls().iter().any(|call| call.starts_with("Flush(0") && call.contains("@flb-out-")),
         "{:?}",
         run.calls()
     );
@@ -162,25 +140,13 @@ fn workers_flush_on_threads_of_their_own() {
 fn retries_end_at_the_limit_and_errors_drop() {
     // The plugin takes each third flush: with one retry the chunk is lost, with two it gets through.
     let (_, text) = tail("retry", "").run(&[]);
-    assert!(
-        text.contains("cannot be retried: task_id=0, input=tail.0 > output=recording.0"),
-        "{text}"
-    );
-    assert!(
-        text.contains("0 ok (0 events), 0 errors, 1 retries, 1 dropped (3 events)"),
-        "{text}"
-    );
+    assert!(text.contains("cannot be retried: task_id=0, input=tail.0 > output=recording.0"), "{text}");
+    assert!(text.contains("0 ok (0 events), 0 errors, 1 retries, 1 dropped (3 events)"), "{text}");
     let (_, text) = tail("retry", "  Retry_Limit no_limits\n").run(&[]);
     assert!(text.contains("succeeded at retry 2"), "{text}");
-    assert!(
-        text.contains("1 ok (3 events), 0 errors, 2 retries, 0 dropped"),
-        "{text}"
-    );
+    assert!(text.contains("1 ok (3 events), 0 errors, 2 retries, 0 dropped"), "{text}");
     let (_, text) = tail("error", "").run(&[]);
-    assert!(
-        text.contains("0 ok (0 events), 1 errors, 0 retries, 1 dropped (3 events)"),
-        "{text}"
-    );
+    assert!(text.contains("0 ok (0 events), 1 errors, 0 retries, 1 dropped (3 events)"), "{text}");
 }
 
 #[test]
@@ -188,16 +154,10 @@ fn a_plugin_that_refuses_ends_the_host_with_255() {
     let run = tail("refuse", "");
     let (output, text) = run.run(&[]);
     assert_eq!(output.status.code(), Some(255), "{text}");
-    assert!(
-        text.contains("[output] failed to initialize 'recording' plugin"),
-        "{text}"
-    );
+    assert!(text.contains("[output] failed to initialize 'recording' plugin"), "{text}");
     // The one that failed gets no exit; the one that was never initialised does.
     let calls = run.calls();
-    assert_eq!(
-        calls[3..],
-        ["PreExit(0) @flb-pipeline", "Exit(NULL) @flb-pipeline", "Unregister"]
-    );
+    assert_eq!(calls[3..], ["PreExit(0) @flb-pipeline", "Exit(NULL) @flb-pipeline", "Unregister"]);
 }
 
 #[test]
@@ -224,10 +184,7 @@ fn misuse_of_memory_is_seen_and_named() {
 fn the_log_functions_are_there_and_follow_the_level() {
     let run = tail("log", "  log_level warn\n  alias named\n");
     let (_, text) = run.run(&[]);
-    assert!(
-        text.contains("[error] a line at error") && text.contains("[ warn] a line at warn"),
-        "{text}"
-    );
+    assert!(text.contains("[error] a line at error") && text.contains("[ warn] a line at warn"), "{text}");
     assert!(!text.contains("a line at info"), "{text}");
 }
 
@@ -257,21 +214,9 @@ fn a_hot_reload_drains_the_old_before_the_new_begins() {
     run.wait_for("Flush(1");
     signal(&child, "TERM");
     let output = child.wait_with_output().unwrap();
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let calls: Vec<String> = run
-        .calls()
-        .into_iter()
-        .filter(|call| !call.starts_with("Flush"))
-        .collect();
-    let names: Vec<&str> = calls
-        .iter()
-        .map(|call| call.split([',', ' ']).next().unwrap())
-        .collect();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let calls: Vec<String> = run.calls().into_iter().filter(|call| !call.starts_with("Flush")).collect();
+    let names: Vec<&str> = calls.iter().map(|call| call.split([',', ' ']).next().unwrap()).collect();
     assert_eq!(
         names,
         [
@@ -298,10 +243,7 @@ fn a_dry_run_ends_with_an_exit_that_has_no_instance() {
     let run = tail("ok", "");
     let (output, text) = run.run(&["-D"]);
     assert_eq!(output.status.code(), Some(0), "{text}");
-    assert_eq!(
-        run.calls()[..4],
-        ["PreRegister(0)", "Register", "PreExit(0)", "Exit(NULL)"]
-    );
+    assert_eq!(run.calls()[..4], ["PreRegister(0)", "Register", "PreExit(0)", "Exit(NULL)"]);
 }
 
 #[test]
@@ -309,15 +251,9 @@ fn what_cannot_be_done_is_named() {
     for (configuration, part) in [
         ("[INPUT]\n  Name systemd\n", "no input \"systemd\""),
         ("[FILTER]\n  Name grep\n", "no [FILTER]"),
-        (
-            "[OUTPUT]\n  Name stdout\n",
-            "no output \"stdout\"; loaded with -e or plugins_file: recording",
-        ),
+        ("[OUTPUT]\n  Name stdout\n", "no output \"stdout\"; loaded with -e or plugins_file: recording"),
         ("[INPUT]\n  Name tail\n  Path x\n  Docker_Mode on\n", "\"Docker_Mode\""),
-        (
-            "[INPUT]\n  Name tail\n  Path x\n  Parser none\n",
-            "parser \"none\" is not defined",
-        ),
+        ("[INPUT]\n  Name tail\n  Path x\n  Parser none\n", "parser \"none\" is not defined"),
         ("[SERVICE]\n  daemon on\n", "daemon on"),
         ("[OUTPUT]\n  Name recording\n  tls on\n", "tls on"),
     ] {

@@ -29,23 +29,16 @@ pub struct Host {
 pub fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
     HOST.get_or_init(|| {
-        let named = std::env::var_os("FLUENT_BIT")
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from);
+        let named = std::env::var_os("FLUENT_BIT").filter(|path| !path.is_empty()).map(PathBuf::from);
         let on_path = || {
             let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path)
-                .map(|folder| folder.join("fluent-bit"))
-                .find(|program| program.is_file())
+            std::env::split_paths(&path).map(|folder| folder.join("fluent-bit")).find(|program| program.is_file())
         };
         if let Some(program) = named.or_else(on_path) {
             return Host { program, real: true };
         }
         eprintln!("no fluent-bit on PATH or in FLUENT_BIT: run in the stand-in host instead of the real one");
-        Host {
-            program: built("kubehose-host"),
-            real: false,
-        }
+        Host { program: built("kubehose-host"), real: false }
     })
 }
 
@@ -62,11 +55,7 @@ pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
     let file = profile.join(name);
-    assert!(
-        file.exists(),
-        "{} is missing: run `cargo build --workspace` before the tests",
-        file.display()
-    );
+    assert!(file.exists(), "{} is missing: run `cargo build --workspace` before the tests", file.display());
     file
 }
 
@@ -115,16 +104,8 @@ impl Scene {
             ("AWS_CONFIG_FILE", "/nonexistent"),
             ("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent"),
         ];
-        let environment = environment
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
-        Scene {
-            folder,
-            service: String::new(),
-            sections: String::new(),
-            environment,
-            arguments: Vec::new(),
-        }
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Scene { folder, service: String::new(), sections: String::new(), environment, arguments: Vec::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -176,20 +157,13 @@ impl Scene {
     /// Writes more events to the file that is read.
     pub fn append(&self, numbers: std::ops::Range<usize>) {
         let text = numbers.map(|n| format!("{}\n", event(n))).collect::<String>();
-        let mut file = File::options()
-            .create(true)
-            .append(true)
-            .open(self.path("events.log"))
-            .unwrap();
+        let mut file = File::options().create(true).append(true).open(self.path("events.log")).unwrap();
         file.write_all(text.as_bytes()).unwrap();
     }
 
     /// An `[OUTPUT]` of the plugin towards `server`.
     pub fn output(self, server: &Server, more: &[(&str, &str)]) -> Scene {
-        let (url, ca) = (
-            server.url(),
-            server.ca_pem_path().map(|path| path.display().to_string()),
-        );
+        let (url, ca) = (server.url(), server.ca_pem_path().map(|path| path.display().to_string()));
         let mut pairs = vec![
             ("Name", "kubehose"),
             ("Match", "*"),
@@ -226,11 +200,7 @@ impl Scene {
             .stderr(File::options().create(true).append(true).open(&log).unwrap())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", host().program.display()));
-        Running {
-            child,
-            log,
-            scene: self,
-        }
+        Running { child, log, scene: self }
     }
 
     /// Runs to the end, which must be a good one.
@@ -282,10 +252,7 @@ impl Drop for Running {
 }
 
 pub fn signal(pid: u32, name: &str) {
-    let sent = Command::new("kill")
-        .args([&format!("-{name}"), &pid.to_string()])
-        .status()
-        .unwrap();
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(sent.success(), "kill -{name} {pid}");
 }
 
@@ -326,10 +293,7 @@ pub fn expected(n: usize) -> Value {
         .iter()
         .map(|name| event["kubernetes"].as_object_mut().unwrap().remove(*name).unwrap())
         .collect();
-    for (name, value) in ["kube_container_name", "kube_namespace", "pod_name", "container_id"]
-        .iter()
-        .zip(taken)
-    {
+    for (name, value) in ["kube_container_name", "kube_namespace", "pod_name", "container_id"].iter().zip(taken) {
         event[*name] = value;
     }
     event
@@ -366,13 +330,8 @@ pub fn assert_each_once(server: &Server, count: usize, log: &str) {
 
 /// A number of the line that the plugin ends with.
 pub fn ended(log: &str, name: &str) -> u64 {
-    let line = log
-        .lines()
-        .rev()
-        .find(|line| line.contains("] ended: "))
-        .unwrap_or_else(|| panic!("no 'ended:'\n{log}"));
-    let found = line
-        .split(' ')
-        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let line =
+        log.lines().rev().find(|line| line.contains("] ended: ")).unwrap_or_else(|| panic!("no 'ended:'\n{log}"));
+    let found = line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
     found.unwrap_or("0").parse().unwrap()
 }

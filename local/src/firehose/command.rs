@@ -70,18 +70,12 @@ pub struct Args {
 
 impl From<&Args> for Options {
     fn from(args: &Args) -> Options {
-        let expires = args
-            .expires_after
-            .map(|seconds| SystemTime::now() + Duration::from_secs(seconds));
-        let key = args
-            .access_key_id
-            .as_ref()
-            .zip(args.secret_access_key.as_ref())
-            .map(|(id, secret)| AccessKey {
-                session_token: args.session_token.clone(),
-                expires,
-                ..AccessKey::new(id, secret)
-            });
+        let expires = args.expires_after.map(|seconds| SystemTime::now() + Duration::from_secs(seconds));
+        let key = args.access_key_id.as_ref().zip(args.secret_access_key.as_ref()).map(|(id, secret)| AccessKey {
+            session_token: args.session_token.clone(),
+            expires,
+            ..AccessKey::new(id, secret)
+        });
         Options {
             listen: args.listen,
             admin_listen: args.admin_listen,

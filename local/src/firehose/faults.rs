@@ -124,10 +124,7 @@ pub struct RequestError {
 
 impl Default for RequestError {
     fn default() -> Self {
-        RequestError {
-            status: 500,
-            code: "InternalFailure".to_owned(),
-        }
+        RequestError { status: 500, code: "InternalFailure".to_owned() }
     }
 }
 
@@ -139,11 +136,10 @@ impl FromStr for RequestError {
             Some((status, code)) => (status, Some(code)),
             None => (text, None),
         };
-        let status = status
-            .parse::<u16>()
-            .ok()
-            .filter(|status| (400..600).contains(status))
-            .ok_or_else(|| format!("{text:?} is no error: give 500, 503, or STATUS:CODE as 400:ThrottlingException"))?;
+        let status =
+            status.parse::<u16>().ok().filter(|status| (400..600).contains(status)).ok_or_else(|| {
+                format!("{text:?} is no error: give 500, 503, or STATUS:CODE as 400:ThrottlingException")
+            })?;
         let code = match (code, status) {
             (Some(code), _) if !code.is_empty() && code.bytes().all(|b| b.is_ascii_alphanumeric()) => code,
             (Some(_), _) => return Err(format!("{text:?}: the code may have letters and digits only")),
@@ -152,10 +148,7 @@ impl FromStr for RequestError {
             (None, 400) => "InvalidArgumentException",
             (None, _) => return Err(format!("{text:?} needs a code: {status}:CODE")),
         };
-        Ok(RequestError {
-            status,
-            code: code.to_owned(),
-        })
+        Ok(RequestError { status, code: code.to_owned() })
     }
 }
 
@@ -250,12 +243,7 @@ impl FaultState {
 
     /// How the server is out of reach at `now`.
     pub fn down(&self, now: Instant) -> Down {
-        let Faults {
-            down,
-            down_after_ms: after,
-            down_for_ms: lasts,
-            ..
-        } = self.faults;
+        let Faults { down, down_after_ms: after, down_for_ms: lasts, .. } = self.faults;
         if down == Down::Off || (after == 0 && lasts == 0) {
             return down;
         }
@@ -267,11 +255,7 @@ impl FaultState {
         };
         let begin = Duration::from_millis(after);
         let end = begin.saturating_add(Duration::from_millis(lasts));
-        if since >= begin && (lasts == 0 || since < end) {
-            down
-        } else {
-            Down::Off
-        }
+        if since >= begin && (lasts == 0 || since < end) { down } else { Down::Off }
     }
 
     /// A connection that meets a server that is down begins its durations too.
@@ -290,11 +274,7 @@ impl FaultState {
         let number = self.requests;
         let every = |n: u64| n > 0 && !down && number.is_multiple_of(n);
         let faults = &self.faults;
-        let jitter = if faults.jitter_ms > 0 {
-            fastrand::u64(0..=faults.jitter_ms)
-        } else {
-            0
-        };
+        let jitter = if faults.jitter_ms > 0 { fastrand::u64(0..=faults.jitter_ms) } else { 0 };
         Fate {
             down,
             cut_before: every(faults.cut_before_every),
@@ -342,11 +322,7 @@ struct Bucket {
 
 impl Bucket {
     fn new(rate: u64) -> Self {
-        Bucket {
-            rate: rate as f64,
-            tokens: rate as f64,
-            filled: None,
-        }
+        Bucket { rate: rate as f64, tokens: rate as f64, filled: None }
     }
 
     /// Whether `n` are there. More than a second's worth can be had from a full bucket, or it could never be had.
@@ -395,11 +371,8 @@ mod tests {
     fn a_bucket_gives_its_rate_and_no_more() {
         let start = Instant::now();
         let mut bucket = Bucket::new(100);
-        let taken = |bucket: &mut Bucket, ms| {
-            (0..1000)
-                .filter(|_| bucket.take(1, start + Duration::from_millis(ms)))
-                .count()
-        };
+        let taken =
+            |bucket: &mut Bucket, ms| (0..1000).filter(|_| bucket.take(1, start + Duration::from_millis(ms))).count();
         assert_eq!(taken(&mut bucket, 0), 100);
         assert_eq!(taken(&mut bucket, 500), 50);
         assert_eq!(taken(&mut bucket, 10_000), 100);
@@ -416,12 +389,7 @@ mod tests {
 
     #[test]
     fn down_has_a_beginning_and_an_end() {
-        let faults = Faults {
-            down: Down::Reset,
-            down_after_ms: 100,
-            down_for_ms: 200,
-            ..Faults::default()
-        };
+        let faults = Faults { down: Down::Reset, down_after_ms: 100, down_for_ms: 200, ..Faults::default() };
         let mut state = FaultState::new(faults);
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
@@ -435,11 +403,7 @@ mod tests {
 
     #[test]
     fn a_refusal_that_begins_at_once_ends_without_any_request() {
-        let faults = Faults {
-            down: Down::Refuse,
-            down_for_ms: 200,
-            ..Faults::default()
-        };
+        let faults = Faults { down: Down::Refuse, down_for_ms: 200, ..Faults::default() };
         let state = FaultState::new(faults);
         let now = Instant::now();
         assert_eq!(state.down(now), Down::Refuse);
@@ -451,9 +415,7 @@ mod tests {
         let faults: Faults = serde_json::from_str(r#"{"fail_every_record":3,"request_error":"503"}"#).unwrap();
         assert_eq!(faults.fail_every_record, 3);
         assert_eq!(faults.request_error.code, "ServiceUnavailableException");
-        let error = serde_json::from_str::<Faults>(r#"{"fail_evry_record":3}"#)
-            .unwrap_err()
-            .to_string();
+        let error = serde_json::from_str::<Faults>(r#"{"fail_evry_record":3}"#).unwrap_err().to_string();
         assert!(error.contains("fail_evry_record"), "{error}");
     }
 }

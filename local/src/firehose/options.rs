@@ -93,21 +93,13 @@ pub struct AccessKey {
 impl AccessKey {
     /// A key pair without session token, that does not expire.
     pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        AccessKey {
-            id: id.into(),
-            secret: secret.into(),
-            session_token: None,
-            expires: None,
-        }
+        AccessKey { id: id.into(), secret: secret.into(), session_token: None, expires: None }
     }
 }
 
 impl std::fmt::Debug for AccessKey {
     /// Leaves the secret out, since options end up in logs.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AccessKey")
-            .field("id", &self.id)
-            .field("expires", &self.expires)
-            .finish_non_exhaustive()
+        f.debug_struct("AccessKey").field("id", &self.id).field("expires", &self.expires).finish_non_exhaustive()
     }
 }

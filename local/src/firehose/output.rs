@@ -38,14 +38,8 @@ pub(super) fn needs_hashes(keep: Keep, count_unique: bool) -> bool {
 impl Output {
     /// Opens `path` for appending.
     pub fn open(keep: Keep, path: Option<&Path>) -> io::Result<Self> {
-        let file = path
-            .map(|path| File::options().create(true).append(true).open(path))
-            .transpose()?;
-        Ok(Output {
-            keep,
-            file,
-            ..Output::default()
-        })
+        let file = path.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
+        Ok(Output { keep, file, ..Output::default() })
     }
 
     /// Takes those of `records` that `accepted` says, with the hash of each where hashes are needed.
@@ -68,22 +62,15 @@ impl Output {
         match self.keep {
             Keep::Nothing => {}
             Keep::Hashes => {
-                self.hashes.extend(
-                    hashes
-                        .iter()
-                        .enumerate()
-                        .filter(|(at, _)| accepted(*at))
-                        .map(|(_, hash)| *hash),
-                );
+                self.hashes.extend(hashes.iter().enumerate().filter(|(at, _)| accepted(*at)).map(|(_, hash)| *hash));
             }
             Keep::Records => {
                 let stream: Arc<str> = records.stream.as_str().into();
                 let bytes = Bytes::from(std::mem::take(&mut records.bytes));
                 let taken = records.spans.iter().enumerate().filter(|(at, _)| accepted(*at));
-                self.records.extend(taken.map(|(_, span)| TakenRecord {
-                    stream: Arc::clone(&stream),
-                    data: bytes.slice(span.clone()),
-                }));
+                self.records.extend(
+                    taken.map(|(_, span)| TakenRecord { stream: Arc::clone(&stream), data: bytes.slice(span.clone()) }),
+                );
             }
         }
         Ok(())
@@ -95,8 +82,5 @@ fn ends_as_written(record: &[u8]) -> bool {
     const GZIP: &[u8] = &[0x1f, 0x8b];
     const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
     const SNAPPY_FRAMED: &[u8] = &[0xff, 0x06, 0x00, 0x00, b's', b'N', b'a', b'P', b'p', b'Y'];
-    record.ends_with(b"\n")
-        || [GZIP, ZSTD, SNAPPY_FRAMED]
-            .iter()
-            .any(|magic| record.starts_with(magic))
+    record.ends_with(b"\n") || [GZIP, ZSTD, SNAPPY_FRAMED].iter().any(|magic| record.starts_with(magic))
 }

@@ -26,20 +26,12 @@ pub(super) struct ServiceError {
 impl ServiceError {
     /// An error that the request itself is to blame for: status 400.
     pub fn bad(code: &str, message: impl Into<String>) -> Self {
-        ServiceError {
-            status: 400,
-            code: code.to_owned(),
-            message: message.into(),
-        }
+        ServiceError { status: 400, code: code.to_owned(), message: message.into() }
     }
 
     /// `ServiceUnavailableException`, as a throttled or overloaded service answers.
     pub fn unavailable() -> Self {
-        RequestError {
-            status: 503,
-            code: "ServiceUnavailableException".to_owned(),
-        }
-        .into()
+        RequestError { status: 503, code: "ServiceUnavailableException".to_owned() }.into()
     }
 }
 
@@ -54,11 +46,7 @@ impl From<RequestError> for ServiceError {
             "ThrottlingException" => "Rate exceeded",
             _ => "A fault that was asked for.",
         };
-        ServiceError {
-            status,
-            message: message.to_owned(),
-            code,
-        }
+        ServiceError { status, message: message.to_owned(), code }
     }
 }
 
@@ -142,12 +130,5 @@ fn hex(body: &mut Vec<u8>, number: u64) {
 fn request_id() -> String {
     let bits = fastrand::u128(..);
     let part = |shift: u32, chars: u32| (bits >> shift) & ((1u128 << (chars * 4)) - 1);
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        part(0, 8),
-        part(32, 4),
-        part(48, 4),
-        part(64, 4),
-        part(80, 12)
-    )
+    format!("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", part(0, 8), part(32, 4), part(48, 4), part(64, 4), part(80, 12))
 }

@@ -73,10 +73,7 @@ pub(super) struct Refusal {
 
 impl From<ServiceError> for Refusal {
     fn from(error: ServiceError) -> Self {
-        Refusal {
-            error,
-            over_limit: false,
-        }
+        Refusal { error, over_limit: false }
     }
 }
 
@@ -129,9 +126,7 @@ impl Rules<'_> {
     pub fn put_record(&self, body: &[u8], into: &mut Records) -> Result<(), Refusal> {
         let request: PutRecord<'_> = parse(body)?;
         let stream = self.stream_name(request.delivery_stream_name)?;
-        decode(std::iter::once(request.record.as_ref()), into, |_, fault| {
-            self.record("record.data", fault)
-        })?;
+        decode(std::iter::once(request.record.as_ref()), into, |_, fault| self.record("record.data", fault))?;
         self.existing(&stream)?;
         into.stream = stream;
         Ok(())
@@ -198,17 +193,11 @@ impl Rules<'_> {
     }
 
     fn violated(&self, constraint: &str) -> ServiceError {
-        ServiceError::bad(
-            self.validation_error,
-            format!("1 validation error detected: {constraint}"),
-        )
+        ServiceError::bad(self.validation_error, format!("1 validation error detected: {constraint}"))
     }
 
     fn over(&self, constraint: &str) -> Refusal {
-        Refusal {
-            error: self.violated(constraint),
-            over_limit: true,
-        }
+        Refusal { error: self.violated(constraint), over_limit: true }
     }
 }
 
@@ -255,16 +244,10 @@ fn decode<'a>(
 mod tests {
     use super::*;
 
-    const RULES: Rules<'_> = Rules {
-        streams: &[],
-        validation_error: "ValidationException",
-    };
+    const RULES: Rules<'_> = Rules { streams: &[], validation_error: "ValidationException" };
 
     fn refused(body: &str) -> ServiceError {
-        RULES
-            .put_record_batch(body.as_bytes(), &mut Records::default())
-            .unwrap_err()
-            .error
+        RULES.put_record_batch(body.as_bytes(), &mut Records::default()).unwrap_err().error
     }
 
     #[test]
@@ -275,12 +258,7 @@ mod tests {
         assert_eq!(records.stream, "a.b-c_1");
         assert_eq!(records.iter().collect::<Vec<_>>(), [b"hal".as_slice(), b"lo\n"]);
         // An encoder may escape the slash that base64 has.
-        RULES
-            .put_record_batch(
-                br#"{"Records":[{"Data":"\/\/\/\/"}],"DeliveryStreamName":"a"}"#,
-                &mut records,
-            )
-            .unwrap();
+        RULES.put_record_batch(br#"{"Records":[{"Data":"\/\/\/\/"}],"DeliveryStreamName":"a"}"#, &mut records).unwrap();
         assert_eq!(records.bytes, [0xff; 3]);
     }
 
@@ -291,51 +269,15 @@ mod tests {
             ("[]", "SerializationException", ""),
             ("{}", "ValidationException", "deliveryStreamName"),
             (r#"{"DeliveryStreamName":"a"}"#, "ValidationException", "'records'"),
-            (
-                r#"{"DeliveryStreamName":"a","Records":[]}"#,
-                "ValidationException",
-                "greater than or equal to 1",
-            ),
-            (
-                r#"{"DeliveryStreamName":"a b","Records":[{"Data":"YQ=="}]}"#,
-                "ValidationException",
-                "pattern",
-            ),
-            (
-                r#"{"DeliveryStreamName":"","Records":[{"Data":"YQ=="}]}"#,
-                "ValidationException",
-                "greater",
-            ),
-            (
-                r#"{"Records":[{"Data":"YQ=="}]}"#,
-                "ValidationException",
-                "deliveryStreamName",
-            ),
-            (
-                r#"{"DeliveryStreamName":"a","Records":[{}]}"#,
-                "ValidationException",
-                "records.1.member.data",
-            ),
-            (
-                r#"{"DeliveryStreamName":"a","Records":[null]}"#,
-                "ValidationException",
-                "records.1.member.data",
-            ),
-            (
-                r#"{"DeliveryStreamName":"a","Records":[{"Data":""}]}"#,
-                "InvalidArgumentException",
-                "empty",
-            ),
-            (
-                r#"{"DeliveryStreamName":"a","Records":[{"Data":"YQ="}]}"#,
-                "SerializationException",
-                "base64",
-            ),
-            (
-                r#"{"DeliveryStreamName":"a","Records":[{"Data":7}]}"#,
-                "SerializationException",
-                "invalid type",
-            ),
+            (r#"{"DeliveryStreamName":"a","Records":[]}"#, "ValidationException", "greater than or equal to 1"),
+            (r#"{"DeliveryStreamName":"a b","Records":[{"Data":"YQ=="}]}"#, "ValidationException", "pattern"),
+            (r#"{"DeliveryStreamName":"","Records":[{"Data":"YQ=="}]}"#, "ValidationException", "greater"),
+            (r#"{"Records":[{"Data":"YQ=="}]}"#, "ValidationException", "deliveryStreamName"),
+            (r#"{"DeliveryStreamName":"a","Records":[{}]}"#, "ValidationException", "records.1.member.data"),
+            (r#"{"DeliveryStreamName":"a","Records":[null]}"#, "ValidationException", "records.1.member.data"),
+            (r#"{"DeliveryStreamName":"a","Records":[{"Data":""}]}"#, "InvalidArgumentException", "empty"),
+            (r#"{"DeliveryStreamName":"a","Records":[{"Data":"YQ="}]}"#, "SerializationException", "base64"),
+            (r#"{"DeliveryStreamName":"a","Records":[{"Data":7}]}"#, "SerializationException", "invalid type"),
         ] {
             let error = refused(body);
             assert_eq!(error.code, code, "{body}");
@@ -345,10 +287,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_not_there_is_named() {
-        let rules = Rules {
-            streams: &["other".to_owned()],
-            ..RULES
-        };
+        let rules = Rules { streams: &["other".to_owned()], ..RULES };
         let body = br#"{"DeliveryStreamName":"mine","Records":[{"Data":"YQ=="}]}"#;
         let error = rules.put_record_batch(body, &mut Records::default()).unwrap_err().error;
         assert_eq!(error.message, "Firehose mine under account 000000000000 not found.");

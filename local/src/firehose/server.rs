@@ -59,10 +59,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Listen(address, error) => {
-                write!(
-                    f,
-                    "cannot listen on {address}: {error}; give another address, or port 0 for a free one"
-                )
+                write!(f, "cannot listen on {address}: {error}; give another address, or port 0 for a free one")
             }
             Error::Output(path, error) => write!(f, "cannot write the output {}: {error}", path.display()),
             Error::Tls(path, error) => write!(f, "cannot make certificates in {}: {error}", path.display()),
@@ -117,14 +114,7 @@ impl Server {
             }
         });
         let thread = Some(thread.map_err(Error::Runtime)?);
-        Ok(Server {
-            service,
-            address,
-            admin_address,
-            ca,
-            stop,
-            thread,
-        })
+        Ok(Server { service, address, admin_address, ca, stop, thread })
     }
 
     /// The endpoint's URL, as `http://127.0.0.1:4570`.
@@ -135,8 +125,7 @@ impl Server {
 
     /// The administration's URL without path: that of its own address, if it has one, else the endpoint's.
     pub fn admin_url(&self) -> String {
-        self.admin_address
-            .map_or_else(|| self.url(), |address| format!("http://{}", reachable(address)))
+        self.admin_address.map_or_else(|| self.url(), |address| format!("http://{}", reachable(address)))
     }
 
     /// The port that it listens on.
@@ -213,14 +202,7 @@ fn authority(options: &Options, address: SocketAddr) -> Result<(TlsAcceptor, Aut
     std::fs::create_dir_all(&directory).map_err(|error| failed(error.to_string()))?;
     let acceptor = tls::acceptor(&directory, &options.tls_names).map_err(|error| failed(error.to_string()))?;
     let file = directory.join(tls::CA_FILE);
-    Ok((
-        acceptor,
-        Authority {
-            directory,
-            file,
-            temporary,
-        },
-    ))
+    Ok((acceptor, Authority { directory, file, temporary }))
 }
 
 /// The address that a client on this machine connects to.
@@ -297,10 +279,7 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, service: Arc<Se
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
     // A body of several MB must not be fetched in portions of HTTP/2's 64 KiB.
-    http.http2()
-        .initial_stream_window_size(8 << 20)
-        .initial_connection_window_size(16 << 20)
-        .max_frame_size(1 << 20);
+    http.http2().initial_stream_window_size(8 << 20).initial_connection_window_size(16 << 20).max_frame_size(1 << 20);
     match tls {
         Some(tls) => {
             // A client that does not trust the authority ends the handshake; that is its own error to report.
@@ -331,9 +310,7 @@ async fn administrate(listener: std::net::TcpListener, service: Arc<Service>) {
                 let service = Arc::clone(&service);
                 async move { Ok::<_, Infallible>(service.administrate(request).await) }
             });
-            let _ = auto::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
+            let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await;
         });
     }
 }

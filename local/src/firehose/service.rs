@@ -54,11 +54,7 @@ enum Operation {
 
 impl Operation {
     fn of(request: &hyper::http::request::Parts) -> Result<Self, ServiceError> {
-        let target = request
-            .headers
-            .get("x-amz-target")
-            .and_then(|target| target.to_str().ok())
-            .unwrap_or_default();
+        let target = request.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
         match target.strip_prefix("Firehose_20150804.") {
             Some("PutRecordBatch") => Ok(Operation::PutRecordBatch),
             Some("PutRecord") => Ok(Operation::PutRecord),
@@ -100,10 +96,7 @@ impl Service {
     /// A snapshot of what was counted.
     pub fn stats(&self) -> Stats {
         let uptime_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Stats {
-            uptime_ms,
-            ..self.counters.snapshot()
-        }
+        Stats { uptime_ms, ..self.counters.snapshot() }
     }
 
     pub fn faults(&self) -> Faults {
@@ -156,17 +149,9 @@ impl Service {
             breaker.reset();
             return std::future::pending().await;
         }
-        let mut buffers = self
-            .buffers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
-            .unwrap_or_default();
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         let reply = self.serve(request, &fate, &mut buffers, breaker).await;
-        self.buffers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(buffers);
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
         reply
     }
 
@@ -195,11 +180,10 @@ impl Service {
                 },
                 over_limit: true,
             }),
-            Err(ReadError::Broken(error)) => Err(ServiceError::bad(
-                "SerializationException",
-                format!("the request body ended early: {error}"),
-            )
-            .into()),
+            Err(ReadError::Broken(error)) => {
+                Err(ServiceError::bad("SerializationException", format!("the request body ended early: {error}"))
+                    .into())
+            }
         };
         let taken = buffers.fates.iter().filter(|fate| **fate == RecordFate::Taken).count() as u64;
         if answer.is_ok() && fate.cut_after {
@@ -214,13 +198,7 @@ impl Service {
             *counts.stats.errors.entry(refusal.error.code.clone()).or_default() += 1;
             reply::error(&refusal.error)
         });
-        *self
-            .counters
-            .lock()
-            .stats
-            .statuses
-            .entry(reply.status().as_u16())
-            .or_default() += 1;
+        *self.counters.lock().stats.statuses.entry(reply.status().as_u16()).or_default() += 1;
         reply
     }
 
@@ -234,11 +212,7 @@ impl Service {
     ) -> Result<Reply, Refusal> {
         buffers.fates.clear();
         if head.method != Method::POST || head.uri.path() != "/" {
-            let message = format!(
-                "{} {} is nothing here: the service takes POST /",
-                head.method,
-                head.uri.path()
-            );
+            let message = format!("{} {} is nothing here: the service takes POST /", head.method, head.uri.path());
             return Err(ServiceError::bad("UnknownOperationException", message).into());
         }
         let operation = Operation::of(head)?;
@@ -255,10 +229,7 @@ impl Service {
             self.counters.fault("quota_requests");
             return Err(ServiceError::unavailable().into());
         }
-        let rules = Rules {
-            streams: &self.options.streams,
-            validation_error: &self.options.validation_error,
-        };
+        let rules = Rules { streams: &self.options.streams, validation_error: &self.options.validation_error };
         let Buffers { body, records, .. } = buffers;
         match operation {
             Operation::PutRecordBatch => rules.put_record_batch(body, records)?,
@@ -280,15 +251,10 @@ impl Service {
             }
             Operation::PutRecordBatch | Operation::PutRecord => {}
         }
-        if !fate.poison.is_empty()
-            && buffers
-                .records
-                .iter()
-                .any(|record| contains(record, fate.poison.as_bytes()))
-        {
+        if !fate.poison.is_empty() && buffers.records.iter().any(|record| contains(record, fate.poison.as_bytes())) {
             self.counters.fault("poison");
             return Err(
-                ServiceError::bad("InvalidArgumentException", "A record of the batch is not acceptable.").into(),
+                ServiceError::bad("InvalidArgumentException", "A record of the batch is not acceptable.").into()
             );
         }
         self.take(operation, buffers)?;
@@ -299,11 +265,9 @@ impl Service {
                 message: "Internal service failure.".to_owned(),
             }
             .into()),
-            (Operation::PutRecord, Some(RecordFate::Failed(_) | RecordFate::Throttled)) => Err(ServiceError {
-                message: "Slow down.".to_owned(),
-                ..ServiceError::unavailable()
+            (Operation::PutRecord, Some(RecordFate::Failed(_) | RecordFate::Throttled)) => {
+                Err(ServiceError { message: "Slow down.".to_owned(), ..ServiceError::unavailable() }.into())
             }
-            .into()),
             (Operation::PutRecord, _) => Ok(reply::put_record()),
             _ => Ok(reply::put_record_batch(&buffers.fates)),
         }
@@ -311,9 +275,7 @@ impl Service {
 
     /// Decides what becomes of each record, keeps those that are taken, and counts them all.
     fn take(&self, operation: Operation, buffers: &mut Buffers) -> Result<(), Refusal> {
-        let Buffers {
-            records, fates, hashes, ..
-        } = buffers;
+        let Buffers { records, fates, hashes, .. } = buffers;
         let now = Instant::now();
         {
             let mut faults = self.fault_state();
@@ -362,12 +324,7 @@ impl Service {
             if self.output_errors.fetch_add(1, Ordering::Relaxed) == 0 {
                 eprintln!("kubehose firehose: cannot write the output: {error}");
             }
-            ServiceError {
-                status: 500,
-                code: "InternalFailure".to_owned(),
-                message: format!("output: {error}"),
-            }
-            .into()
+            ServiceError { status: 500, code: "InternalFailure".to_owned(), message: format!("output: {error}") }.into()
         })
     }
 

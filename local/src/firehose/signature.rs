@@ -36,10 +36,7 @@ pub(super) fn verify(
 ) -> Result<(), ServiceError> {
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let Some(authorization) = header("authorization") else {
-        return Err(ServiceError::bad(
-            "MissingAuthenticationTokenException",
-            "Missing Authentication Token",
-        ));
+        return Err(ServiceError::bad("MissingAuthenticationTokenException", "Missing Authentication Token"));
     };
     let date = header("x-amz-date");
     let auth = parse(authorization, date)?;
@@ -54,11 +51,7 @@ pub(super) fn verify(
     let Some(key) = keys.iter().find(|key| key.id == auth.key_id) else {
         return Err(unrecognized());
     };
-    if key
-        .session_token
-        .as_deref()
-        .is_some_and(|token| header("x-amz-security-token") != Some(token))
-    {
+    if key.session_token.as_deref().is_some_and(|token| header("x-amz-security-token") != Some(token)) {
         return Err(unrecognized());
     }
     if key.expires.is_some_and(|expires| expires <= now) {
@@ -70,32 +63,19 @@ pub(super) fn verify(
     if let Some(region) = region
         && auth.region != region
     {
-        return Err(invalid(format!(
-            "Credential should be scoped to a valid region, not '{}'. ",
-            auth.region
-        )));
+        return Err(invalid(format!("Credential should be scoped to a valid region, not '{}'. ", auth.region)));
     }
     if auth.service != SERVICE {
-        return Err(invalid(format!(
-            "Credential should be scoped to correct service: '{SERVICE}'. "
-        )));
+        return Err(invalid(format!("Credential should be scoped to correct service: '{SERVICE}'. ")));
     }
     check_date(date, &auth, now)?;
-    if !auth
-        .signed_headers
-        .split(';')
-        .any(|name| name == "host" || name == ":authority")
-    {
-        return Err(invalid(
-            "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".to_owned(),
-        ));
+    if !auth.signed_headers.split(';').any(|name| name == "host" || name == ":authority") {
+        return Err(invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".to_owned()));
     }
     let claimed = header("x-amz-content-sha256").unwrap_or("UNSIGNED-PAYLOAD");
     let payload = hex(payload);
     if claimed != "UNSIGNED-PAYLOAD" && !claimed.eq_ignore_ascii_case(&payload) {
-        return Err(invalid(
-            "The value of 'x-amz-content-sha256' does not match the request's payload.".to_owned(),
-        ));
+        return Err(invalid("The value of 'x-amz-content-sha256' does not match the request's payload.".to_owned()));
     }
 
     let canonical = canonical_request(head, auth.signed_headers, &payload);
@@ -119,10 +99,7 @@ fn invalid(message: String) -> ServiceError {
 }
 
 fn unrecognized() -> ServiceError {
-    ServiceError::bad(
-        "UnrecognizedClientException",
-        "The security token included in the request is invalid.",
-    )
+    ServiceError::bad("UnrecognizedClientException", "The security token included in the request is invalid.")
 }
 
 fn incomplete(what: &str, authorization: &str) -> ServiceError {
@@ -134,10 +111,7 @@ fn incomplete(what: &str, authorization: &str) -> ServiceError {
 
 fn parse<'a>(authorization: &'a str, date: Option<&str>) -> Result<Authorization<'a>, ServiceError> {
     let Some(fields) = authorization.strip_prefix("AWS4-HMAC-SHA256") else {
-        return Err(incomplete(
-            "Unsupported AWS 'algorithm': only AWS4-HMAC-SHA256 is accepted here. ",
-            authorization,
-        ));
+        return Err(incomplete("Unsupported AWS 'algorithm': only AWS4-HMAC-SHA256 is accepted here. ", authorization));
     };
     let field = |name: &str| {
         fields
@@ -147,11 +121,7 @@ fn parse<'a>(authorization: &'a str, date: Option<&str>) -> Result<Authorization
     };
     let (credential, signed_headers, signature) = (field("Credential"), field("SignedHeaders"), field("Signature"));
     let mut missing = String::new();
-    for (name, value) in [
-        ("Credential", credential),
-        ("Signature", signature),
-        ("SignedHeaders", signed_headers),
-    ] {
+    for (name, value) in [("Credential", credential), ("Signature", signature), ("SignedHeaders", signed_headers)] {
         if value.is_none() {
             missing.push_str(&format!("Authorization header requires '{name}' parameter. "));
         }
@@ -210,10 +180,7 @@ fn check_date(date: &str, auth: &Authorization<'_>, now: SystemTime) -> Result<(
     };
     if now.duration_since(signed).is_ok_and(|late| late > TOLERANCE) {
         let limit = text(now - TOLERANCE);
-        return Err(invalid(format!(
-            "Signature expired: {date} is now earlier than {limit} ({} - 5 min.)",
-            text(now)
-        )));
+        return Err(invalid(format!("Signature expired: {date} is now earlier than {limit} ({} - 5 min.)", text(now))));
     }
     if signed.duration_since(now).is_ok_and(|early| early > TOLERANCE) {
         let limit = text(now + TOLERANCE);
@@ -253,24 +220,14 @@ fn canonical_request(head: &Parts, signed_headers: &str, payload: &str) -> Strin
 
 /// A header's values, joined, without white space around them and with single spaces within.
 fn header_value(head: &Parts, name: &str) -> String {
-    let values: Vec<Cow<'_, str>> = head
-        .headers
-        .get_all(name)
-        .iter()
-        .map(|value| String::from_utf8_lossy(value.as_bytes()))
-        .collect();
+    let values: Vec<Cow<'_, str>> =
+        head.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     // HTTP/2 has the host in the request line's place.
     if values.is_empty() && name == "host" {
-        return head
-            .uri
-            .authority()
-            .map(|host| host.as_str().to_owned())
-            .unwrap_or_default();
+        return head.uri.authority().map(|host| host.as_str().to_owned()).unwrap_or_default();
     }
-    let trimmed: Vec<String> = values
-        .iter()
-        .map(|value| value.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
+    let trimmed: Vec<String> =
+        values.iter().map(|value| value.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     trimmed.join(",")
 }
 
@@ -284,21 +241,16 @@ fn signing_key(secret: &str, auth: &Authorization<'_>) -> hmac::Key {
 
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    (text.len() == 64 && text.is_ascii()).then(|| {
-        (0..32)
-            .map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).ok())
-            .collect()
-    })?
+    (text.len() == 64 && text.is_ascii())
+        .then(|| (0..32).map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).ok()).collect())?
 }
 
 #[cfg(test)]
@@ -331,10 +283,7 @@ mod tests {
     }
 
     fn key() -> AccessKey {
-        AccessKey {
-            session_token: Some(TOKEN.to_owned()),
-            ..AccessKey::new("AKIDEXAMPLE", SECRET)
-        }
+        AccessKey { session_token: Some(TOKEN.to_owned()), ..AccessKey::new("AKIDEXAMPLE", SECRET) }
     }
 
     fn at(time: &str) -> SystemTime {
@@ -374,15 +323,7 @@ mod tests {
         let mut other_token = key();
         other_token.session_token = Some("other".to_owned());
         for (head, body, key, region, now, code, part) in [
-            (
-                signed(),
-                b"{}".as_slice(),
-                key(),
-                "eu-west-1",
-                NOON,
-                "InvalidSignatureException",
-                "does not match",
-            ),
+            (signed(), b"{}".as_slice(), key(), "eu-west-1", NOON, "InvalidSignatureException", "does not match"),
             (
                 signed(),
                 BODY,
@@ -392,15 +333,7 @@ mod tests {
                 "InvalidSignatureException",
                 "does not match",
             ),
-            (
-                with("x-two", "changed"),
-                BODY,
-                key(),
-                "eu-west-1",
-                NOON,
-                "InvalidSignatureException",
-                "does not match",
-            ),
+            (with("x-two", "changed"), BODY, key(), "eu-west-1", NOON, "InvalidSignatureException", "does not match"),
             (
                 signed(),
                 BODY,
@@ -410,33 +343,9 @@ mod tests {
                 "UnrecognizedClientException",
                 "is invalid.",
             ),
-            (
-                signed(),
-                BODY,
-                other_token,
-                "eu-west-1",
-                NOON,
-                "UnrecognizedClientException",
-                "is invalid.",
-            ),
-            (
-                signed(),
-                BODY,
-                expired,
-                "eu-west-1",
-                NOON,
-                "ExpiredTokenException",
-                "expired",
-            ),
-            (
-                signed(),
-                BODY,
-                key(),
-                "us-east-1",
-                NOON,
-                "InvalidSignatureException",
-                "valid region, not 'eu-west-1'",
-            ),
+            (signed(), BODY, other_token, "eu-west-1", NOON, "UnrecognizedClientException", "is invalid."),
+            (signed(), BODY, expired, "eu-west-1", NOON, "ExpiredTokenException", "expired"),
+            (signed(), BODY, key(), "us-east-1", NOON, "InvalidSignatureException", "valid region, not 'eu-west-1'"),
             (
                 signed(),
                 BODY,
@@ -464,15 +373,7 @@ mod tests {
                 "MissingAuthenticationTokenException",
                 "Missing",
             ),
-            (
-                without("x-amz-date"),
-                BODY,
-                key(),
-                "eu-west-1",
-                NOON,
-                "IncompleteSignatureException",
-                "'X-Amz-Date'",
-            ),
+            (without("x-amz-date"), BODY, key(), "eu-west-1", NOON, "IncompleteSignatureException", "'X-Amz-Date'"),
             (
                 with("authorization", "AWS4-HMAC-SHA256 Credential=a"),
                 BODY,
@@ -483,10 +384,7 @@ mod tests {
                 "'SignedHeaders'",
             ),
             (
-                with(
-                    "authorization",
-                    "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=host, Signature=é",
-                ),
+                with("authorization", "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=host, Signature=é"),
                 BODY,
                 key(),
                 "eu-west-1",
@@ -495,10 +393,7 @@ mod tests {
                 "Missing",
             ),
             (
-                with(
-                    "authorization",
-                    "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=host, Signature=1",
-                ),
+                with("authorization", "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=host, Signature=1"),
                 BODY,
                 key(),
                 "eu-west-1",
@@ -515,15 +410,7 @@ mod tests {
                 "IncompleteSignatureException",
                 "algorithm",
             ),
-            (
-                with("x-amz-date", "yesterday"),
-                BODY,
-                key(),
-                "eu-west-1",
-                NOON,
-                "InvalidSignatureException",
-                "ISO-8601",
-            ),
+            (with("x-amz-date", "yesterday"), BODY, key(), "eu-west-1", NOON, "InvalidSignatureException", "ISO-8601"),
             (
                 with("x-amz-date", "20261123T000000Z"),
                 BODY,

@@ -94,11 +94,8 @@ impl Counters {
     pub fn snapshot(&self) -> Stats {
         let counts = self.lock();
         let mut stats = counts.stats.clone();
-        stats.batch_records_mean = if stats.batches == 0 {
-            0.0
-        } else {
-            counts.batch_records as f64 / stats.batches as f64
-        };
+        stats.batch_records_mean =
+            if stats.batches == 0 { 0.0 } else { counts.batch_records as f64 / stats.batches as f64 };
         stats.unique = counts.seen.len() as u64;
         stats.connections_open = self.connections_open.load(Ordering::Relaxed);
         stats.in_flight = self.in_flight.load(Ordering::Relaxed);

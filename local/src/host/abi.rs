@@ -37,10 +37,7 @@ unsafe impl Sync for Context {}
 
 impl Context {
     pub fn new() -> Self {
-        let empty = flb_plugin_proxy_context {
-            remote_context: ptr::null_mut(),
-            proxy: ptr::null_mut(),
-        };
+        let empty = flb_plugin_proxy_context { remote_context: ptr::null_mut(), proxy: ptr::null_mut() };
         Context(Box::into_raw(Box::new(empty)))
     }
 
@@ -145,10 +142,7 @@ impl Library {
     pub fn load(path: &Path, hot_reload: bool) -> Result<Option<Library>, String> {
         let file = path.file_name().unwrap_or_default();
         if file.as_bytes().starts_with(b"flb-") {
-            return Err(format!(
-                "{}: the host's C loader takes names that begin with flb-; rename it",
-                path.display()
-            ));
+            return Err(format!("{}: the host's C loader takes names that begin with flb-; rename it", path.display()));
         }
         let handle = open(path)?;
         let named = |name: &CStr| {
@@ -203,29 +197,19 @@ impl Library {
     fn definition(&self) -> Result<String, String> {
         let path = self.path.display();
         if !self.def.is_whole() {
-            return Err(format!(
-                "{path}: FLBPluginRegister wrote beyond the 32 bytes that hosts up to 4.2.2 allocate"
-            ));
+            return Err(format!("{path}: FLBPluginRegister wrote beyond the 32 bytes that hosts up to 4.2.2 allocate"));
         }
         let garbage = i32::from_ne_bytes([GARBAGE; 4]);
         // SAFETY: the allocation is initialised, if only with garbage, and large enough.
         let def = unsafe { &*self.def.as_ptr() };
         if i64::from(def.type_) != i64::from(FLB_PROXY_OUTPUT_PLUGIN) {
-            return Err(format!(
-                "{path}: type {} is no output ({FLB_PROXY_OUTPUT_PLUGIN})",
-                def.type_
-            ));
+            return Err(format!("{path}: type {} is no output ({FLB_PROXY_OUTPUT_PLUGIN})", def.type_));
         }
         if i64::from(def.proxy) != i64::from(FLB_PROXY_GOLANG) {
-            return Err(format!(
-                "{path}: proxy {} is not the Go one ({FLB_PROXY_GOLANG})",
-                def.proxy
-            ));
+            return Err(format!("{path}: proxy {} is not the Go one ({FLB_PROXY_GOLANG})", def.proxy));
         }
         if def.flags == garbage {
-            return Err(format!(
-                "{path}: FLBPluginRegister did not write flags, which hold garbage up to 4.2.2"
-            ));
+            return Err(format!("{path}: FLBPluginRegister did not write flags, which hold garbage up to 4.2.2"));
         }
         let garbage = usize::from_ne_bytes([GARBAGE; 8]);
         if def.name.is_null() || def.name as usize == garbage || def.description as usize == garbage {
@@ -310,11 +294,7 @@ impl Library {
             unsafe { unregister(self.def.as_ptr()) };
         }
         if !self.def.is_whole() {
-            log!(
-                Error,
-                "{}: the plugin has written behind its definition",
-                self.path.display()
-            );
+            log!(Error, "{}: the plugin has written behind its definition", self.path.display());
         }
         // SAFETY: the handle is from dlopen, and nothing of the library is called after this.
         if unsafe { libc::dlclose(self.handle) } != 0 {
@@ -329,10 +309,7 @@ fn open(path: &Path) -> Result<*mut c_void, String> {
     // SAFETY: the name is a C string; running the library's initialisers is what the caller asks for.
     let handle = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_LAZY) };
     match handle.is_null() {
-        true => Err(format!(
-            "cannot load the plugin: {}; give its path with a slash, as ./plugin.so",
-            last_error()
-        )),
+        true => Err(format!("cannot load the plugin: {}; give its path with a slash, as ./plugin.so", last_error())),
         false => Ok(handle),
     }
 }
@@ -385,13 +362,8 @@ unsafe extern "C" fn output_get_property(key: *const c_char, ins: *mut flb_outpu
     // SAFETY: the plugin passes a C string, and the instance that it was given.
     let (key, instance) = unsafe { (CStr::from_ptr(key), &*ins.cast::<Instance>()) };
     let key = key.to_string_lossy();
-    let found = instance
-        .properties
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(&key));
-    found
-        .and_then(|(_, value)| value.as_ref())
-        .map_or(ptr::null(), |value| value.as_ptr())
+    let found = instance.properties.iter().find(|(name, _)| name.eq_ignore_ascii_case(&key));
+    found.and_then(|(_, value)| value.as_ref()).map_or(ptr::null(), |value| value.as_ptr())
 }
 
 /// Whether an output's lines of a level are wanted.

@@ -41,12 +41,7 @@ pub(super) struct Chunks {
 
 impl Chunks {
     pub fn new(form: EventForm) -> Self {
-        Chunks {
-            form,
-            open: Vec::new(),
-            full: Vec::new(),
-            held: Arc::default(),
-        }
+        Chunks { form, open: Vec::new(), full: Vec::new(), held: Arc::default() }
     }
 
     /// The bytes of all chunks that have not been dropped.
@@ -56,22 +51,12 @@ impl Chunks {
 
     /// Appends an event to the chunk of its input and tag.
     pub fn push(&mut self, input: &Arc<str>, tag: &str, time: Time, body: &Body) {
-        let at = self
-            .open
-            .iter()
-            .position(|chunk| chunk.tag == tag && chunk.input == *input);
+        let at = self.open.iter().position(|chunk| chunk.tag == tag && chunk.input == *input);
         let at = at.unwrap_or_else(|| {
             let now = Time::now();
             let name = format!("{}-{}.{:09}.flb", std::process::id(), now.seconds, now.nanoseconds);
             let (input, tag, held) = (Arc::clone(input), tag.to_owned(), Arc::clone(&self.held));
-            self.open.push(Chunk {
-                name,
-                input,
-                tag,
-                data: Vec::new(),
-                events: 0,
-                held,
-            });
+            self.open.push(Chunk { name, input, tag, data: Vec::new(), events: 0, held });
             self.open.len() - 1
         });
         let chunk = &mut self.open[at];

@@ -18,12 +18,7 @@ use super::memory;
 #[command(name = "kubehose-host", disable_version_flag = true)]
 pub struct Args {
     /// The configuration.
-    #[arg(
-        short = 'c',
-        long = "config",
-        value_name = "FILE",
-        required_unless_present = "version"
-    )]
+    #[arg(short = 'c', long = "config", value_name = "FILE", required_unless_present = "version")]
     config: Option<PathBuf>,
     /// A plugin to load; the path needs a slash.
     #[arg(short = 'e', long = "plugin", value_name = "FILE")]
@@ -78,10 +73,7 @@ fn prepare(args: &Args, hot_reload: bool) -> Result<Engine, Error> {
     for plugins_file in &service.plugins {
         for section in configuration::read(plugins_file)? {
             if section.name != "PLUGINS" {
-                return Err(section.error(format!(
-                    "[{}] has no place in a plugins_file, only [PLUGINS]",
-                    section.name
-                )));
+                return Err(section.error(format!("[{}] has no place in a plugins_file, only [PLUGINS]", section.name)));
             }
             section.only(&["path"])?;
             files.extend(section.all("path").map(PathBuf::from));
@@ -110,22 +102,16 @@ fn run(args: &Args) -> Result<u8, Error> {
     let catch = |kind| signal(kind).map_err(|error| Error(format!("cannot catch signals: {error}")));
     let (mut interrupt, mut terminate, mut hang_up) = {
         let _guard = runtime.enter();
-        (
-            catch(SignalKind::interrupt())?,
-            catch(SignalKind::terminate())?,
-            catch(SignalKind::hangup())?,
-        )
+        (catch(SignalKind::interrupt())?, catch(SignalKind::terminate())?, catch(SignalKind::hangup())?)
     };
     let mut hot_reload = false;
     loop {
         let notices = engine.sender();
         let (ended, mut end) = tokio::sync::oneshot::channel();
-        let pipeline = std::thread::Builder::new()
-            .name("flb-pipeline".to_owned())
-            .spawn(move || {
-                let code = pipeline(&mut engine, hot_reload);
-                let _ = ended.send((code, engine));
-            });
+        let pipeline = std::thread::Builder::new().name("flb-pipeline".to_owned()).spawn(move || {
+            let code = pipeline(&mut engine, hot_reload);
+            let _ = ended.send((code, engine));
+        });
         let pipeline = pipeline.map_err(|error| Error(format!("cannot start the pipeline: {error}")))?;
         let mut next = None;
         let (code, mut finished) = runtime.block_on(async {

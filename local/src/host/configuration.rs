@@ -24,10 +24,7 @@ impl Section {
 
     /// All values of a property.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.properties
-            .iter()
-            .filter(move |(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.properties.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// A switch: on/off, true/false, yes/no.
@@ -44,19 +41,13 @@ impl Section {
     pub fn number<T: std::str::FromStr>(&self, name: &str, default: T) -> Result<T, Error> {
         match self.get(name) {
             None => Ok(default),
-            Some(text) => text
-                .parse()
-                .map_err(|_| self.error(format!("{name} {text:?} is not a number that fits"))),
+            Some(text) => text.parse().map_err(|_| self.error(format!("{name} {text:?} is not a number that fits"))),
         }
     }
 
     /// Refuses properties that nobody here knows, rather than running something else than what was asked for.
     pub fn only(&self, known: &[&str]) -> Result<(), Error> {
-        match self
-            .properties
-            .iter()
-            .find(|(key, _)| !known.iter().any(|name| key.eq_ignore_ascii_case(name)))
-        {
+        match self.properties.iter().find(|(key, _)| !known.iter().any(|name| key.eq_ignore_ascii_case(name))) {
             None => Ok(()),
             Some((key, _)) => Err(self.error(format!(
                 "the stand-in does not know {key:?} in [{}]; it knows {}. Run Fluent Bit for the rest",
@@ -83,11 +74,7 @@ impl fmt::Display for Error {
 
 /// Reads a file and what it includes.
 pub(super) fn read(path: &Path) -> Result<Vec<Section>, Error> {
-    let mut reader = Reader {
-        variables: HashMap::new(),
-        sections: Vec::new(),
-        depth: 0,
-    };
+    let mut reader = Reader { variables: HashMap::new(), sections: Vec::new(), depth: 0 };
     reader.file(path)?;
     Ok(reader.sections)
 }
@@ -128,17 +115,10 @@ impl Reader {
                     return Err(Error(format!("{}: a section's name ends with ]", place())));
                 };
                 if !lead.is_empty() {
-                    return Err(Error(format!(
-                        "{}: [{name}] is indented, sections must not be",
-                        place()
-                    )));
+                    return Err(Error(format!("{}: [{name}] is indented, sections must not be", place())));
                 }
                 (open, indentation) = (true, None);
-                self.sections.push(Section {
-                    name: name.to_ascii_uppercase(),
-                    properties: Vec::new(),
-                    place: place(),
-                });
+                self.sections.push(Section { name: name.to_ascii_uppercase(), properties: Vec::new(), place: place() });
             } else {
                 let section = self.sections.last_mut().filter(|_| open);
                 let Some(section) = section else {
@@ -154,9 +134,7 @@ impl Reader {
                 let Some((key, value)) = trimmed.split_once(char::is_whitespace) else {
                     return Err(Error(format!("{}: undefined value of {trimmed}", place())));
                 };
-                section
-                    .properties
-                    .push((key.to_owned(), expand(value.trim(), &self.variables)));
+                section.properties.push((key.to_owned(), expand(value.trim(), &self.variables)));
             }
         }
         Ok(())
@@ -174,9 +152,7 @@ impl Reader {
                 let directory = path.parent().unwrap_or(Path::new("."));
                 self.file(&beside(directory, &value))
             }
-            _ => Err(Error(format!(
-                "{place}: @{command} is neither @SET name=value nor @INCLUDE file"
-            ))),
+            _ => Err(Error(format!("{place}: @{command} is neither @SET name=value nor @INCLUDE file"))),
         }
     }
 }
@@ -207,11 +183,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Vec<Section>, Error> {
-        let mut reader = Reader {
-            variables: HashMap::new(),
-            sections: Vec::new(),
-            depth: 0,
-        };
+        let mut reader = Reader { variables: HashMap::new(), sections: Vec::new(), depth: 0 };
         reader.text(Path::new("x.conf"), text)?;
         Ok(reader.sections)
     }

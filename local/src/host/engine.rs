@@ -55,15 +55,8 @@ pub(super) struct Service {
 impl Service {
     /// Reads `[SERVICE]`, or takes the defaults. Files are relative to the configuration's directory.
     pub fn read(sections: &[Section], directory: &std::path::Path) -> Result<Service, Error> {
-        let none = Section {
-            name: "SERVICE".to_owned(),
-            properties: Vec::new(),
-            place: String::new(),
-        };
-        let section = sections
-            .iter()
-            .find(|section| section.name == "SERVICE")
-            .unwrap_or(&none);
+        let none = Section { name: "SERVICE".to_owned(), properties: Vec::new(), place: String::new() };
+        let section = sections.iter().find(|section| section.name == "SERVICE").unwrap_or(&none);
         section.only(&[
             "flush",
             "grace",
@@ -101,14 +94,8 @@ impl Service {
             scheduler_cap,
             stack_size: section.number("coro_stack_size", 24 * 1024)?,
             log_level: Level::named(level).ok_or_else(|| section.error(format!("log_level {level:?} is none")))?,
-            plugins: section
-                .all("plugins_file")
-                .map(|file| configuration::beside(directory, file))
-                .collect(),
-            parsers: section
-                .all("parsers_file")
-                .map(|file| configuration::beside(directory, file))
-                .collect(),
+            plugins: section.all("plugins_file").map(|file| configuration::beside(directory, file)).collect(),
+            parsers: section.all("parsers_file").map(|file| configuration::beside(directory, file)).collect(),
         })
     }
 
@@ -118,10 +105,7 @@ impl Service {
         for file in &self.parsers {
             read.extend(configuration::read(file)?);
         }
-        read.iter()
-            .filter(|section| section.name == "PARSER")
-            .map(Parser::from_section)
-            .collect()
+        read.iter().filter(|section| section.name == "PARSER").map(Parser::from_section).collect()
     }
 }
 
@@ -170,9 +154,7 @@ impl Route {
             (Some(pattern), _) => Ok(Route::Wildcard(pattern.to_owned())),
             (None, Some(text)) => {
                 let regex = Regex::new(text);
-                Ok(Route::Regex(regex.map_err(|error| {
-                    section.error(format!("Match_Regex {text:?}: {error}"))
-                })?))
+                Ok(Route::Regex(regex.map_err(|error| section.error(format!("Match_Regex {text:?}: {error}")))?))
             }
             (None, None) => Ok(Route::Nowhere),
         }
@@ -272,11 +254,8 @@ impl Engine {
                 "INPUT" => {
                     let kind = section.get("name").unwrap_or_default();
                     let same = |other: &&Section| other.name == "INPUT" && other.get("name") == Some(kind);
-                    let number = sections
-                        .iter()
-                        .take_while(|other| !std::ptr::eq(*other, section))
-                        .filter(same)
-                        .count();
+                    let number =
+                        sections.iter().take_while(|other| !std::ptr::eq(*other, section)).filter(same).count();
                     inputs.push(input::from_section(section, number, &parsers)?);
                 }
                 "OUTPUT" => outputs.push(output(section, outputs.len(), &libraries, service.log_level)?),
@@ -312,8 +291,7 @@ impl Engine {
 
     /// The line of totals.
     pub fn summary(&self) -> String {
-        self.totals
-            .line(self.deepest.load(Ordering::Relaxed), self.service.stack_size)
+        self.totals.line(self.deepest.load(Ordering::Relaxed), self.service.stack_size)
     }
 
     /// Initialises every output and starts its workers. If one fails, the caller still calls [`Engine::exit`].
@@ -321,11 +299,7 @@ impl Engine {
         for at in 0..self.outputs.len() {
             let output = &self.outputs[at];
             if output.library.init(&output.instance, &output.context).is_err() {
-                log!(
-                    Error,
-                    "[output] failed to initialize '{}' plugin",
-                    output.library.name()
-                );
+                log!(Error, "[output] failed to initialize '{}' plugin", output.library.name());
                 log!(Error, "[engine] output initialization failed");
                 // The one that failed is gone before the others get their exit.
                 self.outputs.remove(at);
@@ -339,11 +313,7 @@ impl Engine {
                 match self.start_worker(at, number) {
                     Ok(worker) => self.outputs[at].workers.push(worker),
                     Err(error) => {
-                        log!(
-                            Error,
-                            "[output] could not start thread pool for '{}': {error}",
-                            self.outputs[at].name()
-                        );
+                        log!(Error, "[output] could not start thread pool for '{}': {error}", self.outputs[at].name());
                         return Err(());
                     }
                 }
@@ -368,11 +338,7 @@ impl Engine {
                     break;
                 }
             }
-            log!(
-                Info,
-                "[output:{}:{name}] thread worker #{number} stopped",
-                library.name()
-            );
+            log!(Info, "[output:{}:{name}] thread worker #{number} stopped", library.name());
         })?;
         Ok((sender, thread))
     }
@@ -407,15 +373,8 @@ impl Engine {
             }
             if let (Some(reload), None) = (stop, stopping) {
                 match self.service.grace {
-                    Some(grace) => log!(
-                        Warn,
-                        "[engine] service will shutdown in max {} seconds",
-                        grace.as_secs()
-                    ),
-                    None => log!(
-                        Warn,
-                        "[engine] service will shutdown when all remaining tasks are flushed"
-                    ),
+                    Some(grace) => log!(Warn, "[engine] service will shutdown in max {} seconds", grace.as_secs()),
+                    None => log!(Warn, "[engine] service will shutdown when all remaining tasks are flushed"),
                 }
                 let now = Instant::now();
                 stopping = Some((now, reload));
@@ -439,9 +398,7 @@ impl Engine {
             }
             if !more {
                 let next = self.retries.iter().map(|(due, _)| *due).fold(next_flush, Instant::min);
-                let wait = next
-                    .saturating_duration_since(Instant::now())
-                    .min(Duration::from_millis(20));
+                let wait = next.saturating_duration_since(Instant::now()).min(Duration::from_millis(20));
                 if let Ok(notice) = self.notices.recv_timeout(wait) {
                     // Back into the queue, so that one place handles it.
                     let _ = self.sender.send(notice);
@@ -458,15 +415,7 @@ impl Engine {
         self.totals.events += chunk.events;
         for output in 0..self.outputs.len() {
             if self.outputs[output].route.matches(&chunk.tag) {
-                self.start(
-                    Task {
-                        number,
-                        chunk: Arc::clone(&chunk),
-                        output,
-                        attempts: 0,
-                    },
-                    stopping,
-                );
+                self.start(Task { number, chunk: Arc::clone(&chunk), output, attempts: 0 }, stopping);
             }
         }
     }
@@ -492,9 +441,7 @@ impl Engine {
 
     fn retry_what_is_due(&mut self, stopping: bool) {
         let now = Instant::now();
-        let (due, later) = std::mem::take(&mut self.retries)
-            .into_iter()
-            .partition(|(due, _)| *due <= now);
+        let (due, later) = std::mem::take(&mut self.retries).into_iter().partition(|(due, _)| *due <= now);
         self.retries = later;
         let due: Vec<(Instant, Task)> = due;
         for (_, task) in due {
@@ -506,12 +453,7 @@ impl Engine {
     fn flushed(&mut self, mut task: Task, answer: i32, stopping: bool) {
         let output = &self.outputs[task.output];
         let chunk = &task.chunk;
-        let place = format!(
-            "task_id={}, input={} > output={}",
-            task.number,
-            chunk.input,
-            output.name()
-        );
+        let place = format!("task_id={}, input={} > output={}", task.number, chunk.input, output.name());
         let out_id = task.output;
         match answer {
             1 => {
@@ -555,22 +497,14 @@ impl Engine {
                 self.totals.errors += 1;
                 self.totals.dropped += 1;
                 self.totals.dropped_events += chunk.events;
-                log!(
-                    Error,
-                    "[engine] chunk '{}' is dropped, the flush answered {other}: {place}",
-                    chunk.name
-                );
+                log!(Error, "[engine] chunk '{}' is dropped, the flush answered {other}: {place}", chunk.name);
             }
         }
     }
 
     /// A random wait in seconds between the base and what has doubled with each attempt.
     fn backoff(&self, attempts: u32) -> u64 {
-        let Service {
-            scheduler_base: base,
-            scheduler_cap: cap,
-            ..
-        } = self.service;
+        let Service { scheduler_base: base, scheduler_cap: cap, .. } = self.service;
         let highest = base.saturating_mul(2u64.saturating_pow(attempts)).min(cap);
         fastrand::u64(base..=highest.max(base))
     }
@@ -608,43 +542,28 @@ impl Engine {
 
 /// Calls the plugin.
 fn flush(library: &Library, context: &Context, task: &Task, stack: &mut CoroutineStack, deepest: &AtomicUsize) -> i32 {
-    let answer = library
-        .flush(context, &task.chunk.data, &task.chunk.tag, stack)
-        .unwrap_or_else(|error| {
-            log!(Error, "cannot map a chunk's memory: {error}");
-            2
-        });
+    let answer = library.flush(context, &task.chunk.data, &task.chunk.tag, stack).unwrap_or_else(|error| {
+        log!(Error, "cannot map a chunk's memory: {error}");
+        2
+    });
     deepest.fetch_max(stack.deepest(), Ordering::Relaxed);
     answer
 }
 
 /// Makes the output of an `[OUTPUT]`.
 fn output(section: &Section, number: usize, libraries: &[Arc<Library>], service_level: Level) -> Result<Output, Error> {
-    let kind = section
-        .get("name")
-        .ok_or_else(|| section.error("[OUTPUT] needs a Name".to_owned()))?;
-    let library = libraries
-        .iter()
-        .find(|library| library.name().eq_ignore_ascii_case(kind))
-        .ok_or_else(|| {
-            let loaded: Vec<&str> = libraries.iter().map(|library| library.name()).collect();
-            let loaded = if loaded.is_empty() {
-                "none".to_owned()
-            } else {
-                loaded.join(", ")
-            };
-            section.error(format!(
-                "there is no output {kind:?}; loaded with -e or plugins_file: {loaded}"
-            ))
-        })?;
+    let kind = section.get("name").ok_or_else(|| section.error("[OUTPUT] needs a Name".to_owned()))?;
+    let library = libraries.iter().find(|library| library.name().eq_ignore_ascii_case(kind)).ok_or_else(|| {
+        let loaded: Vec<&str> = libraries.iter().map(|library| library.name()).collect();
+        let loaded = if loaded.is_empty() { "none".to_owned() } else { loaded.join(", ") };
+        section.error(format!("there is no output {kind:?}; loaded with -e or plugins_file: {loaded}"))
+    })?;
     let retry_limit = match section.get("retry_limit").map(str::to_ascii_lowercase).as_deref() {
         None => Some(1),
         Some("no_limits" | "false" | "off") => None,
         Some("no_retries") => Some(0),
         Some(text) => Some(text.parse().map_err(|_| {
-            section.error(format!(
-                "Retry_Limit {text:?} is neither a number, no_limits nor no_retries"
-            ))
+            section.error(format!("Retry_Limit {text:?} is neither a number, no_limits nor no_retries"))
         })?),
     };
     let level = section.get("log_level");
@@ -667,15 +586,9 @@ fn output(section: &Section, number: usize, libraries: &[Arc<Library>], service_
             properties.push((key.clone(), value));
         }
     }
-    let name = section
-        .get("alias")
-        .map_or_else(|| format!("{}.{number}", library.name()), str::to_owned);
+    let name = section.get("alias").map_or_else(|| format!("{}.{number}", library.name()), str::to_owned);
     Ok(Output {
-        instance: Arc::new(Instance {
-            name: c_string(&name)?,
-            properties,
-            log_level,
-        }),
+        instance: Arc::new(Instance { name: c_string(&name)?, properties, log_level }),
         library: Arc::clone(library),
         context: Arc::new(Context::new()),
         route: Route::from_section(section)?,
@@ -688,11 +601,7 @@ fn output(section: &Section, number: usize, libraries: &[Arc<Library>], service_
 
 /// Sets the level of the host's own lines.
 pub(super) fn set_log_level(service: &Service, verbose: bool) {
-    log::set_level(if verbose {
-        service.log_level.max(Level::Debug)
-    } else {
-        service.log_level
-    });
+    log::set_level(if verbose { service.log_level.max(Level::Debug) } else { service.log_level });
 }
 
 #[cfg(test)]
@@ -712,11 +621,7 @@ mod tests {
             ("a", "a", true),
             ("a", "ab", false),
         ] {
-            assert_eq!(
-                wildcard(pattern.as_bytes(), tag.as_bytes()),
-                expected,
-                "{pattern} {tag}"
-            );
+            assert_eq!(wildcard(pattern.as_bytes(), tag.as_bytes()), expected, "{pattern} {tag}");
         }
     }
 }

@@ -192,15 +192,10 @@ mod tests {
         let Value::Map(body) = serde_json::from_str(r#"{"b":[1,-1,1.5,null,true],"a":{"x":"ü"}}"#).unwrap() else {
             panic!("a map")
         };
-        let time = Time {
-            seconds: 1,
-            nanoseconds: 2,
-        };
+        let time = Time { seconds: 1, nanoseconds: 2 };
         let mut v2 = Vec::new();
         append(&mut v2, EventForm::V2, time, &body);
-        let head = [
-            0x92, 0x92, 0xd7, 0x00, 0, 0, 0, 1, 0, 0, 0, 2, 0xdf, 0, 0, 0, 0, 0xdf, 0, 0, 0, 2,
-        ];
+        let head = [0x92, 0x92, 0xd7, 0x00, 0, 0, 0, 1, 0, 0, 0, 2, 0xdf, 0, 0, 0, 0, 0xdf, 0, 0, 0, 2];
         assert_eq!(v2[..head.len()], head);
         assert_eq!(v2[head.len()..head.len() + 6], [0xa1, b'b', 0x95, 1, 0xff, 0xcb]);
         assert_eq!(v2[v2.len() - 8..], [0xa1, b'a', 0x81, 0xa1, b'x', 0xa2, 0xc3, 0xbc]);

@@ -34,21 +34,14 @@ struct Watched {
 
 impl Watched {
     const fn new() -> Self {
-        Watched {
-            start: AtomicUsize::new(0),
-            end: AtomicUsize::new(0),
-            watch: AtomicU8::new(0),
-        }
+        Watched { start: AtomicUsize::new(0), end: AtomicUsize::new(0), watch: AtomicU8::new(0) }
     }
 }
 
 /// Watches a range; without a free place a fault there ends the process all the same, only unexplained.
 fn watch(start: usize, end: usize, watch: Watch) -> Option<usize> {
     WATCHED.iter().position(|place| {
-        let free = place
-            .start
-            .compare_exchange(0, start, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok();
+        let free = place.start.compare_exchange(0, start, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if free {
             place.watch.store(watch as u8, Ordering::Release);
             place.end.store(end, Ordering::Release);
@@ -91,11 +84,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, _context: *mut
         let start = place.start.load(Ordering::Acquire);
         start != 0 && start <= address && address < place.end.load(Ordering::Acquire)
     };
-    let message: &[u8] = match WATCHED
-        .iter()
-        .find(within)
-        .map(|place| place.watch.load(Ordering::Acquire))
-    {
+    let message: &[u8] = match WATCHED.iter().find(within).map(|place| place.watch.load(Ordering::Acquire)) {
         Some(w) if w == Watch::StackGuard as u8 => {
             b"\nkubehose-host: STACK OVERFLOW: FLBPluginFlushCtx needed more than the coroutine's stack \
               (coro_stack_size, 24 KiB unless set). Fluent Bit has no guard page there: it would corrupt its heap.\n"
@@ -143,22 +132,12 @@ impl Mapping {
         let len = len.next_multiple_of(page());
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that exists.
         let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
+            libc::mmap(ptr::null_mut(), len, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
         };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Mapping {
-            start: start as usize,
-            len,
-        })
+        Ok(Mapping { start: start as usize, len })
     }
 
     /// Changes the protection of a part.
@@ -208,18 +187,12 @@ impl CoroutineStack {
         let start = (self.mapping.start + STACK_GUARD_BYTES) as *const u8;
         // SAFETY: the stack is mapped and initialised; no code runs on it while it is borrowed here by its only owner.
         let bytes = unsafe { std::slice::from_raw_parts(start, self.size) };
-        bytes
-            .iter()
-            .position(|byte| *byte != UNUSED)
-            .map_or(0, |unused| self.size - unused)
+        bytes.iter().position(|byte| *byte != UNUSED).map_or(0, |unused| self.size - unused)
     }
 
     /// Runs `f` on this stack.
     pub fn run<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        let bounds = Bounds {
-            base: self.mapping.start + STACK_GUARD_BYTES + self.size,
-            limit: self.mapping.start,
-        };
+        let bounds = Bounds { base: self.mapping.start + STACK_GUARD_BYTES + self.size, limit: self.mapping.start };
         corosensei::on_stack(bounds, f)
     }
 }
@@ -274,18 +247,8 @@ impl Exposed {
             ptr::copy_nonoverlapping(data.as_ptr(), data_at as *mut u8, data.len());
         }
         mapping.protect(0, readable, libc::PROT_READ)?;
-        let watched = [
-            watch(mapping.start, end, Watch::ChunkReadOnly),
-            watch(end, end + page(), Watch::ChunkEnd),
-        ];
-        Ok(Exposed {
-            mapping: Some(mapping),
-            tag: tag_at,
-            data: data_at,
-            len: data.len(),
-            readable,
-            watched,
-        })
+        let watched = [watch(mapping.start, end, Watch::ChunkReadOnly), watch(end, end + page(), Watch::ChunkEnd)];
+        Ok(Exposed { mapping: Some(mapping), tag: tag_at, data: data_at, len: data.len(), readable, watched })
     }
 
     /// The data and its length.

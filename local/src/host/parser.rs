@@ -26,15 +26,11 @@ impl Parser {
     /// Reads a `[PARSER]`; gives its name too.
     pub fn from_section(section: &Section) -> Result<(String, Parser), Error> {
         section.only(&["name", "format", "regex", "time_key", "time_format", "time_keep"])?;
-        let name = section
-            .get("name")
-            .ok_or_else(|| section.error("[PARSER] needs a Name".to_owned()))?;
+        let name = section.get("name").ok_or_else(|| section.error("[PARSER] needs a Name".to_owned()))?;
         let format = match section.get("format").map(str::to_ascii_lowercase).as_deref() {
             Some("json") => Format::Json,
             Some("regex") => {
-                let text = section
-                    .get("regex")
-                    .ok_or_else(|| section.error("Format regex needs Regex".to_owned()))?;
+                let text = section.get("regex").ok_or_else(|| section.error("Format regex needs Regex".to_owned()))?;
                 let regex = Regex::new(text).map_err(|error| section.error(format!("Regex {text:?}: {error}")))?;
                 Format::Regex(regex)
             }
@@ -101,12 +97,7 @@ fn parse_time(text: &str, format: &str) -> Option<Time> {
     let parsed = jiff::fmt::strtime::parse(&format, text).ok()?;
     let time = match parsed.to_timestamp() {
         Ok(time) => time,
-        Err(_) => parsed
-            .to_datetime()
-            .ok()?
-            .to_zoned(jiff::tz::TimeZone::UTC)
-            .ok()?
-            .timestamp(),
+        Err(_) => parsed.to_datetime().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp(),
     };
     Some(time.into())
 }
@@ -133,9 +124,7 @@ impl CriJoin {
             return Some((Time::now(), vec![(b"log".to_vec(), Value::Text(line.to_vec()))]));
         };
         let (time, mut body) = self.partial.remove(cri.stream).unwrap_or_else(|| {
-            let time = std::str::from_utf8(cri.time)
-                .ok()
-                .and_then(|text| parse_time(text, "%Y-%m-%dT%H:%M:%S.%L%z"));
+            let time = std::str::from_utf8(cri.time).ok().and_then(|text| parse_time(text, "%Y-%m-%dT%H:%M:%S.%L%z"));
             let text = |text: &[u8]| Value::Text(text.to_vec());
             let body = vec![
                 (b"time".to_vec(), text(cri.time)),
@@ -169,25 +158,16 @@ mod tests {
     use super::*;
 
     fn parser(lines: &[(&str, &str)]) -> Result<Parser, Error> {
-        let properties = lines
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        Parser::from_section(&Section {
-            name: "PARSER".to_owned(),
-            properties,
-            place: "x".to_owned(),
-        })
-        .map(|(_, parser)| parser)
+        let properties = lines.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Parser::from_section(&Section { name: "PARSER".to_owned(), properties, place: "x".to_owned() })
+            .map(|(_, parser)| parser)
     }
 
     fn text<'a>(body: &'a Body, key: &str) -> Option<&'a str> {
-        body.iter()
-            .find(|(name, _)| name == key.as_bytes())
-            .and_then(|(_, value)| match value {
-                Value::Text(text) => std::str::from_utf8(text).ok(),
-                _ => None,
-            })
+        body.iter().find(|(name, _)| name == key.as_bytes()).and_then(|(_, value)| match value {
+            Value::Text(text) => std::str::from_utf8(text).ok(),
+            _ => None,
+        })
     }
 
     #[test]
@@ -195,23 +175,14 @@ mod tests {
         let parser = parser(&[
             ("Name", "cri"),
             ("Format", "regex"),
-            (
-                "Regex",
-                "^(?<time>[^ ]+) (?<stream>stdout|stderr) (?<logtag>P|F) (?<log>.*)$",
-            ),
+            ("Regex", "^(?<time>[^ ]+) (?<stream>stdout|stderr) (?<logtag>P|F) (?<log>.*)$"),
             ("Time_Key", "time"),
             ("Time_Format", "%Y-%m-%dT%H:%M:%S.%L%z"),
         ])
         .unwrap();
         for time in ["2026-11-22T12:00:00.123456789Z", "2026-11-22T13:00:00.123456789+01:00"] {
             let (time, body) = parser.parse(format!("{time} stdout F hello world").as_bytes()).unwrap();
-            assert_eq!(
-                time,
-                Some(Time {
-                    seconds: 1_795_348_800,
-                    nanoseconds: 123_456_789
-                })
-            );
+            assert_eq!(time, Some(Time { seconds: 1_795_348_800, nanoseconds: 123_456_789 }));
             assert_eq!(text(&body, "log"), Some("hello world"));
             assert_eq!(text(&body, "time"), None);
         }
@@ -225,11 +196,7 @@ mod tests {
             ("2026-11-22 12:00:00.000", "%Y-%m-%d %H:%M:%S.%L"),
             ("1795348800", "%s"),
         ] {
-            assert_eq!(
-                parse_time(text, format).map(|time| time.seconds),
-                Some(1_795_348_800),
-                "{text}"
-            );
+            assert_eq!(parse_time(text, format).map(|time| time.seconds), Some(1_795_348_800), "{text}");
         }
     }
 
@@ -248,17 +215,7 @@ mod tests {
 
     #[test]
     fn what_the_stand_in_cannot_do_is_named() {
-        assert!(
-            parser(&[("Name", "x"), ("Format", "logfmt")])
-                .unwrap_err()
-                .0
-                .contains("logfmt")
-        );
-        assert!(
-            parser(&[("Name", "x"), ("Format", "regex"), ("Regex", "(")])
-                .unwrap_err()
-                .0
-                .contains("Regex")
-        );
+        assert!(parser(&[("Name", "x"), ("Format", "logfmt")]).unwrap_err().0.contains("logfmt"));
+        assert!(parser(&[("Name", "x"), ("Format", "regex"), ("Regex", "(")]).unwrap_err().0.contains("Regex"));
     }
 }

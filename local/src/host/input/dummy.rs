@@ -34,14 +34,7 @@ impl Dummy {
         }
         let tag = section.get("tag").unwrap_or(&name).to_owned();
         let samples = (samples > 0).then_some(samples);
-        Ok(Dummy {
-            name,
-            tag,
-            body,
-            samples,
-            interval: Duration::from_secs(1) / rate,
-            next: Instant::now(),
-        })
+        Ok(Dummy { name, tag, body, samples, interval: Duration::from_secs(1) / rate, next: Instant::now() })
     }
 }
 

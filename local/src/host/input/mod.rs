@@ -34,19 +34,12 @@ pub(super) fn from_section(
     number: usize,
     parsers: &HashMap<String, Parser>,
 ) -> Result<Box<dyn Input>, Error> {
-    let kind = section
-        .get("name")
-        .ok_or_else(|| section.error("[INPUT] needs a Name".to_owned()))?
-        .to_ascii_lowercase();
-    let name: Arc<str> = section
-        .get("alias")
-        .map_or_else(|| format!("{kind}.{number}"), str::to_owned)
-        .into();
+    let kind =
+        section.get("name").ok_or_else(|| section.error("[INPUT] needs a Name".to_owned()))?.to_ascii_lowercase();
+    let name: Arc<str> = section.get("alias").map_or_else(|| format!("{kind}.{number}"), str::to_owned).into();
     let parser = section.get("parser").map(|wanted| {
         parsers.get(wanted).cloned().ok_or_else(|| {
-            section.error(format!(
-                "the parser {wanted:?} is not defined; name its file with parsers_file in [SERVICE]"
-            ))
+            section.error(format!("the parser {wanted:?} is not defined; name its file with parsers_file in [SERVICE]"))
         })
     });
     let parser = parser.transpose()?;
@@ -55,9 +48,7 @@ pub(super) fn from_section(
         "dummy" => Box::new(dummy::Dummy::from_section(section, name)?),
         "stdin" => Box::new(stdin::Stdin::from_section(section, name, parser)?),
         _ => {
-            return Err(section.error(format!(
-                "the stand-in has no input {kind:?}, only tail, dummy and stdin"
-            )));
+            return Err(section.error(format!("the stand-in has no input {kind:?}, only tail, dummy and stdin")));
         }
     })
 }

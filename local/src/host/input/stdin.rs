@@ -24,23 +24,16 @@ impl Stdin {
         section.only(&["name", "alias", "tag", "parser", "buffer_size"])?;
         // Reading blocks, hence a thread; the bound keeps a fast writer waiting.
         let (sender, lines) = bounded(10_000);
-        let reader = std::thread::Builder::new()
-            .name("flb-in-stdin".to_owned())
-            .spawn(move || {
-                for line in std::io::stdin().lock().split(b'\n').map_while(Result::ok) {
-                    if sender.send(line).is_err() {
-                        return;
-                    }
+        let reader = std::thread::Builder::new().name("flb-in-stdin".to_owned()).spawn(move || {
+            for line in std::io::stdin().lock().split(b'\n').map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
                 }
-            });
+            }
+        });
         reader.map_err(|error| section.error(format!("cannot start the reader of stdin: {error}")))?;
         let tag = section.get("tag").unwrap_or(&name).to_owned();
-        Ok(Stdin {
-            name,
-            tag,
-            parser,
-            lines,
-        })
+        Ok(Stdin { name, tag, parser, lines })
     }
 
     fn line(&self, line: &[u8], chunks: &mut Chunks) {
@@ -68,11 +61,7 @@ impl Input for Stdin {
                 Ok(line) => self.line(&line, chunks),
                 Err(TryRecvError::Empty) => return Progress::Idle,
                 Err(TryRecvError::Disconnected) => {
-                    log!(
-                        Warn,
-                        "[input:stdin:{}] end of file (stdin closed by remote end)",
-                        self.name
-                    );
+                    log!(Warn, "[input:stdin:{}] end of file (stdin closed by remote end)", self.name);
                     return Progress::Done;
                 }
             }

@@ -74,12 +74,7 @@ impl Tail {
             "db",
         ])?;
         let list = |name: &str| -> Vec<String> {
-            section
-                .get(name)
-                .unwrap_or_default()
-                .split(',')
-                .map(|part| part.trim().to_owned())
-                .collect()
+            section.get(name).unwrap_or_default().split(',').map(|part| part.trim().to_owned()).collect()
         };
         if section.get("path").is_none() {
             return Err(section.error("tail needs a Path".to_owned()));
@@ -115,13 +110,7 @@ impl Tail {
 
     /// Looks for files that are new, or new under an old name.
     fn refresh(&mut self) {
-        for path in self
-            .paths
-            .iter()
-            .filter_map(|pattern| glob::glob(pattern).ok())
-            .flatten()
-            .flatten()
-        {
+        for path in self.paths.iter().filter_map(|pattern| glob::glob(pattern).ok()).flatten().flatten() {
             if self.exclude.iter().any(|pattern| pattern.matches_path(&path)) {
                 continue;
             }
@@ -134,38 +123,14 @@ impl Tail {
             let rotated = self.files.contains_key(&path);
             match File::open(&path) {
                 Ok(mut file) => {
-                    let from = if self.from_head || rotated {
-                        SeekFrom::Start(0)
-                    } else {
-                        SeekFrom::End(0)
-                    };
+                    let from = if self.from_head || rotated { SeekFrom::Start(0) } else { SeekFrom::End(0) };
                     let offset = file.seek(from).unwrap_or_default();
                     let tag = expand_tag(&self.tag, &path);
-                    log!(
-                        Debug,
-                        "[input:tail:{}] {} is read from {offset} on, as {tag}",
-                        self.name,
-                        path.display()
-                    );
+                    log!(Debug, "[input:tail:{}] {} is read from {offset} on, as {tag}", self.name, path.display());
                     let (rest, join) = (Vec::new(), CriJoin::default());
-                    self.files.insert(
-                        path,
-                        Followed {
-                            file,
-                            inode: metadata.ino(),
-                            offset,
-                            tag,
-                            rest,
-                            join,
-                        },
-                    );
+                    self.files.insert(path, Followed { file, inode: metadata.ino(), offset, tag, rest, join });
                 }
-                Err(error) => log!(
-                    Error,
-                    "[input:tail:{}] cannot open {}: {error}",
-                    self.name,
-                    path.display()
-                ),
+                Err(error) => log!(Error, "[input:tail:{}] cannot open {}: {error}", self.name, path.display()),
             }
         }
         self.from_head = true;
@@ -184,28 +149,11 @@ impl Input for Tail {
         if self.refreshed.is_none_or(|refreshed| refreshed.elapsed() >= REFRESH) {
             self.refresh();
         }
-        let mut progress = if self.exit_on_eof {
-            Progress::Done
-        } else {
-            Progress::Idle
-        };
-        let Tail {
-            files,
-            buffer,
-            key,
-            path_key,
-            parser,
-            join_cri,
-            name,
-            ..
-        } = self;
+        let mut progress = if self.exit_on_eof { Progress::Done } else { Progress::Idle };
+        let Tail { files, buffer, key, path_key, parser, join_cri, name, .. } = self;
         for (path, followed) in files {
             // A file that has become shorter was emptied, and is written anew.
-            if followed
-                .file
-                .metadata()
-                .is_ok_and(|metadata| metadata.len() < followed.offset)
-            {
+            if followed.file.metadata().is_ok_and(|metadata| metadata.len() < followed.offset) {
                 followed.offset = followed.file.seek(SeekFrom::Start(0)).unwrap_or_default();
                 followed.rest.clear();
             }
@@ -226,10 +174,7 @@ impl Input for Tail {
                     (None, false) => raw(),
                 };
                 if let Some(key) = path_key {
-                    body.insert(
-                        0,
-                        (key.clone(), Value::Text(path.as_os_str().as_encoded_bytes().to_vec())),
-                    );
+                    body.insert(0, (key.clone(), Value::Text(path.as_os_str().as_encoded_bytes().to_vec())));
                 }
                 chunks.push(name, tag, time.unwrap_or_else(Time::now), &body);
             };

@@ -1,0 +1,357 @@
+//! Chunks on disk until they are delivered, and what of them was.
+//!
+//! In the folder, `N.chunk` holds a chunk as the host handed it over, and `N.taken` which of its events have been settled
+//! since. A chunk's file is written under another name first, so what bears its own name is whole; it is removed before
+//! its notes are. So a process may be killed at any point: at the next start every chunk that was acknowledged is there,
+//! and of each only what no reply had settled goes out. A file survives the process, not the machine's power: nothing
+//! is synced, as the host's own storage does it by default.
+
+use crate::error::Error;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The first bytes of a chunk's file; the digit is the format's version.
+const MAGIC: &[u8; 8] = b"kubehos1";
+
+/// Magic, length of the tag (u32), length of the chunk (u64), XXH3-64 of tag and chunk; little-endian.
+const HEADER: usize = 8 + 4 + 8 + 8;
+
+/// The file that is locked for as long as the spool is in use.
+const LOCK: &str = "lock";
+
+/// A folder of chunks that belongs to one output of one process.
+#[derive(Debug)]
+pub struct Spool {
+    folder: PathBuf,
+    /// Bytes of all chunks' files at most.
+    limit: u64,
+    used: Arc<AtomicU64>,
+    next: AtomicU64,
+    _lock: File,
+}
+
+/// One chunk in the spool.
+#[derive(Debug)]
+pub struct Spooled {
+    folder: PathBuf,
+    number: u64,
+    /// Size of its file, in bytes.
+    size: u64,
+    used: Arc<AtomicU64>,
+    taken: Mutex<Option<File>>,
+}
+
+/// A chunk, read back.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Its tag.
+    pub tag: Vec<u8>,
+    /// Its bytes: all of them, or what is left of a torn file.
+    pub bytes: Vec<u8>,
+    /// Events that had been settled before, in ascending order.
+    pub taken: Vec<Range<u32>>,
+    /// What is wrong with the file, if anything is.
+    pub torn: Option<String>,
+}
+
+impl Spool {
+    /// Opens a folder, which is made if it is not there, and gives the chunks that an earlier process left, the oldest
+    /// first.
+    ///
+    /// # Errors
+    /// [`Error::Spool`] when another process (or output) uses the folder, or it cannot be written.
+    pub fn open(folder: &Path, limit: u64) -> Result<(Spool, Vec<Spooled>), Error> {
+        let failed = |error: io::Error| Error::Spool { folder: folder.to_owned(), error };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK)).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::SpoolInUse { folder: folder.to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let used = Arc::new(AtomicU64::new(0));
+        let mut left = Vec::new();
+        let mut orphans = Vec::new();
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            match name.to_str().and_then(|name| name.split_once('.')) {
+                Some((number, "chunk")) => {
+                    let Ok(number) = number.parse() else { continue };
+                    let size = entry.metadata().map_err(failed)?.len();
+                    used.fetch_add(size, Ordering::Relaxed);
+                    left.push(Spooled::new(folder, number, size, used.clone()));
+                }
+                // It was never acknowledged: the host brings it again.
+                Some((_, "part")) => fs::remove_file(entry.path()).map_err(failed)?,
+                Some((number, "taken")) => orphans.extend(number.parse::<u64>()),
+                _ => {}
+            }
+        }
+        left.sort_by_key(|spooled| spooled.number);
+        for number in orphans {
+            if left.binary_search_by_key(&number, |spooled| spooled.number).is_err() {
+                fs::remove_file(path(folder, number, "taken")).map_err(failed)?;
+            }
+        }
+        let next = AtomicU64::new(left.last().map_or(0, |spooled| spooled.number) + 1);
+        Ok((Spool { folder: folder.to_owned(), limit, used, next, _lock: lock }, left))
+    }
+
+    /// Writes a chunk.
+    ///
+    /// # Errors
+    /// What the system says, or [`io::ErrorKind::StorageFull`] when the spool's own limit is reached. Nothing is left
+    /// behind then.
+    pub fn add(&self, tag: &[u8], bytes: &[u8]) -> io::Result<Spooled> {
+        let size = (HEADER + tag.len() + bytes.len()) as u64;
+        if self.used.fetch_add(size, Ordering::Relaxed) + size > self.limit {
+            self.used.fetch_sub(size, Ordering::Relaxed);
+            let text = format!("spool_limit ({} bytes) is reached", self.limit);
+            return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        // Gives the size back, too, when it is dropped.
+        let spooled = Spooled::new(&self.folder, number, size, self.used.clone());
+        let part = path(&self.folder, number, "part");
+        let written = File::create_new(&part)
+            .and_then(|mut file| {
+                let mut head = Vec::with_capacity(HEADER + tag.len());
+                head.extend_from_slice(MAGIC);
+                head.extend_from_slice(&(tag.len() as u32).to_le_bytes());
+                head.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+                head.extend_from_slice(&checksum(tag, bytes).to_le_bytes());
+                head.extend_from_slice(tag);
+                file.write_all(&head)?;
+                file.write_all(bytes)
+            })
+            .and_then(|()| fs::rename(&part, spooled.path("chunk")));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&part);
+            self.used.fetch_sub(size, Ordering::Relaxed);
+            return Err(error);
+        }
+        Ok(spooled)
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Spooled {
+    fn new(folder: &Path, number: u64, size: u64, used: Arc<AtomicU64>) -> Spooled {
+        Spooled { folder: folder.to_owned(), number, size, used, taken: Mutex::default() }
+    }
+
+    fn path(&self, kind: &str) -> PathBuf {
+        path(&self.folder, self.number, kind)
+    }
+
+    /// Size of its file, in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Its file, for messages.
+    pub fn file(&self) -> PathBuf {
+        self.path("chunk")
+    }
+
+    /// Reads the chunk and its notes back.
+    ///
+    /// # Errors
+    /// What the system says. A torn file is none: what of it is left comes back.
+    pub fn read(&self) -> io::Result<Chunk> {
+        let mut file = Vec::new();
+        File::open(self.path("chunk"))?.read_to_end(&mut file)?;
+        let notes = match fs::read(self.path("taken")) {
+            Ok(notes) => notes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let mut chunk = parse(file);
+        // A note that was cut off by the process's end is none.
+        for note in notes.as_chunks::<8>().0 {
+            let [a, b, c, d, e, f, g, h] = *note;
+            chunk.taken.push(u32::from_le_bytes([a, b, c, d])..u32::from_le_bytes([e, f, g, h]));
+        }
+        chunk.taken.sort_by_key(|range| range.start);
+        Ok(chunk)
+    }
+
+    /// Notes that these events are settled.
+    ///
+    /// # Errors
+    /// What the system says; then they go out again after a restart.
+    pub fn note(&self, events: &[Range<u32>]) -> io::Result<()> {
+        let mut notes = Vec::with_capacity(16);
+        let mut ranges = events.iter().cloned();
+        let Some(mut current) = ranges.next() else {
+            return Ok(());
+        };
+        for range in ranges {
+            if range.start == current.end {
+                current.end = range.end;
+            } else {
+                write_note(&mut notes, &current);
+                current = range;
+            }
+        }
+        write_note(&mut notes, &current);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match &mut *taken {
+            Some(file) => file,
+            None => taken.insert(OpenOptions::new().create(true).append(true).open(self.path("taken"))?),
+        };
+        file.write_all(&notes)
+    }
+
+    /// All of it is settled: removes it.
+    ///
+    /// # Errors
+    /// What the system says; then it goes out again after a restart, but for what is noted.
+    pub fn remove(&self) -> io::Result<()> {
+        fs::remove_file(self.path("chunk"))?;
+        self.used.fetch_sub(self.size, Ordering::Relaxed);
+        if self.taken.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() || self.path("taken").exists() {
+            fs::remove_file(self.path("taken"))?;
+        }
+        Ok(())
+    }
+}
+
+fn path(folder: &Path, number: u64, kind: &str) -> PathBuf {
+    folder.join(format!("{number:012}.{kind}"))
+}
+
+fn write_note(notes: &mut Vec<u8>, range: &Range<u32>) {
+    notes.extend_from_slice(&range.start.to_le_bytes());
+    notes.extend_from_slice(&range.end.to_le_bytes());
+}
+
+fn checksum(tag: &[u8], bytes: &[u8]) -> u64 {
+    xxh3_64(bytes) ^ xxh3_64(tag).rotate_left(1)
+}
+
+/// Takes a chunk's file apart; of a torn one, whatever is left.
+fn parse(mut file: Vec<u8>) -> Chunk {
+    let torn = |text: &str, tag, bytes| Chunk { tag, bytes, taken: Vec::new(), torn: Some(text.to_owned()) };
+    let Some((magic, rest)) = file.split_first_chunk::<8>() else {
+        return torn("it ends within its header", Vec::new(), Vec::new());
+    };
+    if magic != MAGIC {
+        return torn("it is no chunk of kubehose's", Vec::new(), Vec::new());
+    }
+    let numbers = rest.split_first_chunk::<4>().and_then(|(tag, rest)| {
+        let (bytes, rest) = rest.split_first_chunk::<8>()?;
+        let sum = rest.first_chunk::<8>()?;
+        Some((u32::from_le_bytes(*tag) as usize, u64::from_le_bytes(*bytes), u64::from_le_bytes(*sum)))
+    });
+    let Some((tag, bytes, sum)) = numbers else { return torn("it ends within its header", Vec::new(), Vec::new()) };
+    file.drain(..HEADER);
+    if file.len() < tag {
+        return torn("it ends within its tag", Vec::new(), Vec::new());
+    }
+    let rest = file.split_off(tag);
+    let whole = rest.len() as u64 == bytes && checksum(&file, &rest) == sum;
+    if whole {
+        return Chunk { tag: file, bytes: rest, taken: Vec::new(), torn: None };
+    }
+    let text = format!("{} of {bytes} bytes are there, or some have changed", rest.len());
+    torn(&text, file, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(folder: &Path) -> (Spool, Vec<Spooled>) {
+        Spool::open(folder, 1 << 20).unwrap()
+    }
+
+    #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "a list of ranges that has one")]
+    fn what_is_left_comes_back_in_order_with_what_was_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spool, left) = open(folder.path());
+        assert!(left.is_empty());
+        let first = spool.add(b"kube.a", b"one").unwrap();
+        let second = spool.add(b"kube.b", b"two").unwrap();
+        let third = spool.add(b"", b"").unwrap();
+        second.note(&[0..3, 3..5, 9..10]).unwrap();
+        second.note(&[7..8]).unwrap();
+        first.note(&[0..1]).unwrap();
+        first.remove().unwrap();
+        drop((spool, third));
+        let (spool, left) = open(folder.path());
+        let read: Vec<Chunk> = left.iter().map(|spooled| spooled.read().unwrap()).collect();
+        assert_eq!(read.len(), 2);
+        assert_eq!((read[0].tag.as_slice(), read[0].bytes.as_slice()), (&b"kube.b"[..], &b"two"[..]));
+        assert_eq!(read[0].taken, [0..5, 7..8, 9..10]);
+        assert!(read.iter().all(|chunk| chunk.torn.is_none()) && read[1].bytes.is_empty());
+        for spooled in &left {
+            spooled.remove().unwrap();
+        }
+        assert_eq!(spool.used(), 0);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "only the lock stays");
+    }
+
+    #[test]
+    fn a_second_user_of_the_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = open(folder.path());
+        let error = Spool::open(folder.path(), 1 << 20).unwrap_err().to_string();
+        assert!(error.contains("in use") && error.contains(&folder.path().display().to_string()), "{error}");
+    }
+
+    #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "a list of ranges that has one")]
+    fn torn_files_give_back_what_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spool, _) = open(folder.path());
+        let spooled = spool.add(b"kube.a", b"0123456789").unwrap();
+        let whole = fs::read(spooled.file()).unwrap();
+        for cut in 0..whole.len() {
+            fs::write(spooled.file(), &whole[..cut]).unwrap();
+            let chunk = spooled.read().unwrap();
+            assert!(chunk.torn.is_some());
+            assert!(b"0123456789".starts_with(&chunk.bytes));
+        }
+        fs::write(spooled.file(), [&whole[..whole.len() - 1], b"x"].concat()).unwrap();
+        assert!(spooled.read().unwrap().torn.is_some());
+        // A note that was cut off, and files that a killed process leaves.
+        fs::write(spooled.file(), &whole).unwrap();
+        spooled.note(&[0..2]).unwrap();
+        let mut notes = fs::read(spooled.path("taken")).unwrap();
+        notes.extend_from_slice(&[1, 2, 3]);
+        fs::write(spooled.path("taken"), notes).unwrap();
+        assert_eq!(spooled.read().unwrap().taken, [0..2]);
+        fs::write(folder.path().join("000000000077.part"), b"x").unwrap();
+        fs::write(folder.path().join("000000000066.taken"), b"x").unwrap();
+        drop(spool);
+        let (_spool, left) = open(folder.path());
+        assert_eq!(left.len(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn the_limit_holds_and_a_refused_chunk_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(folder.path(), 1000).unwrap();
+        let first = spool.add(b"t", &[0; 600]).unwrap();
+        assert_eq!(spool.add(b"t", &[0; 600]).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        first.remove().unwrap();
+        spool.add(b"t", &[0; 600]).unwrap();
+    }
+}
