@@ -8,6 +8,7 @@ use crate::config::{Config, DeliveryConfig};
 use crate::dead_letter::Aside;
 use crate::firehose::{Answer, Class, Fault, Firehose, Setup};
 use crate::host::{Level, Log};
+use crate::http::TlsError;
 use crate::ledger::{DeliveryId, Ledger};
 use crate::metrics::{Counts, billed};
 use crate::spool::Spooled;
@@ -152,10 +153,13 @@ pub struct CourierParts {
 
 impl Courier {
     /// A courier with nothing to do yet.
-    pub fn new(parts: CourierParts) -> Courier {
+    ///
+    /// # Errors
+    /// See [`Firehose::new`].
+    pub fn new(parts: CourierParts) -> Result<Courier, TlsError> {
         let DeliveryConfig { concurrency, records_per_second, bytes_per_second, .. } = parts.config.delivery;
-        Courier {
-            firehose: Rc::new(Firehose::new(parts.config.firehose.clone())),
+        Ok(Courier {
+            firehose: Rc::new(Firehose::new(parts.config.firehose.clone())?),
             counts: parts.ledger.counts().clone(),
             config: parts.config,
             opening: parts.opening,
@@ -177,7 +181,7 @@ impl Courier {
             trouble: None,
             logged: HashMap::new(),
             drain: None,
-        }
+        })
     }
 
     /// Delivers until it is told to drain and nothing is left, or no time.

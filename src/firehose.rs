@@ -4,6 +4,7 @@
 //! passed by: the body is finished already and takes the serialized one's place before the request is signed.
 
 use crate::config::FirehoseConfig;
+use crate::http::{Http1, TlsError, never_connected};
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -11,9 +12,6 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_firehose::Client;
 use aws_sdk_firehose::error::SdkError;
 use aws_sdk_firehose::operation::put_record_batch::{PutRecordBatchError, PutRecordBatchOutput};
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::{Builder, Connector, tls};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::error::display::DisplayErrorContext;
@@ -128,20 +126,19 @@ impl fmt::Display for Fault {
 /// The way to one delivery stream.
 pub struct Firehose {
     config: FirehoseConfig,
-    http: SharedHttpClient,
+    http: Http1,
     /// Made when first needed, and anew after the credentials were refused.
     client: Mutex<Option<Client>>,
 }
 
 impl Firehose {
     /// Nothing is resolved or connected before the first call.
-    pub fn new(config: FirehoseConfig) -> Firehose {
-        let mut trust = tls::TrustStore::empty().with_native_roots(true);
-        if let Some(pem) = &config.ca {
-            trust.add_pem_certificate(pem.as_slice());
-        }
-        let http = http_client(trust);
-        Firehose { config, http, client: Mutex::new(None) }
+    ///
+    /// # Errors
+    /// See [`Http1::new`].
+    pub fn new(config: FirehoseConfig) -> Result<Firehose, TlsError> {
+        let http = Http1::new(config.ca.as_deref())?;
+        Ok(Firehose { config, http, client: Mutex::new(None) })
     }
 
     /// Forgets the client, so that the next call looks for credentials from the beginning: the SDK's providers read
@@ -224,22 +221,6 @@ impl Firehose {
     }
 }
 
-/// HTTP over rustls with ring (aws-lc would be a large library in C), the system's authorities, and the environment's
-/// proxy (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
-fn http_client(trust: tls::TrustStore) -> SharedHttpClient {
-    // The context has no other parts that could fail.
-    let context = tls::TlsContext::builder().with_trust_store(trust).build().unwrap_or_default();
-    Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut connector = Connector::builder().proxy_config(ProxyConfig::from_env());
-        connector.set_connector_settings(settings.cloned());
-        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-        connector
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .tls_context(context.clone())
-            .build()
-    })
-}
-
 /// Reads which records were taken. The reply's order is the request's.
 /// <https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html>
 fn read_answer(output: &PutRecordBatchOutput, records: usize) -> Result<Answer, Fault> {
@@ -288,17 +269,7 @@ fn classify(error: &SdkError<PutRecordBatchError, HttpResponse>) -> Fault {
             if lower.contains("certificate") || lower.contains("unknownissuer") {
                 return fault(Class::Setup(Setup::Untrusted), false);
             }
-            let never_sent = [
-                "connection refused",
-                "dns error",
-                "tcp connect",
-                "error trying to connect",
-                "connecttimeout",
-                "connect timeout",
-            ]
-            .iter()
-            .any(|sign| lower.contains(sign));
-            match never_sent || dispatch.is_user() {
+            match never_connected(error) || dispatch.is_user() {
                 true => fault(Class::Setup(Setup::Unreachable), false),
                 false => fault(Class::Service, true),
             }

@@ -204,7 +204,11 @@ fn deliver(parts: CourierParts) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     match runtime {
         Ok(runtime) => {
-            runtime.block_on(Courier::new(parts).run());
+            let log = parts.log.clone();
+            match runtime.block_on(async { Courier::new(parts) }) {
+                Ok(courier) => runtime.block_on(courier.run()),
+                Err(error) => log.line(Level::Error, &error.to_string()),
+            }
             runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
         }
         Err(error) => {

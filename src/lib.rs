@@ -13,6 +13,7 @@ pub mod encode;
 pub mod error;
 pub mod firehose;
 pub mod host;
+mod http;
 pub mod instance;
 pub mod json;
 pub mod ledger;

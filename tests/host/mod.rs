@@ -3,10 +3,11 @@
 //! Fluent Bit is looked for in `FLUENT_BIT`, then on PATH. Without it the tests run in `kubehose-host`, and say so in
 //! one line; what only the real one can do is skipped with a line of its own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, reason = "tests; each uses a part")]
+
 use kubehose_local::firehose::{AccessKey, Keep, Options, Server};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -113,7 +114,7 @@ impl Scene {
     }
 
     pub fn service(mut self, key: &str, value: &str) -> Scene {
-        writeln!(self.service, "    {key} {value}").unwrap();
+        self.service += &format!("    {key} {value}\n");
         self
     }
 
@@ -128,9 +129,9 @@ impl Scene {
     }
 
     pub fn section(mut self, name: &str, pairs: &[(&str, &str)]) -> Scene {
-        writeln!(self.sections, "[{name}]").unwrap();
+        self.sections += &format!("[{name}]\n");
         for (key, value) in pairs {
-            writeln!(self.sections, "    {key} {value}").unwrap();
+            self.sections += &format!("    {key} {value}\n");
         }
         self
     }
@@ -159,6 +160,19 @@ impl Scene {
         let text = numbers.map(|n| format!("{}\n", event(n))).collect::<String>();
         let mut file = File::options().create(true).append(true).open(self.path("events.log")).unwrap();
         file.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Writes one more line to the file that is read.
+    pub fn append_line(&self, event: &Value) {
+        let mut file = File::options().create(true).append(true).open(self.path("events.log")).unwrap();
+        writeln!(file, "{event}").unwrap();
+    }
+
+    /// Without the credentials that every scene has in its environment.
+    pub fn without_credentials(mut self) -> Scene {
+        self.environment.remove("AWS_ACCESS_KEY_ID");
+        self.environment.remove("AWS_SECRET_ACCESS_KEY");
+        self
     }
 
     /// An `[OUTPUT]` of the plugin towards `server`.

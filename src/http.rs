@@ -1,0 +1,180 @@
+//! The HTTP client under the SDK: hyper over rustls with ring, HTTP/1.1 alone, through the environment's proxy.
+//!
+//! Not the SDK's own, because that offers HTTP/2: there one cut connection takes down all calls that share it, taken or
+//! not, and each would have to be sent again. With HTTP/1.1 a connection carries one call at a time, a cut makes at most
+//! one call's outcome unclear, and a large body needs no second framing.
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use std::collections::HashMap;
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+/// An idle connection is closed after this, well before a load balancer would, so that no call meets a dead one.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// The client of one output. Its connections are kept and used again.
+#[derive(Clone, Debug)]
+pub struct Http1 {
+    tls: Arc<ClientConfig>,
+    proxy: Arc<Matcher>,
+    /// One connector for each pair of timeouts: the SDK asks for other ones where it looks for credentials.
+    connectors: Arc<Mutex<HashMap<Timeouts, SharedHttpConnector>>>,
+}
+
+/// How long connecting and the reply may take.
+type Timeouts = (Option<Duration>, Option<Duration>);
+
+/// Why there can be no client.
+#[derive(Debug)]
+pub struct TlsError(rustls::Error);
+
+impl std::fmt::Display for TlsError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "TLS cannot be set up: {}", self.0)
+    }
+}
+
+impl Error for TlsError {}
+
+impl Http1 {
+    /// A client that trusts the system's authorities and those of `ca`, PEM that was checked when it was read.
+    ///
+    /// # Errors
+    /// Only if rustls and ring should have no version of TLS in common.
+    pub fn new(ca: Option<&[u8]>) -> Result<Http1, TlsError> {
+        let mut roots = RootCertStore::empty();
+        // What of the system's cannot be read is not trusted; without any, `ca_file` may do.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let own = CertificateDer::pem_slice_iter(ca.unwrap_or_default());
+        roots.add_parsable_certificates(own.flatten());
+        let mut provider = rustls::crypto::ring::default_provider();
+        // AES-128 before AES-256: as strong for all that is known, and a quarter cheaper.
+        provider.cipher_suites.sort_by_key(|suite| !format!("{:?}", suite.suite()).contains("AES_128_GCM"));
+        let tls = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Http1 { tls: Arc::new(tls), proxy: Arc::new(Matcher::from_env()), connectors: Arc::default() })
+    }
+
+    fn connector(&self, (connect, read): Timeouts) -> Connector {
+        let mut tcp = TcpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(connect);
+        let route = Route { tcp, proxy: self.proxy.clone() };
+        let https = HttpsConnectorBuilder::new().with_tls_config((*self.tls).clone()).https_or_http().enable_http1();
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_timer(TokioTimer::new())
+            .build(https.wrap_connector(route));
+        Connector { client, read }
+    }
+}
+
+impl HttpClient for Http1 {
+    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        let timeouts = (settings.connect_timeout(), settings.read_timeout());
+        let mut connectors = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
+        connectors.entry(timeouts).or_insert_with(|| SharedHttpConnector::new(self.connector(timeouts))).clone()
+    }
+}
+
+#[derive(Debug)]
+struct Connector {
+    client: Client<HttpsConnector<Route>, SdkBody>,
+    read: Option<Duration>,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let request = match request.try_into_http1x() {
+            Ok(request) => request,
+            Err(error) => return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
+        };
+        let (reply, read) = (self.client.request(request), self.read);
+        HttpConnectorFuture::new(async move {
+            let reply = match read {
+                None => reply.await,
+                Some(limit) => match tokio::time::timeout(limit, reply).await {
+                    Ok(reply) => reply,
+                    Err(elapsed) => return Err(ConnectorError::timeout(elapsed.into())),
+                },
+            };
+            let reply = reply.map_err(|error| ConnectorError::io(error.into()))?;
+            HttpResponse::try_from(reply.map(SdkBody::from_body_1_x))
+                .map_err(|error| ConnectorError::other(error.into(), None))
+        })
+    }
+}
+
+/// Straight to the server, or, for https, through the tunnel of a proxy (HTTPS_PROXY, ALL_PROXY; not for NO_PROXY).
+#[derive(Clone, Debug)]
+struct Route {
+    tcp: TcpConnector,
+    proxy: Arc<Matcher>,
+}
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+impl Service<Uri> for Route {
+    type Response = TokioIo<TcpStream>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Service::<Uri>::poll_ready(&mut self.tcp, context).map_err(Into::into)
+    }
+
+    fn call(&mut self, destination: Uri) -> Self::Future {
+        let proxy = match destination.scheme_str() {
+            Some("https") => self.proxy.intercept(&destination),
+            _ => None,
+        };
+        let Some(proxy) = proxy else {
+            let connecting = self.tcp.call(destination);
+            return Box::pin(async move { connecting.await.map_err(Into::into) });
+        };
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp.clone());
+        if let Some(authorization) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(authorization.clone());
+        }
+        let connecting = tunnel.call(destination);
+        Box::pin(async move { connecting.await.map_err(Into::into) })
+    }
+}
+
+/// Whether an error of a call says that no connection was made, so that nothing can have been sent.
+pub fn never_connected(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+            return error.is_connect();
+        }
+        next = error.source();
+    }
+    false
+}

@@ -1,0 +1,315 @@
+//! The delivery contract under faults: nothing lost, nothing twice, with the host's defaults (`Retry_Limit` 1).
+//!
+//! `kubehose-matrix` in the output marks the rows of a table; `make faults` prints it.
+
+mod host;
+
+use host::*;
+use kubehose_local::firehose::{AccessKey, Down, Faults, Options, RecordError, Server};
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+const EVENTS: usize = 20_000;
+
+/// One row: the faults, more options of the output, and what must come of it besides "each once".
+struct Row<'r> {
+    name: &'r str,
+    faults: Faults,
+    options: &'r [(&'r str, &'r str)],
+}
+
+fn row(name: &str, faults: Faults) -> Row<'_> {
+    Row { name, faults, options: &[] }
+}
+
+/// Runs a row with Workers 0 and 1; gives what the last run logged.
+fn each_once(row: Row<'_>) -> String {
+    let mut last = String::new();
+    for workers in ["0", "1"] {
+        let server = Server::start(Options { faults: row.faults.clone(), ..firehose_options(true) }).unwrap();
+        // The exit waits for what is still on its way: what is under test is delivery, not haste.
+        let options = [&[("Workers", workers), ("shutdown_timeout", "2m")], row.options].concat();
+        let log = Scene::new().events(EVENTS).output(&server, &options).run();
+        let arrived = arrivals(&server);
+        let repeated: usize = arrived.values().map(|times| times - 1).sum();
+        println!(
+            "kubehose-matrix | {} | {workers} | {} | {repeated} | {} | {} |",
+            row.name,
+            arrived.len(),
+            ended(&log, "resent"),
+            server.stats().requests
+        );
+        assert_each_once(&server, EVENTS, &log);
+        assert_eq!(ended(&log, "accepted"), EVENTS as u64);
+        assert_eq!((ended(&log, "put_aside"), ended(&log, "held")), (0, 0));
+        last = log;
+    }
+    last
+}
+
+#[test]
+fn every_thousandth_record_fails() {
+    let log = each_once(row("every 1000th record fails", Faults { fail_every_record: 1000, ..Faults::default() }));
+    assert!(ended(&log, "resent") >= 20);
+}
+
+#[test]
+fn every_seventh_record_fails() {
+    each_once(row("every 7th record fails", Faults { fail_every_record: 7, ..Faults::default() }));
+    each_once(row(
+        "every 7th record fails (InternalFailure)",
+        Faults { fail_every_record: 7, record_error: RecordError::InternalFailure, ..Faults::default() },
+    ));
+}
+
+#[test]
+fn every_tenth_request_is_a_500() {
+    each_once(row("every 10th request 500", Faults { fail_every_request: 10, ..Faults::default() }));
+}
+
+#[test]
+fn the_first_twenty_requests_are_refused() {
+    each_once(row("first 20 requests 503", Faults { fail_first_requests: 20, ..Faults::default() }));
+}
+
+#[test]
+fn down_for_a_minute_in_the_middle() {
+    each_once(row(
+        "down for 60 s in the middle",
+        Faults { down: Down::Refuse, down_after_ms: 60, down_for_ms: 60_000, ..Faults::default() },
+    ));
+}
+
+#[test]
+fn a_quota_of_5000_records_a_second() {
+    let quota = Faults { quota_records_per_second: 5000, ..Faults::default() };
+    let log = each_once(row("quota 5,000 records/s", quota.clone()));
+    assert!(ended(&log, "throttled") > 0);
+    // Told of the quota, it stays under it.
+    let told = [("records_per_second", "4900")];
+    let log = each_once(Row { name: "the same, records_per_second 4900", faults: quota, options: &told });
+    assert_eq!(ended(&log, "resent"), 0);
+}
+
+#[test]
+fn replies_after_a_second_and_a_half() {
+    each_once(row("replies after 1.5 s", Faults { latency_ms: 1500, ..Faults::default() }));
+}
+
+#[test]
+fn replies_after_forty_seconds_are_given_up_and_made_again() {
+    // Two requests of the run stall for longer than request_timeout (30 s).
+    each_once(row("replies after 40 s", Faults { stall_every: 20, stall_ms: 40_000, ..Faults::default() }));
+}
+
+#[test]
+fn connections_refused_or_reset_before_the_request_is_read() {
+    each_once(row("connection refused for 5 s", Faults { down: Down::Refuse, down_for_ms: 5000, ..Faults::default() }));
+    each_once(row("connection reset for 5 s", Faults { down: Down::Reset, down_for_ms: 5000, ..Faults::default() }));
+    each_once(row("every 5th request reset unread", Faults { cut_before_every: 5, ..Faults::default() }));
+}
+
+#[test]
+fn connections_cut_after_the_records_were_taken_are_counted() {
+    let faults = Faults { cut_after_every: 10, ..Faults::default() };
+    let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
+    let log = Scene::new().events(EVENTS).output(&server, &[("Workers", "1"), ("shutdown_timeout", "2m")]).run();
+    let arrived = arrivals(&server);
+    let repeated: usize = arrived.values().map(|times| times - 1).sum();
+    let cut = server.stats().records_taken_then_cut;
+    let told = ended(&log, "possibly_duplicate");
+    println!(
+        "kubehose-matrix | every 10th connection cut after taking | 1 | {} | {repeated} | {told} | {} |",
+        arrived.len(),
+        server.stats().requests
+    );
+    assert_eq!(arrived.len(), EVENTS);
+    assert!(repeated > 0 && repeated as u64 <= cut, "{repeated} repeated, {cut} records in cut requests\n{log}");
+    assert!(told >= repeated as u64, "{told} possibly_duplicate, {repeated} repeated\n{log}");
+}
+
+#[test]
+fn credentials_that_come_late() {
+    let server = firehose(true);
+    let scene = Scene::new();
+    let file = scene.path("credentials");
+    let mut running = scene
+        .without_credentials()
+        .environment("AWS_SHARED_CREDENTIALS_FILE", &file.display().to_string())
+        .tail(EVENTS, &[])
+        .output(&server, &[("shutdown_timeout", "1m")])
+        .start();
+    until("complaint", Duration::from_secs(30), || running.log().contains("cannot deliver"));
+    let log = running.log();
+    assert!(log.contains("AWS_ACCESS_KEY_ID") && !log.contains(SECRET), "{log}");
+    fs::write(&file, format!("[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n")).unwrap();
+    until("20,000 records", Duration::from_secs(90), || server.stats().records_accepted >= EVENTS as u64);
+    running.signal("TERM");
+    assert!(running.wait(Duration::from_secs(60)).success());
+    let log = running.log();
+    assert!(log.contains("records are taken again after"), "{log}");
+    assert_each_once(&server, EVENTS, &log);
+    println!(
+        "kubehose-matrix | credentials that come late | 0 | {EVENTS} | 0 | {} | {} |",
+        ended(&log, "resent"),
+        server.stats().requests
+    );
+}
+
+#[test]
+fn credentials_that_expire_and_are_rotated() {
+    let first = AccessKey { expires: Some(SystemTime::now() + Duration::from_secs(4)), ..AccessKey::new(KEY, SECRET) };
+    let second = AccessKey::new("AKIDROTATED", "another-secret");
+    let faults = Faults { latency_ms: 500, ..Faults::default() };
+    let server = Server::start(Options { access_keys: vec![first, second], faults, ..firehose_options(true) }).unwrap();
+    let scene = Scene::new();
+    let file = scene.path("credentials");
+    let write = |key: &str, secret: &str| {
+        fs::write(&file, format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")).unwrap();
+    };
+    write(KEY, SECRET);
+    let mut running = scene
+        .without_credentials()
+        .environment("AWS_SHARED_CREDENTIALS_FILE", &file.display().to_string())
+        .tail(EVENTS, &[])
+        .output(&server, &[("concurrency", "1"), ("shutdown_timeout", "1m")])
+        .start();
+    until("complaint", Duration::from_secs(30), || running.log().contains("cannot deliver: ExpiredToken"));
+    write("AKIDROTATED", "another-secret");
+    until("20,000 records", Duration::from_secs(120), || server.stats().records_accepted >= EVENTS as u64);
+    running.signal("TERM");
+    assert!(running.wait(Duration::from_secs(60)).success());
+    let arrived = arrivals(&server);
+    assert!(arrived.len() == EVENTS && arrived.values().all(|times| *times == 1), "{}", running.log());
+    println!(
+        "kubehose-matrix | credentials expire, rotated | 0 | {EVENTS} | 0 | {} | {} |",
+        ended(&running.log(), "resent"),
+        server.stats().requests
+    );
+}
+
+#[test]
+fn a_poison_record_is_put_aside_alone() {
+    // The number stands in one record of 10,000 each.
+    let faults = Faults { poison: "line 7777 ".to_owned(), ..Faults::default() };
+    let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
+    let scene = Scene::new();
+    let letters = scene.path("dead.ndjson").display().to_string();
+    let running = scene.events(10_000).output(&server, &[("dead_letter_file", &letters), ("shutdown_timeout", "2m")]);
+    let folder = running.start();
+    let mut running = folder;
+    assert!(running.wait(Duration::from_secs(120)).success());
+    let log = running.log();
+    let arrived = arrivals(&server);
+    assert_eq!(arrived.len(), 9_999, "{log}");
+    assert!(!arrived.contains_key(&7777) && arrived.values().all(|times| *times == 1));
+    let letters = fs::read_to_string(letters).unwrap();
+    let letter: serde_json::Value = serde_json::from_str(letters.trim()).unwrap();
+    let record: serde_json::Value = serde_json::from_str(letter["data"].as_str().unwrap()).unwrap();
+    assert_eq!(record, expected(7777));
+    assert!(letter["reason"].as_str().unwrap().contains("Exception"), "{letter}");
+    assert_eq!((letter["tag"].as_str(), letter["delivery_stream"].as_str()), (Some("kube.x"), Some(STREAM)));
+    assert_eq!((ended(&log, "put_aside"), ended(&log, "dropped")), (1, 0));
+    println!(
+        "kubehose-matrix | one poison record in 10,000 | 0 | 9,999 and 1 put aside | 0 | {} | {} |",
+        ended(&log, "resent"),
+        server.stats().requests
+    );
+}
+
+#[test]
+fn a_record_of_three_megabytes_is_cut_and_the_others_are_not() {
+    let server = firehose(true);
+    let scene = Scene::new();
+    let mut large = event(1_000_000);
+    large["log"] = "y".repeat(3_000_000).into();
+    scene.append(0..EVENTS / 2);
+    scene.append_line(&large);
+    scene.append(EVENTS / 2..EVENTS);
+    let log = scene
+        .tail(0, &[("Exit_On_Eof", "on"), ("Buffer_Max_Size", "8MB"), ("Buffer_Chunk_Size", "4MB")])
+        .output(&server, &[("shutdown_timeout", "2m")])
+        .run();
+    let mut cut = None;
+    let mut arrived = vec![0; EVENTS];
+    for record in server.records() {
+        let value: serde_json::Value = serde_json::from_slice(&record.data).unwrap();
+        match value["n"].as_u64().unwrap() as usize {
+            1_000_000 => cut = Some(value),
+            n => arrived[n] += 1,
+        }
+    }
+    assert!(arrived.iter().all(|times| *times == 1), "{log}");
+    let cut = cut.expect("the large one");
+    let missing = cut["kubehose_truncated"].as_u64().unwrap();
+    assert_eq!(cut["log"].as_str().unwrap().len() as u64 + missing, 3_000_000);
+    println!("kubehose-matrix | one record of 3 MB | 0 | 20,000 and 1 cut | 0 | 0 | {} |", server.stats().requests);
+}
+
+#[test]
+fn a_full_disk_for_dead_letters_hurts_nothing_else() {
+    let faults = Faults { poison: "line 7777 ".to_owned(), ..Faults::default() };
+    let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
+    // Writing there fails as on a full disk.
+    let log = Scene::new()
+        .events(10_000)
+        .output(&server, &[("dead_letter_file", "/dev/full"), ("shutdown_timeout", "2m")])
+        .run();
+    let arrived = arrivals(&server);
+    assert!(arrived.len() == 9_999 && arrived.values().all(|times| *times == 1), "{log}");
+    assert!(log.contains("No space left on device"), "{log}");
+    assert_eq!((ended(&log, "put_aside"), ended(&log, "dropped")), (1, 1));
+    println!(
+        "kubehose-matrix | disk full for the dead letters | 0 | 9,999 and 1 lost, counted | 0 | {} | {} |",
+        ended(&log, "resent"),
+        server.stats().requests
+    );
+}
+
+#[test]
+fn a_chunk_that_is_refused_and_comes_again() {
+    // The buffer takes a chunk or two; the others are refused with RETRY and come again.
+    let server =
+        Server::start(Options { faults: Faults { latency_ms: 300, ..Faults::default() }, ..firehose_options(true) })
+            .unwrap();
+    let log = Scene::new()
+        .service("Scheduler.Base", "1")
+        .service("Scheduler.Cap", "2")
+        .service("Grace", "60")
+        .events(EVENTS)
+        .output(
+            &server,
+            &[
+                ("max_buffer", "4M"),
+                ("flush_timeout", "300ms"),
+                ("concurrency", "1"),
+                ("Retry_Limit", "no_limits"),
+                ("shutdown_timeout", "2m"),
+            ],
+        )
+        .run();
+    assert!(ended(&log, "chunks_refused") > 0, "{log}");
+    assert_each_once(&server, EVENTS, &log);
+    println!("kubehose-matrix | refused chunks come again | 0 | {EVENTS} | 0 | 0 | {} |", server.stats().requests);
+}
+
+#[test]
+fn acknowledged_when_taken_or_spooled_everything_arrives() {
+    for workers in ["0", "4"] {
+        let faults = || Faults { fail_every_record: 100, fail_every_request: 10, latency_ms: 20, ..Faults::default() };
+        let server = Server::start(Options { faults: faults(), ..firehose_options(true) }).unwrap();
+        let options = [("Workers", workers), ("acknowledge", "taken"), ("shutdown_timeout", "2m")];
+        let log = Scene::new().events(EVENTS).output(&server, &options).run();
+        assert_each_once(&server, EVENTS, &log);
+
+        let server = Server::start(Options { faults: faults(), ..firehose_options(true) }).unwrap();
+        let scene = Scene::new();
+        let spool = scene.path("spool");
+        let folder = spool.display().to_string();
+        let options = [("Workers", workers), ("spool_dir", folder.as_str()), ("shutdown_timeout", "2m")];
+        let mut running = scene.events(EVENTS).output(&server, &options).start();
+        assert!(running.wait(Duration::from_secs(120)).success());
+        assert_each_once(&server, EVENTS, &running.log());
+        assert_eq!(fs::read_dir(&spool).unwrap().count(), 1, "only the lock stays");
+    }
+}
