@@ -60,7 +60,7 @@ pub struct Encoder {
     /// Where chunks are kept until they are delivered, if they are.
     pub spool: Option<Spool>,
     /// Chunks of the spool that wait for memory, the oldest first.
-    pub waiting: VecDeque<Spooled>,
+    pub waiting: VecDeque<(DeliveryId, Arc<Spooled>)>,
     /// Chunks that wait for memory while their flushes wait for an answer.
     pub parked: VecDeque<(Identity, HandOver)>,
     /// When trouble with the spool was last logged.
@@ -104,19 +104,19 @@ impl Encoder {
             return self.ledger.attach(delivery, flush);
         }
         let Some(spool) = &self.spool else { return self.parked.push_back((identity, hand_over)) };
-        match spool.add(hand_over.data.tag(), hand_over.data.bytes()) {
+        match spool.add(identity, hand_over.data.tag(), hand_over.data.bytes()) {
             Ok(spooled) => {
                 let HandOver { data, flush } = hand_over;
+                let spooled = Arc::new(spooled);
+                let delivery = self.ledger.begin_spooled(identity, spooled.clone());
                 // The file need not be read back if the chunk can be encoded at once.
                 if self.waiting.is_empty() && self.fits(data.bytes().len()) {
-                    let spooled = Arc::new(spooled);
-                    let delivery = self.ledger.begin(identity, Some(spooled.clone()));
                     self.encode_guarded(delivery, Some(&spooled), data.tag(), data.bytes(), &[]);
                     data.release();
-                    self.ledger.seal_acknowledged(delivery);
+                    self.ledger.seal_spooled(delivery);
                 } else {
                     data.release();
-                    self.waiting.push_back(spooled);
+                    self.waiting.push_back((delivery, spooled));
                 }
                 flush.answer(Status::Ok);
             }
@@ -141,11 +141,11 @@ impl Encoder {
 
     /// Encodes what fits into the memory that is left, in order; refuses what has waited for too long.
     fn admit(&mut self) {
-        while let Some(next) = self.waiting.front()
+        while let Some((_, next)) = self.waiting.front()
             && self.fits(next.size() as usize)
         {
-            if let Some(spooled) = self.waiting.pop_front() {
-                self.start_spooled(spooled);
+            if let Some((delivery, spooled)) = self.waiting.pop_front() {
+                self.start_spooled(delivery, &spooled);
             }
         }
         while let Some((_, next)) = self.parked.front()
@@ -181,7 +181,7 @@ impl Encoder {
     /// Encodes a chunk and sends its batches on their way.
     fn start(&self, identity: Identity, hand_over: HandOver) {
         let HandOver { data, flush } = hand_over;
-        let delivery = self.ledger.begin(identity, None);
+        let delivery = self.ledger.begin(identity);
         self.encode_guarded(delivery, None, data.tag(), data.bytes(), &[]);
         data.release();
         // With a spool that is full, a chunk is safe only once it is delivered.
@@ -194,7 +194,7 @@ impl Encoder {
     }
 
     /// Encodes a chunk of the spool, but for what has been settled of it.
-    fn start_spooled(&self, spooled: Spooled) {
+    fn start_spooled(&self, delivery: DeliveryId, spooled: &Arc<Spooled>) {
         let chunk = match spooled.read() {
             Ok(chunk) => chunk,
             Err(error) => {
@@ -206,10 +206,8 @@ impl Encoder {
             let line = format!("{} is torn: {torn}; what can be read of it is sent", spooled.file().display());
             self.log.line(Level::Error, &line);
         }
-        let spooled = Arc::new(spooled);
-        let delivery = self.ledger.begin(Identity::of(&chunk.tag, &chunk.bytes), Some(spooled.clone()));
-        self.encode_guarded(delivery, Some(&spooled), &chunk.tag, &chunk.bytes, &chunk.taken);
-        self.ledger.seal_acknowledged(delivery);
+        self.encode_guarded(delivery, Some(spooled), &chunk.tag, &chunk.bytes, &chunk.taken);
+        self.ledger.seal_spooled(delivery);
     }
 
     /// Encodes; should that panic, what was encoded before goes its way.

@@ -7,7 +7,7 @@ use crate::delivery::{Courier, CourierParts};
 use crate::encode::{Encoder, HandOver};
 use crate::error::Error;
 use crate::host::{self, FlushData, Handle, Level, Log, Output, Status};
-use crate::ledger::{Flush, Ledger};
+use crate::ledger::{Flush, Identity, Ledger};
 use crate::metrics::{Counts, Snapshot};
 use crate::spool::Spool;
 use crate::{REVISION, VERSION};
@@ -111,6 +111,15 @@ impl Instance {
             }
             None => (None, Vec::new()),
         };
+        let waiting = left
+            .into_iter()
+            .map(|spooled| {
+                let spooled = Arc::new(spooled);
+                // One that is torn has an identity that no chunk will ask for.
+                let identity = spooled.identity().unwrap_or(Identity::of(b"", b""));
+                (ledger.begin_left(identity, spooled.clone()), spooled)
+            })
+            .collect();
         log.line(
             Level::Info,
             &format!(
@@ -141,7 +150,7 @@ impl Instance {
             buffers,
             commands,
             spool,
-            waiting: left.into(),
+            waiting,
             parked: VecDeque::new(),
             spool_logged: None,
         };

@@ -33,6 +33,16 @@ impl Identity {
         hasher.update(bytes);
         Identity(hasher.digest128())
     }
+
+    /// As it is written into files.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_le_bytes()
+    }
+
+    /// As it was written.
+    pub fn from_bytes(bytes: [u8; 16]) -> Identity {
+        Identity(u128::from_le_bytes(bytes))
+    }
 }
 
 /// A flush that waits for its answer.
@@ -58,8 +68,8 @@ pub struct DeliveryId(u64);
 /// What the host knows of a delivery.
 #[derive(Debug)]
 enum Owed {
-    /// Nothing yet: its chunk is being encoded, and its flush with the encoder.
-    Encoding,
+    /// Nothing yet: its flush is still with the encoder.
+    Nothing,
     /// A flush waits for its end.
     Flush(Flush),
     /// Its flush was answered RETRY.
@@ -74,6 +84,8 @@ struct Delivery {
     /// Records that are not settled.
     unsettled: u64,
     owed: Owed,
+    /// All its records have been added.
+    sealed: bool,
     ended: bool,
     /// Where its chunk is kept until it ends.
     spooled: Option<Arc<Spooled>>,
@@ -110,20 +122,22 @@ impl Ledger {
         self.lock().detached.get(&identity)?.first().copied()
     }
 
-    /// Lets `flush` wait for a detached delivery, or answers it at once if that has ended.
+    /// Lets `flush` wait for a detached delivery, or answers it at once if that has ended or stands in the spool.
     pub fn attach(&self, id: DeliveryId, flush: Flush) {
         let mut deliveries = self.lock();
         let Some(delivery) = deliveries.by_id.get_mut(&id) else {
             // Only the encoder's thread attaches and forgets; should it ever be, the chunk just comes again.
             return flush.answer(Status::Retry);
         };
-        let (identity, ended) = (delivery.identity, delivery.ended);
-        if ended {
+        let identity = delivery.identity;
+        let done = delivery.ended || delivery.spooled.is_some();
+        if delivery.ended {
             deliveries.by_id.remove(&id);
+        } else if done {
+            delivery.owed = Owed::Acknowledged;
         } else {
             delivery.owed = Owed::Flush(flush);
-            deliveries.forget_detached(identity, id);
-            return;
+            return deliveries.forget_detached(identity, id);
         }
         deliveries.forget_detached(identity, id);
         drop(deliveries);
@@ -131,11 +145,21 @@ impl Ledger {
     }
 
     /// Begins a delivery.
-    pub fn begin(&self, identity: Identity, spooled: Option<Arc<Spooled>>) -> DeliveryId {
+    pub fn begin(&self, identity: Identity) -> DeliveryId {
+        self.lock().begin(identity, Owed::Nothing, None)
+    }
+
+    /// Begins a delivery whose chunk is in the spool, which is as good as done for the host.
+    pub fn begin_spooled(&self, identity: Identity, spooled: Arc<Spooled>) -> DeliveryId {
+        self.lock().begin(identity, Owed::Acknowledged, Some(spooled))
+    }
+
+    /// Begins a delivery whose chunk an earlier process left in the spool. It may have ended before its flush was
+    /// answered: then the host brings the chunk again, and must find it here.
+    pub fn begin_left(&self, identity: Identity, spooled: Arc<Spooled>) -> DeliveryId {
         let mut deliveries = self.lock();
-        deliveries.next += 1;
-        let id = DeliveryId(deliveries.next);
-        deliveries.by_id.insert(id, Delivery { identity, unsettled: 0, owed: Owed::Encoding, ended: false, spooled });
+        let id = deliveries.begin(identity, Owed::Detached, Some(spooled));
+        deliveries.detached.entry(identity).or_default().push(id);
         id
     }
 
@@ -148,18 +172,26 @@ impl Ledger {
 
     /// All records of the delivery have been added, and `flush` waits for its end.
     pub fn seal(&self, id: DeliveryId, flush: Flush) {
-        self.seal_as(id, Owed::Flush(flush));
+        self.seal_as(id, Some(Owed::Flush(flush)));
     }
 
     /// All records of the delivery have been added, and its flush was answered OK.
     pub fn seal_acknowledged(&self, id: DeliveryId) {
-        self.seal_as(id, Owed::Acknowledged);
+        self.seal_as(id, Some(Owed::Acknowledged));
     }
 
-    fn seal_as(&self, id: DeliveryId, owed: Owed) {
+    /// All records of a delivery from the spool have been added.
+    pub fn seal_spooled(&self, id: DeliveryId) {
+        self.seal_as(id, None);
+    }
+
+    fn seal_as(&self, id: DeliveryId, owed: Option<Owed>) {
         let mut deliveries = self.lock();
         let Some(delivery) = deliveries.by_id.get_mut(&id) else { return };
-        delivery.owed = owed;
+        delivery.sealed = true;
+        if let Some(owed) = owed {
+            delivery.owed = owed;
+        }
         let ended = deliveries.end_if_settled(id);
         drop(deliveries);
         remove(ended);
@@ -227,21 +259,24 @@ fn remove(ended: Option<Arc<Spooled>>) {
 }
 
 impl Deliveries {
+    fn begin(&mut self, identity: Identity, owed: Owed, spooled: Option<Arc<Spooled>>) -> DeliveryId {
+        self.next += 1;
+        let id = DeliveryId(self.next);
+        self.by_id.insert(id, Delivery { identity, unsettled: 0, owed, sealed: false, ended: false, spooled });
+        id
+    }
+
     /// Ends a delivery if nothing of it is left to be settled; gives back where its chunk was kept.
     fn end_if_settled(&mut self, id: DeliveryId) -> Option<Arc<Spooled>> {
         let delivery = self.by_id.get_mut(&id)?;
-        if delivery.unsettled > 0 {
+        if delivery.unsettled > 0 || !delivery.sealed {
             return None;
         }
-        match &delivery.owed {
-            Owed::Encoding => return None,
-            Owed::Detached => {
-                if !std::mem::replace(&mut delivery.ended, true) {
-                    self.remembered.push_back((Instant::now(), id));
-                }
-                return None;
+        if matches!(delivery.owed, Owed::Detached) {
+            if !std::mem::replace(&mut delivery.ended, true) {
+                self.remembered.push_back((Instant::now(), id));
             }
-            Owed::Flush(_) | Owed::Acknowledged => {}
+            return delivery.spooled.take();
         }
         let Delivery { owed, spooled, .. } = self.by_id.remove(&id)?;
         if let Owed::Flush(flush) = owed {
@@ -274,7 +309,7 @@ mod tests {
 
     fn started(ledger: &Ledger, identity: Identity, wait: Duration) -> (DeliveryId, Receiver<Status>) {
         assert_eq!(ledger.detached(identity), None);
-        let id = ledger.begin(identity, None);
+        let id = ledger.begin(identity);
         ledger.add(id, 3);
         let (flush, answer) = flush(wait);
         ledger.seal(id, flush);
@@ -341,6 +376,35 @@ mod tests {
         assert_eq!((answer_one.try_recv().is_ok(), answer_two.try_recv().is_ok()), (true, false));
         ledger.settle(two, 3);
         assert_eq!(answer_two.try_recv(), Ok(Status::Ok));
+    }
+
+    #[test]
+    fn a_chunk_that_was_left_in_the_spool_is_found_again_and_removed_once_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spool, _) = crate::spool::Spool::open(folder.path(), 1 << 20).unwrap();
+        let identity = Identity::of(b"t", b"x");
+        for joined_before_its_end in [true, false] {
+            let ledger = Ledger::new(Arc::default());
+            let spooled = Arc::new(spool.add(identity, b"t", b"x").unwrap());
+            let id = ledger.begin_left(identity, spooled.clone());
+            ledger.add(id, 3);
+            let join = || {
+                let (flush, answer) = flush(LONG);
+                ledger.attach(ledger.detached(identity).unwrap(), flush);
+                assert_eq!(answer.try_recv(), Ok(Status::Ok));
+            };
+            if joined_before_its_end {
+                join();
+            }
+            ledger.seal_spooled(id);
+            assert!(spooled.file().exists());
+            ledger.settle(id, 3);
+            assert!(!spooled.file().exists());
+            if !joined_before_its_end {
+                join();
+            }
+            assert_eq!((ledger.detached(identity), ledger.unended()), (None, 0));
+        }
     }
 
     #[test]

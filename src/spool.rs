@@ -7,19 +7,19 @@
 //! is synced, as the host's own storage does it by default.
 
 use crate::error::Error;
+use crate::ledger::Identity;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// The first bytes of a chunk's file; the digit is the format's version.
 const MAGIC: &[u8; 8] = b"kubehos1";
 
-/// Magic, length of the tag (u32), length of the chunk (u64), XXH3-64 of tag and chunk; little-endian.
-const HEADER: usize = 8 + 4 + 8 + 8;
+/// Magic, length of the tag (u32), length of the chunk (u64), [`Identity`] of the chunk; little-endian.
+const HEADER: usize = 8 + 4 + 8 + 16;
 
 /// The file that is locked for as long as the spool is in use.
 const LOCK: &str = "lock";
@@ -111,7 +111,7 @@ impl Spool {
     /// # Errors
     /// What the system says, or [`io::ErrorKind::StorageFull`] when the spool's own limit is reached. Nothing is left
     /// behind then.
-    pub fn add(&self, tag: &[u8], bytes: &[u8]) -> io::Result<Spooled> {
+    pub fn add(&self, identity: Identity, tag: &[u8], bytes: &[u8]) -> io::Result<Spooled> {
         let size = (HEADER + tag.len() + bytes.len()) as u64;
         if self.used.fetch_add(size, Ordering::Relaxed) + size > self.limit {
             self.used.fetch_sub(size, Ordering::Relaxed);
@@ -128,7 +128,7 @@ impl Spool {
                 head.extend_from_slice(MAGIC);
                 head.extend_from_slice(&(tag.len() as u32).to_le_bytes());
                 head.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-                head.extend_from_slice(&checksum(tag, bytes).to_le_bytes());
+                head.extend_from_slice(&identity.to_bytes());
                 head.extend_from_slice(tag);
                 file.write_all(&head)?;
                 file.write_all(bytes)
@@ -165,6 +165,14 @@ impl Spooled {
     /// Its file, for messages.
     pub fn file(&self) -> PathBuf {
         self.path("chunk")
+    }
+
+    /// The chunk's identity as its file's head tells it; none of a file that is torn there, or cannot be read.
+    pub fn identity(&self) -> Option<Identity> {
+        let mut head = [0; HEADER];
+        File::open(self.path("chunk")).and_then(|mut file| file.read_exact(&mut head)).ok()?;
+        let identity = head.last_chunk().copied().map(Identity::from_bytes);
+        identity.filter(|_| head.starts_with(MAGIC))
     }
 
     /// Reads the chunk and its notes back.
@@ -239,10 +247,6 @@ fn write_note(notes: &mut Vec<u8>, range: &Range<u32>) {
     notes.extend_from_slice(&range.end.to_le_bytes());
 }
 
-fn checksum(tag: &[u8], bytes: &[u8]) -> u64 {
-    xxh3_64(bytes) ^ xxh3_64(tag).rotate_left(1)
-}
-
 /// Takes a chunk's file apart; of a torn one, whatever is left.
 fn parse(mut file: Vec<u8>) -> Chunk {
     let torn = |text: &str, tag, bytes| Chunk { tag, bytes, taken: Vec::new(), torn: Some(text.to_owned()) };
@@ -254,16 +258,18 @@ fn parse(mut file: Vec<u8>) -> Chunk {
     }
     let numbers = rest.split_first_chunk::<4>().and_then(|(tag, rest)| {
         let (bytes, rest) = rest.split_first_chunk::<8>()?;
-        let sum = rest.first_chunk::<8>()?;
-        Some((u32::from_le_bytes(*tag) as usize, u64::from_le_bytes(*bytes), u64::from_le_bytes(*sum)))
+        let identity = Identity::from_bytes(*rest.first_chunk()?);
+        Some((u32::from_le_bytes(*tag) as usize, u64::from_le_bytes(*bytes), identity))
     });
-    let Some((tag, bytes, sum)) = numbers else { return torn("it ends within its header", Vec::new(), Vec::new()) };
+    let Some((tag, bytes, identity)) = numbers else {
+        return torn("it ends within its header", Vec::new(), Vec::new());
+    };
     file.drain(..HEADER);
     if file.len() < tag {
         return torn("it ends within its tag", Vec::new(), Vec::new());
     }
     let rest = file.split_off(tag);
-    let whole = rest.len() as u64 == bytes && checksum(&file, &rest) == sum;
+    let whole = rest.len() as u64 == bytes && Identity::of(&file, &rest) == identity;
     if whole {
         return Chunk { tag: file, bytes: rest, taken: Vec::new(), torn: None };
     }
@@ -285,9 +291,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (spool, left) = open(folder.path());
         assert!(left.is_empty());
-        let first = spool.add(b"kube.a", b"one").unwrap();
-        let second = spool.add(b"kube.b", b"two").unwrap();
-        let third = spool.add(b"", b"").unwrap();
+        let first = spool.add(Identity::of(b"kube.a", b"one"), b"kube.a", b"one").unwrap();
+        let second = spool.add(Identity::of(b"kube.b", b"two"), b"kube.b", b"two").unwrap();
+        let third = spool.add(Identity::of(b"", b""), b"", b"").unwrap();
         second.note(&[0..3, 3..5, 9..10]).unwrap();
         second.note(&[7..8]).unwrap();
         first.note(&[0..1]).unwrap();
@@ -319,7 +325,7 @@ mod tests {
     fn torn_files_give_back_what_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let (spool, _) = open(folder.path());
-        let spooled = spool.add(b"kube.a", b"0123456789").unwrap();
+        let spooled = spool.add(Identity::of(b"kube.a", b"0123456789"), b"kube.a", b"0123456789").unwrap();
         let whole = fs::read(spooled.file()).unwrap();
         for cut in 0..whole.len() {
             fs::write(spooled.file(), &whole[..cut]).unwrap();
@@ -348,10 +354,13 @@ mod tests {
     fn the_limit_holds_and_a_refused_chunk_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (spool, _) = Spool::open(folder.path(), 1000).unwrap();
-        let first = spool.add(b"t", &[0; 600]).unwrap();
-        assert_eq!(spool.add(b"t", &[0; 600]).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        let first = spool.add(Identity::of(b"t", &[0; 600]), b"t", &[0; 600]).unwrap();
+        assert_eq!(
+            spool.add(Identity::of(b"t", &[0; 600]), b"t", &[0; 600]).unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
         first.remove().unwrap();
-        spool.add(b"t", &[0; 600]).unwrap();
+        spool.add(Identity::of(b"t", &[0; 600]), b"t", &[0; 600]).unwrap();
     }
 }

@@ -243,6 +243,13 @@ impl Running {
         signal(self.child.id(), name);
     }
 
+    /// `kill -9`; the scene can be started again.
+    pub fn kill(mut self) -> Scene {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        std::mem::replace(&mut self.scene, Scene::new())
+    }
+
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
         loop {
