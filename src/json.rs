@@ -102,13 +102,14 @@ pub fn write_key(out: &mut Vec<u8>, key: Value<'_, '_>) {
     }
 }
 
-/// Whether two keys of the map are the same once they are JSON.
+/// Whether two keys of the map may be the same once they are JSON.
 ///
 /// Nearly every map has a few short, plain keys, all different, so that is decided without writing any.
 fn has_repeated_keys(map: Value<'_, '_>) -> bool {
     /// Up to here, comparing each with each is cheaper than anything cleverer.
     const FEW: usize = 32;
     let mut seen: [&[u8]; FEW] = [&[]; FEW];
+    let mut lengths = 0u64;
     for (index, (key, _)) in map.pairs().enumerate() {
         let Token::Str(text) = key.token() else { return true };
         let Some(slot) = seen.get_mut(index) else { return true };
@@ -116,9 +117,12 @@ fn has_repeated_keys(map: Value<'_, '_>) -> bool {
             return true;
         }
         *slot = text;
-        if seen.iter().take(index).any(|earlier| earlier.len() == text.len() && *earlier == text) {
+        // Only one of the same length can be the same.
+        let length = 1 << text.len().min(63);
+        if lengths & length != 0 && seen.iter().take(index).any(|earlier| *earlier == text) {
             return true;
         }
+        lengths |= length;
     }
     false
 }
@@ -147,9 +151,12 @@ fn last_of_each<'t, 'a>(map: Value<'t, 'a>) -> Vec<(Value<'t, 'a>, Value<'t, 'a>
 
 /// Appends a string with its quotes.
 pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    if is_plain(text) {
+    if next_special(text, 0) == text.len() {
         out.extend_from_slice(text);
+    } else if let Ok(text) = std::str::from_utf8(text) {
+        write_escaped(out, text.as_bytes());
     } else {
         for part in text.utf8_chunks() {
             write_escaped(out, part.valid().as_bytes());
@@ -190,16 +197,33 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// ASCII with nothing to escape. Written so that the compiler makes vector code of it.
-fn is_plain(text: &[u8]) -> bool {
-    let (blocks, rest) = text.as_chunks::<32>();
-    let special = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte >= 0x80);
-    for block in blocks {
-        if block.iter().fold(false, |found, byte| found | special(*byte)) {
-            return false;
+/// The high bit of each byte that JSON must escape, or that is not ASCII.
+/// <https://graphics.stanford.edu/~seander/bithacks.html#HasLessInWord>
+fn special_bits(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    // In each: below 0x20, equal to a quote, equal to a backslash; a borrow may mark the byte above a marked one.
+    let below = word.wrapping_sub(ONES * 0x20) & !word;
+    let quote = quote.wrapping_sub(ONES) & !quote;
+    let backslash = backslash.wrapping_sub(ONES) & !backslash;
+    (below | quote | backslash | word) & HIGH
+}
+
+/// Where at or behind `from` the next byte stands that is to be escaped or is not ASCII; the text's length if there is
+/// none. The first byte that is marked is marked rightly, whatever borrows do above it.
+fn next_special(text: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let bits = special_bits(u64::from_le_bytes(*word));
+        if bits != 0 {
+            return at + bits.trailing_zeros() as usize / 8;
         }
+        at += 8;
     }
-    !rest.iter().any(|byte| special(*byte))
+    let rest = text.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| ESCAPE[*byte as usize] != 0 || *byte >= 0x80).unwrap_or(rest.len())
 }
 
 /// For each byte, what follows the backslash; 0: nothing to escape; `u`: as \u00XX.
@@ -223,14 +247,18 @@ static ESCAPE: [u8; 256] = {
 /// Appends valid UTF-8 with what JSON demands escaped.
 fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut done = 0;
-    for (at, byte) in text.iter().enumerate() {
+    let (mut done, mut at) = (0, 0);
+    loop {
+        at = next_special(text, at);
+        let Some(byte) = text.get(at) else { break };
         let escape = ESCAPE[*byte as usize];
+        at += 1;
         if escape == 0 {
+            // Not ASCII: as it is.
             continue;
         }
-        out.extend_from_slice(&text[done..at]);
-        done = at + 1;
+        out.extend_from_slice(&text[done..at - 1]);
+        done = at;
         if escape == b'u' {
             let (high, low) = (HEX[(byte >> 4) as usize], HEX[(byte & 15) as usize]);
             out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);

@@ -5,7 +5,7 @@
 
 use crate::chunk::{Event, Time, Token, Value};
 use crate::json::{self, Cut};
-use crate::remap::{Moved, Plan, Remap, TagFields};
+use crate::remap::{Plan, Remap, TagFields, remove_all};
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 
@@ -133,12 +133,13 @@ pub struct RecordEncoder<'o> {
     options: &'o RecordOptions,
     /// The second last written, and its texts: neighbours in a chunk mostly share it.
     second: Option<(i64, Vec<String>)>,
+    plan: Plan,
 }
 
 impl<'o> RecordEncoder<'o> {
     /// An encoder for `options`.
     pub fn new(options: &'o RecordOptions) -> Self {
-        RecordEncoder { options, second: None }
+        RecordEncoder { options, second: None, plan: Plan::default() }
     }
 
     /// Writes the record of `event` over `out`.
@@ -146,13 +147,26 @@ impl<'o> RecordEncoder<'o> {
     /// # Errors
     /// [`Unfit`] when it cannot be brought within the limit; `out` then holds the whole text.
     pub fn encode(&mut self, event: &Event<'_, '_>, tag: Option<&TagFields>, out: &mut Vec<u8>) -> Result<(), Unfit> {
-        let mut plan = Plan::default();
+        let mut plan = std::mem::take(&mut self.plan);
         self.options.remap.plan(event, tag, &mut plan);
         if let Some(key) = &self.options.time {
             // The user asked for the event's time under this name: an attribute of the event gives way.
-            plan.remove_all(event.body, &key.name);
+            remove_all(&mut plan.removed, event.body, &key.name);
         }
-        self.write(event, &plan, None, out);
+        let fits = self.write_within(event, tag, &plan, out);
+        self.plan = plan;
+        fits
+    }
+
+    /// Writes the record; one that is too large again, with its longest string cut.
+    fn write_within(
+        &mut self,
+        event: &Event<'_, '_>,
+        tag: Option<&TagFields>,
+        plan: &Plan,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unfit> {
+        self.write(event, tag, plan, None, out);
         if out.len() <= MAX_RECORD {
             return Ok(());
         }
@@ -164,7 +178,7 @@ impl<'o> RecordEncoder<'o> {
                 let excess = bytes - MAX_RECORD + TRUNCATED.len() + 24;
                 let Some(limit) = length.checked_sub(excess) else { break };
                 let mut cut = Vec::with_capacity(MAX_RECORD);
-                self.write(event, &plan, Some((at, limit, bytes)), &mut cut);
+                self.write(event, tag, plan, Some((at, limit, bytes)), &mut cut);
                 if cut.len() <= MAX_RECORD {
                     *out = cut;
                     return Ok(());
@@ -177,7 +191,8 @@ impl<'o> RecordEncoder<'o> {
     fn write(
         &mut self,
         event: &Event<'_, '_>,
-        plan: &Plan<'_, '_>,
+        tag: Option<&TagFields>,
+        plan: &Plan,
         shortened: Option<(usize, usize, usize)>,
         out: &mut Vec<u8>,
     ) {
@@ -196,14 +211,7 @@ impl<'o> RecordEncoder<'o> {
                 out.push(b',');
             }
         };
-        for (name, value) in &plan.moved {
-            comma(out);
-            out.extend_from_slice(name);
-            match value {
-                Moved::Value(value) => json::write_value(out, *value, cut),
-                Moved::Json(text) => out.extend_from_slice(text),
-            }
-        }
+        self.options.remap.write_moved(event, tag, plan, cut, out, &mut comma);
         if let Some(group) = event.group {
             for name in [&b"resource"[..], b"scope"] {
                 if event.body.get(name).is_none()

@@ -1,6 +1,12 @@
 //! The delivery contract under faults: nothing lost, nothing twice, with the host's defaults (`Retry_Limit` 1).
 //!
 //! `kubehose-matrix` in the output marks the rows of a table; `make faults` prints it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test; clippy.toml sees only the test functions"
+)]
 
 mod host;
 
