@@ -1,23 +1,51 @@
-//! The `kubehose` command.
+//! The `kubehose` command: writes, checks and verifies what stands around the plugin.
+
+mod aws;
+mod classic;
+mod datadog;
+mod delivery_stream;
+mod fargate;
+mod iam_policy;
+mod kube;
+mod manifest;
+mod pipeline;
+mod sample_app;
+mod verdict;
+
+use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
 
+/// Kubernetes logs, out of Fluent Bit, into Amazon Data Firehose, named the way Datadog knows them.
 #[derive(Parser)]
-#[command(name = "kubehose", version, about, arg_required_else_help = true)]
-struct Arguments {
+#[command(name = "kubehose", version = VERSION.as_str(), propagate_version = true, arg_required_else_help = true)]
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+/// What `--version` prints after the name.
+static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} ({})", kubehose::VERSION, kubehose::REVISION));
+
 #[derive(Subcommand)]
 enum Command {
+    Manifest(manifest::Args),
+    IamPolicy(iam_policy::Args),
+    DeliveryStream(delivery_stream::Args),
+    Pipeline(pipeline::Args),
+    SampleApp(sample_app::Args),
     /// Serve a local Amazon Data Firehose endpoint
     Firehose(Box<kubehose_local::firehose::Args>),
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
-        Command::Firehose(args) => kubehose_local::firehose::run(&args),
-    }
+    verdict::exit(match Cli::parse().command {
+        Command::Manifest(args) => manifest::run(&args),
+        Command::IamPolicy(args) => iam_policy::run(&args),
+        Command::DeliveryStream(args) => delivery_stream::run(&args),
+        Command::Pipeline(args) => pipeline::run(&args),
+        Command::SampleApp(args) => sample_app::run(&args),
+        Command::Firehose(args) => return kubehose_local::firehose::run(&args),
+    })
 }
