@@ -7,6 +7,7 @@ mod delivery_stream;
 mod fargate;
 mod iam_policy;
 mod kube;
+mod lint;
 mod manifest;
 mod pipeline;
 mod sample_app;
@@ -31,6 +32,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} ({})", kubehose:
 #[derive(Subcommand)]
 enum Command {
     Manifest(manifest::Args),
+    Lint(lint::Args),
     IamPolicy(iam_policy::Args),
     DeliveryStream(delivery_stream::Args),
     Pipeline(pipeline::Args),
@@ -42,6 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     verdict::exit(match Cli::parse().command {
         Command::Manifest(args) => manifest::run(&args),
+        Command::Lint(args) => lint::run(&args),
         Command::IamPolicy(args) => iam_policy::run(&args),
         Command::DeliveryStream(args) => delivery_stream::run(&args),
         Command::Pipeline(args) => pipeline::run(&args),

@@ -1,5 +1,7 @@
 //! The generated filters run in the real Fluent Bit, over the files of a container runtime, against a local Kubernetes API.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,5 +1,7 @@
 //! Every generated file is what it was (golden), and what its readers' own checkers accept.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use support::{check, golden, kubehose, scratch};

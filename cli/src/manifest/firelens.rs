@@ -37,6 +37,7 @@ pub fn task_definition(place: &Place<'_>, app_image: &str) -> String {
     }
     set("time_key", &router.time_key);
     set("time_key_format", crate::datadog::TIME_KEY_FORMAT);
+    set("Workers", "2");
     set("Retry_Limit", "no_limits");
 
     let mut task = json!({

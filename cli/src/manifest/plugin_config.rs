@@ -88,6 +88,8 @@ pub fn output(router: &Router, match_pattern: &str) -> Section {
         .set_if("remap_override", on(router.override_on_conflict))
         .set("time_key", &router.time_key)
         .set("time_key_format", datadog::TIME_KEY_FORMAT)
+        // Flushes on threads of their own: with none, each of them stops the pipeline.
+        .set("Workers", 2)
         // A second RETRY loses the chunk at the default of 1; the disk's limit bounds what waits.
         .set("Retry_Limit", "no_limits")
         .set("storage.total_limit_size", "1G")

@@ -1,6 +1,6 @@
 //! What the tests of the command line share: running it, comparing with golden files, and the checkers of `.venv`.
 
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
