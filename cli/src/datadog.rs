@@ -37,6 +37,19 @@ pub enum Site {
 }
 
 impl Site {
+    /// What Datadog calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Us1 => "US1",
+            Self::Us3 => "US3",
+            Self::Us5 => "US5",
+            Self::Eu => "EU",
+            Self::Ap1 => "AP1",
+            Self::Ap2 => "AP2",
+            Self::Us1Fed => "US1-FED",
+        }
+    }
+
     /// Where the logs of a delivery stream go
     /// (<https://docs.datadoghq.com/logs/guide/send-aws-services-logs-with-the-datadog-kinesis-firehose-destination/>).
     pub fn firehose_url(self) -> &'static str {

@@ -51,6 +51,13 @@ enum Format {
     Terraform,
 }
 
+/// What Datadog recommends for the stream.
+pub const BUFFER_SECONDS: u32 = 60;
+/// The size that goes with it, in MiB.
+pub const BUFFER_MIB: u32 = 2;
+/// For how long Firehose tries again.
+pub const RETRY_SECONDS: u32 = 60;
+
 /// Which stream.
 #[derive(ClapArgs, Clone, Debug)]
 pub struct Settings {
@@ -73,13 +80,13 @@ pub struct Settings {
     #[arg(long, value_name = "ARN", value_parser = SecretArn::new)]
     pub secret_arn: Option<SecretArn>,
     /// Seconds after which what has gathered goes to Datadog
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=900))]
+    #[arg(long, value_name = "SECONDS", default_value_t = BUFFER_SECONDS, value_parser = clap::value_parser!(u32).range(0..=900))]
     pub buffer_seconds: u32,
     /// MiB at which it goes before that
-    #[arg(long, value_name = "MIB", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "MIB", default_value_t = BUFFER_MIB, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub buffer_mib: u32,
     /// Seconds for which Firehose tries again
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=7200))]
+    #[arg(long, value_name = "SECONDS", default_value_t = RETRY_SECONDS, value_parser = clap::value_parser!(u32).range(0..=7200))]
     pub retry_seconds: u32,
     /// Attribute put on every log of the stream; `service` and `source` change what the pipeline's filter sees
     #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
@@ -381,7 +388,7 @@ fn heredoc(value: &Value) -> String {
 
 /// Terraform's resources
 /// (<https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/kinesis_firehose_delivery_stream>).
-fn terraform(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bool) -> String {
+pub fn terraform(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bool) -> String {
     let stream = settings.stream();
     let name = hcl(stream.name.as_ref());
     let mut text = format!(

@@ -1,6 +1,7 @@
 //! The `kubehose` command: writes, checks and verifies what stands around the plugin.
 
 mod aws;
+mod bundle;
 mod classic;
 mod datadog;
 mod delivery_stream;
@@ -37,6 +38,7 @@ enum Command {
     DeliveryStream(delivery_stream::Args),
     Pipeline(pipeline::Args),
     SampleApp(sample_app::Args),
+    Bundle(Box<bundle::Args>),
     /// Serve a local Amazon Data Firehose endpoint
     Firehose(Box<kubehose_local::firehose::Args>),
 }
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::DeliveryStream(args) => delivery_stream::run(&args),
         Command::Pipeline(args) => pipeline::run(&args),
         Command::SampleApp(args) => sample_app::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
         Command::Firehose(args) => return kubehose_local::firehose::run(&args),
     })
 }

@@ -65,7 +65,8 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 impl Pipeline {
-    fn filter(&self) -> String {
+    /// The query of the pipeline's filter.
+    pub fn filter(&self) -> String {
         match &self.stream_arn {
             Some(arn) => format!("@aws.firehose.arn:\"{arn}\""),
             None => self.query.clone(),
