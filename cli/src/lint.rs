@@ -22,6 +22,8 @@ use router::Scope;
 use rules::{Rule, Severity};
 use yaml::Place;
 
+pub use conf::Section;
+
 /// Check aws-logging manifests and Fluent Bit configurations.
 ///
 /// Manifests may hold anything; what counts is aws-logging, its namespace, and ConfigMaps with a Fluent Bit configuration.
@@ -161,6 +163,53 @@ fn read(file: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+/// What `migrate` works on.
+pub enum Migration {
+    Outputs(Vec<Section>),
+    /// A Kubernetes manifest, which is another matter.
+    Manifest,
+    Broken(String),
+}
+
+/// The sections of a configuration, whichever format it is in.
+pub fn outputs(name: &str, text: &str) -> Migration {
+    let mut findings = Findings::of(name);
+    let sections = if is_classic(name, text) {
+        conf::read(text, &Origin::File, &mut findings).sections
+    } else {
+        match yaml::documents(text) {
+            Err(fault) => return Migration::Broken(fault.what),
+            Ok(documents) if documents.iter().any(|document| kubernetes::is_manifest(document)) => {
+                return Migration::Manifest;
+            }
+            Ok(documents) => documents
+                .iter()
+                .flat_map(|document| fluent_yaml::read(document, &mut findings).sections)
+                .collect(),
+        }
+    };
+    match findings
+        .list
+        .into_iter()
+        .find(|finding| finding.rule.severity == Severity::Error)
+    {
+        Some(finding) => Migration::Broken(format!("line {}: {}", finding.at.line, finding.message)),
+        None => Migration::Outputs(sections),
+    }
+}
+
+/// Whether the text is in the classic format.
+fn is_classic(name: &str, text: &str) -> bool {
+    let is_yaml_name = Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let first = text
+        .lines()
+        .find(|line| !line.trim().is_empty() && !line.starts_with('#'))
+        .unwrap_or_default();
+    ((first.starts_with('@') || is_section_line(first)) && !is_yaml_name) || name.ends_with(".conf")
+}
+
 /// All findings over `files`, in the order of the files and of their lines.
 pub fn check<'f>(files: impl Iterator<Item = (&'f str, &'f [u8])>) -> Vec<Finding> {
     let mut all = Vec::new();
@@ -231,15 +280,7 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings) -> Seen {
             return seen;
         }
     };
-    let is_yaml_name = Path::new(name)
-        .extension()
-        .is_some_and(|extension| extension == "yaml" || extension == "yml");
-    let first = text
-        .lines()
-        .find(|line| !line.trim().is_empty() && !line.starts_with('#'))
-        .unwrap_or_default();
-    let is_classic_text = first.starts_with('@') || is_section_line(first);
-    if is_classic_text && !is_yaml_name || name.ends_with(".conf") {
+    if is_classic(name, text) {
         let conf = conf::read(text, &Origin::File, findings);
         check_classic(&conf, findings);
         return seen;

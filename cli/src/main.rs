@@ -3,6 +3,8 @@
 mod aws;
 mod bundle;
 mod classic;
+mod completions;
+mod cost;
 mod datadog;
 mod delivery_stream;
 mod fargate;
@@ -10,6 +12,7 @@ mod iam_policy;
 mod kube;
 mod lint;
 mod manifest;
+mod migrate;
 mod pipeline;
 mod sample_app;
 mod verdict;
@@ -17,7 +20,7 @@ mod verdict;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Kubernetes logs, out of Fluent Bit, into Amazon Data Firehose, named the way Datadog knows them.
 #[derive(Parser)]
@@ -39,8 +42,15 @@ enum Command {
     Pipeline(pipeline::Args),
     SampleApp(sample_app::Args),
     Bundle(Box<bundle::Args>),
+    Cost(cost::Args),
+    Migrate(migrate::Args),
     /// Serve a local Amazon Data Firehose endpoint
+    #[command(after_help = "Example:
+  kubehose firehose --listen 127.0.0.1:4573
+  (and in the output: endpoint http://127.0.0.1:4573)")]
     Firehose(Box<kubehose_local::firehose::Args>),
+    Completions(completions::Args),
+    Man(completions::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +62,10 @@ fn main() -> ExitCode {
         Command::Pipeline(args) => pipeline::run(&args),
         Command::SampleApp(args) => sample_app::run(&args),
         Command::Bundle(args) => bundle::run(&args),
+        Command::Cost(args) => cost::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Firehose(args) => return kubehose_local::firehose::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => completions::man(&args, Cli::command()),
     })
 }

@@ -65,3 +65,14 @@ pub fn note(text: &str) {
 pub fn json(value: &serde_json::Value) -> String {
     format!("{value:#}\n")
 }
+
+/// Progress on stderr of what takes more than a second; silent where no terminal listens.
+pub fn progress(what: &'static str) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new_spinner();
+    let style = indicatif::ProgressStyle::with_template(&format!("{{elapsed}} {{human_pos}} {what}"));
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    // indicatif draws on stderr, and on a terminal only.
+    bar
+}

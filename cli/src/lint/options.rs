@@ -171,6 +171,11 @@ fn own(section: &str, plugin: &str) -> Option<Vec<&'static str>> {
     }
 }
 
+/// Whether the core takes the option from any output.
+pub fn is_core(key: &str) -> bool {
+    CORE.contains(&key) || CORE_OUTPUT.contains(&key) || key.starts_with("storage.")
+}
+
 /// What is wrong with the name of an option.
 pub struct Unknown {
     /// The nearest name that exists.
