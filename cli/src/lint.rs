@@ -10,7 +10,7 @@ mod router;
 pub mod rules;
 mod yaml;
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::Read as _;
 use std::path::Path;
 
 use clap::{Args as ClapArgs, ValueEnum};
@@ -115,14 +115,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     let findings = check(files.iter().map(|(name, bytes)| (*name, bytes.as_slice())));
     let text = match args.format {
-        Format::Text => {
-            let coloured = report::text(&findings);
-            if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-                coloured
-            } else {
-                anstream::adapter::strip_str(&coloured).to_string()
-            }
-        }
+        Format::Text => crate::verdict::coloured(&report::text(&findings)),
         Format::Json => report::json(&findings),
         Format::Github => report::github(&findings),
         Format::Sarif => report::sarif(&findings),

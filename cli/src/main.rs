@@ -16,6 +16,7 @@ mod migrate;
 mod pipeline;
 mod sample_app;
 mod verdict;
+mod verify;
 
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -42,6 +43,7 @@ enum Command {
     Pipeline(pipeline::Args),
     SampleApp(sample_app::Args),
     Bundle(Box<bundle::Args>),
+    Verify(verify::Args),
     Cost(cost::Args),
     Migrate(migrate::Args),
     /// Serve a local Amazon Data Firehose endpoint
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Pipeline(args) => pipeline::run(&args),
         Command::SampleApp(args) => sample_app::run(&args),
         Command::Bundle(args) => bundle::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Cost(args) => cost::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Firehose(args) => return kubehose_local::firehose::run(&args),

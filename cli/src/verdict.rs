@@ -1,7 +1,7 @@
 //! How a subcommand ends: 0 fine, 1 findings, 2 a request that cannot be met; stdout carries only what was asked for.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
 /// The end of a subcommand that did what it was asked to.
@@ -53,6 +53,15 @@ pub fn print(text: &str) -> Outcome {
             Err(Failure::new(format!("cannot write to stdout: {error}")))
         }
         _ => Ok(Verdict::Fine),
+    }
+}
+
+/// `text` as it is where a terminal listens on stdout and wants colour, without its escapes elsewhere.
+pub fn coloured(text: &str) -> String {
+    if io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        text.to_owned()
+    } else {
+        anstream::adapter::strip_str(text).to_string()
     }
 }
 
