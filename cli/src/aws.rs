@@ -116,9 +116,7 @@ fn is_arn(text: &str, service: &str, resource: &str) -> bool {
         && parts[4].len() == 12
         && parts[4].bytes().all(|b| b.is_ascii_digit())
         && parts[5].strip_prefix(resource).is_some_and(|rest| !rest.is_empty())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && !b"\"'`\\<>{}$".contains(&b))
+        && text.bytes().all(|b| b.is_ascii_graphic() && !b"\"'`\\<>{}$".contains(&b))
 }
 
 impl Region {
@@ -143,10 +141,7 @@ impl Bucket {
 
 /// The ARN of a delivery stream.
 pub fn stream_arn(region: &Region, account: &Account, stream: &StreamName) -> String {
-    format!(
-        "arn:{}:firehose:{region}:{account}:deliverystream/{stream}",
-        region.partition()
-    )
+    format!("arn:{}:firehose:{region}:{account}:deliverystream/{stream}", region.partition())
 }
 
 #[cfg(test)]
@@ -155,12 +150,9 @@ mod tests {
 
     #[test]
     fn a_region_knows_its_partition() {
-        for (region, partition) in [
-            ("eu-west-1", "aws"),
-            ("us-gov-west-1", "aws-us-gov"),
-            ("cn-north-1", "aws-cn"),
-            ("us-east-1", "aws"),
-        ] {
+        for (region, partition) in
+            [("eu-west-1", "aws"), ("us-gov-west-1", "aws-us-gov"), ("cn-north-1", "aws-cn"), ("us-east-1", "aws")]
+        {
             assert_eq!(Region::new(region).unwrap().partition(), partition);
         }
     }
@@ -168,32 +160,15 @@ mod tests {
     #[test]
     fn a_placeholder_of_the_guide_is_called_one() {
         assert!(Region::new("<REGION>").unwrap_err().contains("placeholder"));
-        assert!(
-            StreamName::new("<YOUR-DELIVERY-STREAM-NAME>")
-                .unwrap_err()
-                .contains("placeholder")
-        );
+        assert!(StreamName::new("<YOUR-DELIVERY-STREAM-NAME>").unwrap_err().contains("placeholder"));
     }
 
     #[test]
     fn names_that_the_services_refuse_are_refused() {
-        for region in [
-            "",
-            "west",
-            "eu-west",
-            "eu-west-",
-            "EU-WEST-1",
-            "eu west 1",
-            "eu-west-1\n",
-        ] {
+        for region in ["", "west", "eu-west", "eu-west-", "EU-WEST-1", "eu west 1", "eu-west-1\n"] {
             assert!(Region::new(region).is_err(), "{region:?}");
         }
-        for stream in [
-            "",
-            "a b",
-            "arn:aws:firehose:eu-west-1:1:deliverystream/x",
-            &"x".repeat(65),
-        ] {
+        for stream in ["", "a b", "arn:aws:firehose:eu-west-1:1:deliverystream/x", &"x".repeat(65)] {
             assert!(StreamName::new(stream).is_err(), "{stream:?}");
         }
         for bucket in ["ab", "Upper", "-a-b", "a..b", "s3://logs", "a_b_c"] {

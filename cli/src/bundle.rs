@@ -69,10 +69,7 @@ pub fn run(args: &Args) -> Outcome {
             let path = args.dir.join(name);
             // What cannot be read is reported when it cannot be written.
             if std::fs::read_to_string(&path).is_ok_and(|present| present != *text) {
-                return Err(Failure::new(format!(
-                    "{} is there and differs: --force overwrites it",
-                    path.display()
-                )));
+                return Err(Failure::new(format!("{} is there and differs: --force overwrites it", path.display())));
             }
         }
     }
@@ -89,12 +86,7 @@ pub fn run(args: &Args) -> Outcome {
         }
     }
     let script = args.dir.join("apply.sh");
-    note(&format!(
-        "{} files in {}; rehearse with {} --dry-run",
-        files.len(),
-        args.dir.display(),
-        script.display()
-    ));
+    note(&format!("{} files in {}; rehearse with {} --dry-run", files.len(), args.dir.display(), script.display()));
     Ok(Verdict::Fine)
 }
 
@@ -112,32 +104,18 @@ fn files(args: &Args) -> Result<Vec<(&'static str, String)>, Failure> {
         retry_seconds: delivery_stream::RETRY_SECONDS,
         attributes: Vec::new(),
     };
-    let stream = Stream {
-        region: &router.region,
-        account: &args.account,
-        name: &router.delivery_stream,
-    };
+    let stream = Stream { region: &router.region, account: &args.account, name: &router.delivery_stream };
     // The pod execution role is the profile's own: the script looks it up, as the guide does.
     Ok(vec![
         ("aws-logging.yaml", aws_logging::manifest(router)?.text),
-        (
-            "allow_kinesis_put_permission.json",
-            verdict::json(&iam_policy::router(&stream, router.flb_log_cw)),
-        ),
+        ("allow_kinesis_put_permission.json", verdict::json(&iam_policy::router(&stream, router.flb_log_cw))),
         (
             "delivery-stream.cloudformation.json",
-            verdict::json(&delivery_stream::cloudformation(
-                &settings,
-                PodRole::Leave,
-                router.flb_log_cw,
-            )),
+            verdict::json(&delivery_stream::cloudformation(&settings, PodRole::Leave, router.flb_log_cw)),
         ),
         ("sample-app.yaml", sample_app::manifest(&args.sample)),
         ("pipeline.json", verdict::json(&pipeline::api(&args.pipeline))),
-        (
-            "terraform/delivery-stream.tf",
-            delivery_stream::terraform(&settings, PodRole::Leave, router.flb_log_cw),
-        ),
+        ("terraform/delivery-stream.tf", delivery_stream::terraform(&settings, PodRole::Leave, router.flb_log_cw)),
         ("terraform/pipeline/pipeline.tf", pipeline::terraform(&args.pipeline)),
         ("apply.sh", script(args)),
     ])
@@ -152,10 +130,7 @@ fn script(args: &Args) -> String {
     let router = &args.router;
     let stream = router.delivery_stream.as_ref();
     // A stack's name takes letters, digits and hyphens only.
-    let stack: String = stream
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
+    let stack: String = stream.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let mut text = String::from(
         "#!/usr/bin/env bash
 # Applies the files of this folder in the order of Datadog's guide for EKS Fargate. Written by kubehose bundle.
@@ -179,10 +154,7 @@ set -euo pipefail
         ("APP", sample_app::NAME),
         ("SELECTOR", sample_app::SELECTOR),
         // As the API writes it, to be found again.
-        (
-            "PIPELINE",
-            &serde_json::Value::from(args.pipeline.name.as_str()).to_string(),
-        ),
+        ("PIPELINE", &serde_json::Value::from(args.pipeline.name.as_str()).to_string()),
         ("QUERY", &args.pipeline.filter()),
     ] {
         let _ = writeln!(text, "{name}={}", word(value));

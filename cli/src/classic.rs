@@ -12,10 +12,7 @@ pub struct Section {
 impl Section {
     /// An empty section.
     pub fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            entries: Vec::new(),
-        }
+        Self { name, entries: Vec::new() }
     }
 
     /// Adds `key value`.
@@ -28,9 +25,7 @@ impl Section {
     /// Adds each pair.
     #[must_use]
     pub fn set_all<'a>(self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        pairs
-            .into_iter()
-            .fold(self, |section, (key, value)| section.set(key, value))
+        pairs.into_iter().fold(self, |section, (key, value)| section.set(key, value))
     }
 
     /// Adds `key value` if there is a value.

@@ -37,12 +37,7 @@ const SECONDS_A_MONTH: f64 = 730.0 * 3600.0;
   kubehose cost --record-bytes 900 --per-second 200 --routers 20 --firehose-per-gb 0.036")]
 pub struct Args {
     /// Records, one a line, as the output writes them (kubehose preview prints them); `-` is stdin
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "record_bytes",
-        conflicts_with = "record_bytes"
-    )]
+    #[arg(long, value_name = "FILE", required_unless_present = "record_bytes", conflicts_with = "record_bytes")]
     sample: Option<String>,
     /// Size of a record instead
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1_024_000))]
@@ -82,13 +77,7 @@ fn price(text: &str) -> Result<f64, String> {
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    number(text).and_then(|value| {
-        if value > 0.0 {
-            Ok(value)
-        } else {
-            Err("expected a number above 0".to_owned())
-        }
-    })
+    number(text).and_then(|value| if value > 0.0 { Ok(value) } else { Err("expected a number above 0".to_owned()) })
 }
 
 /// What Firehose bills for a record.
@@ -109,16 +98,10 @@ pub fn run(args: &Args) -> Outcome {
         (Some(file), _) => read(file)?,
         (None, bytes) => {
             let bytes = bytes.unwrap_or(1);
-            Sample {
-                records: 1,
-                bytes,
-                billed: billed(bytes),
-            }
+            Sample { records: 1, bytes, billed: billed(bytes) }
         }
     };
-    note(&format!(
-        "prices of {PRICES_OF}, us-east-1, first tier, unless given; a month has 730 hours"
-    ));
+    note(&format!("prices of {PRICES_OF}, us-east-1, first tier, unless given; a month has 730 hours"));
     print(&report(args, &sample))
 }
 
@@ -129,11 +112,7 @@ fn read(file: &str) -> Result<Sample, Failure> {
             Box::new(std::fs::File::open(path).map_err(|error| Failure::new(format!("cannot read {path}: {error}")))?)
         }
     };
-    let mut sample = Sample {
-        records: 0,
-        bytes: 0,
-        billed: 0,
-    };
+    let mut sample = Sample { records: 0, bytes: 0, billed: 0 };
     let mut reader = BufReader::new(input);
     let mut line = Vec::new();
     let progress = crate::verdict::progress("records");
@@ -176,12 +155,7 @@ fn report(args: &Args, sample: &Sample) -> String {
             0.0,
         ),
         ("Firehose, joined", volume * joined, args.firehose_per_gb, 0.0),
-        (
-            "CloudWatch Logs",
-            volume,
-            args.cloudwatch_per_gb,
-            args.cloudwatch_kept_per_gb * args.kept_months,
-        ),
+        ("CloudWatch Logs", volume, args.cloudwatch_per_gb, args.cloudwatch_kept_per_gb * args.kept_months),
     ];
     let cost = |row: &(&str, f64, f64, f64)| row.1 * (row.2 + row.3);
     let most = rows.iter().map(cost).fold(f64::MIN_POSITIVE, f64::max);

@@ -10,9 +10,7 @@ pub const KUBERNETES: &str = "kubernetes";
 
 /// The four remaps as (field of the `kubernetes` map, target).
 pub fn kubernetes_fields() -> impl Iterator<Item = (&'static str, &'static str)> {
-    REMAPS
-        .into_iter()
-        .filter_map(|(source, target)| Some((source.strip_prefix("kubernetes.")?, target)))
+    REMAPS.into_iter().filter_map(|(source, target)| Some((source.strip_prefix("kubernetes.")?, target)))
 }
 
 /// The record key that carries the time. Datadog dates a log by the first of `@timestamp timestamp _timestamp …`; this

@@ -139,11 +139,7 @@ pub fn run(args: &Args) -> Outcome {
                     "needs a secret {\"api_key\": \"…\"} in Secrets Manager, because the key itself is not written",
                 )
             })?;
-            let parts = Parts {
-                role: role.as_ref(),
-                bucket: &bucket.arn(&settings.region),
-                secret: secret.as_ref(),
-            };
+            let parts = Parts { role: role.as_ref(), bucket: &bucket.arn(&settings.region), secret: secret.as_ref() };
             print(&verdict::json(&create_input(settings, &parts)))
         }
         Format::Cloudformation => print(&verdict::json(&cloudformation(settings, pod_role, args.flb_log_cw))),
@@ -153,11 +149,7 @@ pub fn run(args: &Args) -> Outcome {
 
 impl Settings {
     fn stream(&self) -> Stream<'_> {
-        Stream {
-            region: &self.region,
-            account: &self.account,
-            name: &self.delivery_stream,
-        }
+        Stream { region: &self.region, account: &self.account, name: &self.delivery_stream }
     }
 }
 
@@ -211,10 +203,7 @@ fn create_input(settings: &Settings, parts: &Parts<'_>) -> Value {
 
 /// AWS's own policy for pulling images and the like.
 fn pod_execution_policy(stream: &Stream<'_>) -> String {
-    format!(
-        "arn:{}:iam::aws:policy/AmazonEKSFargatePodExecutionRolePolicy",
-        stream.partition()
-    )
+    format!("arn:{}:iam::aws:policy/AmazonEKSFargatePodExecutionRolePolicy", stream.partition())
 }
 
 /// Every string with `${…}` in it becomes a substitution.
@@ -222,10 +211,7 @@ fn substitute(value: Value) -> Value {
     match value {
         Value::String(text) if text.contains("${") => json!({"Fn::Sub": text}),
         Value::Array(items) => items.into_iter().map(substitute).collect(),
-        Value::Object(fields) => fields
-            .into_iter()
-            .map(|(key, value)| (key, substitute(value)))
-            .collect(),
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, substitute(value))).collect(),
         other => other,
     }
 }
@@ -258,10 +244,7 @@ pub fn cloudformation(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bo
                     }
                 }),
             );
-            outputs.insert(
-                "FailedRecordsBucket".to_owned(),
-                json!({"Value": {"Ref": "FailedRecords"}}),
-            );
+            outputs.insert("FailedRecordsBucket".to_owned(), json!({"Value": {"Ref": "FailedRecords"}}));
             "${FailedRecords.Arn}".to_owned()
         }
     };
@@ -318,11 +301,7 @@ pub fn cloudformation(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bo
             }
         }),
     );
-    let parts = Parts {
-        role: "${DeliveryRole.Arn}",
-        bucket: &bucket,
-        secret: &secret,
-    };
+    let parts = Parts { role: "${DeliveryRole.Arn}", bucket: &bucket, secret: &secret };
     resources.insert(
         "DeliveryStream".to_owned(),
         json!({
@@ -331,10 +310,7 @@ pub fn cloudformation(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bo
             "Properties": create_input(settings, &parts)
         }),
     );
-    outputs.insert(
-        "DeliveryStreamArn".to_owned(),
-        json!({"Value": "${DeliveryStream.Arn}"}),
-    );
+    outputs.insert("DeliveryStreamArn".to_owned(), json!({"Value": "${DeliveryStream.Arn}"}));
 
     let put_records = iam_policy::router(&stream, flb_log_cw);
     match pod_role {
@@ -369,10 +345,7 @@ pub fn cloudformation(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bo
 
     let mut template = Map::new();
     template.insert("AWSTemplateFormatVersion".to_owned(), json!("2010-09-09"));
-    template.insert(
-        "Description".to_owned(),
-        json!(format!("Logs of EKS Fargate to Datadog: {}", stream.name)),
-    );
+    template.insert("Description".to_owned(), json!(format!("Logs of EKS Fargate to Datadog: {}", stream.name)));
     if !parameters.is_empty() {
         template.insert("Parameters".to_owned(), Value::Object(parameters));
     }

@@ -27,25 +27,10 @@ pub const FLB_LOG_CW: &str = "flb_log_cw";
 pub const SECTION_OF_KEY: [(&str, &str); 3] = [(FILTERS, "FILTER"), (OUTPUT, "OUTPUT"), (PARSERS, "PARSER")];
 
 /// The filters that may be used.
-pub const FILTER_NAMES: [&str; 8] = [
-    "grep",
-    "parser",
-    "record_modifier",
-    "rewrite_tag",
-    "throttle",
-    "nest",
-    "modify",
-    "kubernetes",
-];
+pub const FILTER_NAMES: [&str; 8] =
+    ["grep", "parser", "record_modifier", "rewrite_tag", "throttle", "nest", "modify", "kubernetes"];
 /// The outputs that may be used, both generations of each.
-pub const OUTPUT_NAMES: [&str; 6] = [
-    "es",
-    "firehose",
-    "kinesis_firehose",
-    "cloudwatch",
-    "cloudwatch_logs",
-    "kinesis",
-];
+pub const OUTPUT_NAMES: [&str; 6] = ["es", "firehose", "kinesis_firehose", "cloudwatch", "cloudwatch_logs", "kinesis"];
 /// What may not be set in the kubernetes filter.
 pub const KUBERNETES_FORBIDDEN: [&str; 4] = ["Kube_URL", "Kube_CA_File", "Kube_Token_Command", "Kube_Token_File"];
 
@@ -64,8 +49,5 @@ pub const CRI_REGEX: &str = r"^(?<time>[^ ]+) (?<stream>stdout|stderr) (?<logtag
 pub const CRI_TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%L%z";
 
 /// The kubernetes filter's settings in the guide, after Name and Match.
-pub const KUBERNETES_SETTINGS: [(&str, &str); 3] = [
-    ("Merge_Log", "On"),
-    ("Buffer_Size", "0"),
-    ("Kube_Meta_Cache_TTL", "300s"),
-];
+pub const KUBERNETES_SETTINGS: [(&str, &str); 3] =
+    [("Merge_Log", "On"), ("Buffer_Size", "0"), ("Kube_Meta_Cache_TTL", "300s")];

@@ -52,25 +52,15 @@ enum Of {
 
 /// Runs `kubehose iam-policy`.
 pub fn run(args: &Args) -> Outcome {
-    let stream = Stream {
-        region: &args.region,
-        account: &args.account,
-        name: &args.delivery_stream,
-    };
+    let stream = Stream { region: &args.region, account: &args.account, name: &args.delivery_stream };
     let policy = match args.of {
         Of::Router => router(&stream, args.flb_log_cw),
         Of::RouterTrust => router_trust(&stream),
         Of::Delivery => {
             let Some(bucket) = &args.bucket else {
-                return Err(Failure::new(
-                    "--bucket is missing: the delivery stream's role writes what failed there",
-                ));
+                return Err(Failure::new("--bucket is missing: the delivery stream's role writes what failed there"));
             };
-            delivery(
-                &stream,
-                &bucket.arn(&args.region),
-                args.secret_arn.as_ref().map(AsRef::as_ref),
-            )
+            delivery(&stream, &bucket.arn(&args.region), args.secret_arn.as_ref().map(AsRef::as_ref))
         }
         Of::DeliveryTrust => delivery_trust(&args.account),
     };
@@ -116,12 +106,8 @@ pub fn router(stream: &Stream<'_>, flb_log_cw: bool) -> Value {
     })];
     if flb_log_cw {
         // The router chooses the group's name, `<cluster>-fluent-bit-logs`.
-        let groups = format!(
-            "arn:{}:logs:{}:{}:log-group:*-fluent-bit-logs",
-            stream.partition(),
-            stream.region,
-            stream.account
-        );
+        let groups =
+            format!("arn:{}:logs:{}:{}:log-group:*-fluent-bit-logs", stream.partition(), stream.region, stream.account);
         statements.push(json!({
             "Sid": "OwnLog",
             "Effect": "Allow",

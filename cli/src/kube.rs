@@ -18,10 +18,8 @@ impl Name {
         if good {
             Ok(Self(text.to_owned()))
         } else {
-            Err(
-                "expected a name as Kubernetes takes them: 1 to 63 of a-z 0-9 -, a letter or digit at both ends"
-                    .to_owned(),
-            )
+            Err("expected a name as Kubernetes takes them: 1 to 63 of a-z 0-9 -, a letter or digit at both ends"
+                .to_owned())
         }
     }
 }
@@ -37,14 +35,8 @@ pub fn image(text: &str) -> Result<String, String> {
     let good = !text.is_empty()
         && text.len() <= 512
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b));
-    if good {
-        Ok(text.to_owned())
-    } else {
-        Err("expected an image such as registry.example/kubehose:0.1".to_owned())
-    }
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b));
+    if good { Ok(text.to_owned()) } else { Err("expected an image such as registry.example/kubehose:0.1".to_owned()) }
 }
 
 /// `text` as a literal block scalar: kubectl, diff and people read it as the file that it becomes.

@@ -74,23 +74,14 @@ pub struct Findings {
 
 impl Findings {
     fn of(file: &str) -> Self {
-        Self {
-            file: file.to_owned(),
-            list: Vec::new(),
-            start: Place { line: 1, column: 1 },
-        }
+        Self { file: file.to_owned(), list: Vec::new(), start: Place { line: 1, column: 1 } }
     }
 
     fn add(&mut self, rule: &'static Rule, at: Place, message: String) {
         if self.list.len() == MAX_FINDINGS {
             return;
         }
-        self.list.push(Finding {
-            file: self.file.clone(),
-            at,
-            rule,
-            message,
-        });
+        self.list.push(Finding { file: self.file.clone(), at, rule, message });
     }
 
     fn add_at_start(&mut self, rule: &'static Rule, message: String) {
@@ -121,10 +112,7 @@ pub fn run(args: &Args) -> Outcome {
         Format::Sarif => report::sarif(&findings),
     };
     print(&text)?;
-    let errors = findings
-        .iter()
-        .filter(|finding| finding.rule.severity == Severity::Error)
-        .count();
+    let errors = findings.iter().filter(|finding| finding.rule.severity == Severity::Error).count();
     let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     note(&format!(
         "{}: {}, {}",
@@ -175,17 +163,12 @@ pub fn outputs(name: &str, text: &str) -> Migration {
             Ok(documents) if documents.iter().any(|document| kubernetes::is_manifest(document)) => {
                 return Migration::Manifest;
             }
-            Ok(documents) => documents
-                .iter()
-                .flat_map(|document| fluent_yaml::read(document, &mut findings).sections)
-                .collect(),
+            Ok(documents) => {
+                documents.iter().flat_map(|document| fluent_yaml::read(document, &mut findings).sections).collect()
+            }
         }
     };
-    match findings
-        .list
-        .into_iter()
-        .find(|finding| finding.rule.severity == Severity::Error)
-    {
+    match findings.list.into_iter().find(|finding| finding.rule.severity == Severity::Error) {
         Some(finding) => Migration::Broken(format!("line {}: {}", finding.at.line, finding.message)),
         None => Migration::Outputs(sections),
     }
@@ -193,13 +176,8 @@ pub fn outputs(name: &str, text: &str) -> Migration {
 
 /// Whether the text is in the classic format.
 fn is_classic(name: &str, text: &str) -> bool {
-    let is_yaml_name = Path::new(name)
-        .extension()
-        .is_some_and(|extension| extension == "yaml" || extension == "yml");
-    let first = text
-        .lines()
-        .find(|line| !line.trim().is_empty() && !line.starts_with('#'))
-        .unwrap_or_default();
+    let is_yaml_name = Path::new(name).extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let first = text.lines().find(|line| !line.trim().is_empty() && !line.starts_with('#')).unwrap_or_default();
     ((first.starts_with('@') || is_section_line(first)) && !is_yaml_name) || name.ends_with(".conf")
 }
 
@@ -221,16 +199,8 @@ pub fn check<'f>(files: impl Iterator<Item = (&'f str, &'f [u8])>) -> Vec<Findin
     if !namespace_seen {
         for (file, at) in unseen {
             let message = "no namespace is among these files".to_owned();
-            let finding = Finding {
-                file: file.clone(),
-                at,
-                rule: &rules::NAMESPACE_UNSEEN,
-                message,
-            };
-            let index = all
-                .iter()
-                .position(|other| other.file == file && other.at > at)
-                .unwrap_or(all.len());
+            let finding = Finding { file: file.clone(), at, rule: &rules::NAMESPACE_UNSEEN, message };
+            let index = all.iter().position(|other| other.file == file && other.at > at).unwrap_or(all.len());
             all.insert(index, finding);
         }
     }
@@ -243,27 +213,19 @@ fn is_section_line(line: &str) -> bool {
     line.starts_with('[')
         && line.ends_with(']')
         && line.len() > 2
-        && line[1..line.len() - 1]
-            .bytes()
-            .all(|b| b.is_ascii_alphabetic() || b == b'_')
+        && line[1..line.len() - 1].bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
 }
 
 /// Whether `[SERVICE]` names files with parsers.
 fn names_other_files(conf: &Conf) -> bool {
-    conf.sections
-        .iter()
-        .any(|section| section.name == "SERVICE" && section.get("parsers_file").is_some())
+    conf.sections.iter().any(|section| section.name == "SERVICE" && section.get("parsers_file").is_some())
 }
 
 fn check_file(name: &str, bytes: &[u8], findings: &mut Findings) -> Seen {
     let mut seen = Seen::default();
     let start = findings.start;
     if bytes.len() as u64 > MAX_BYTES {
-        findings.add(
-            &rules::NOT_TEXT,
-            start,
-            format!("it is larger than {} MiB", MAX_BYTES >> 20),
-        );
+        findings.add(&rules::NOT_TEXT, start, format!("it is larger than {} MiB", MAX_BYTES >> 20));
         return seen;
     }
     let text = match std::str::from_utf8(bytes) {
@@ -313,11 +275,7 @@ fn check_classic(conf: &Conf, findings: &mut Findings) {
         if !conf::SECTIONS.contains(&section.name.as_str()) && section.name != "NODE" {
             let more = options::near(&section.name, conf::SECTIONS)
                 .map_or(String::new(), |near| format!(": did you mean [{near}]?"));
-            findings.add(
-                &rules::SECTION_UNKNOWN,
-                section.at,
-                format!("there is no [{}]{more}", section.name),
-            );
+            findings.add(&rules::SECTION_UNKNOWN, section.at, format!("there is no [{}]{more}", section.name));
         }
     }
     let open = !conf.directives.is_empty() || names_other_files(conf);

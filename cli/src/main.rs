@@ -14,6 +14,7 @@ mod lint;
 mod manifest;
 mod migrate;
 mod pipeline;
+mod preview;
 mod sample_app;
 mod verdict;
 mod verify;
@@ -44,6 +45,7 @@ enum Command {
     SampleApp(sample_app::Args),
     Bundle(Box<bundle::Args>),
     Verify(verify::Args),
+    Preview(preview::Args),
     Cost(cost::Args),
     Migrate(migrate::Args),
     /// Serve a local Amazon Data Firehose endpoint
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::SampleApp(args) => sample_app::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Preview(args) => preview::run(&args),
         Command::Cost(args) => cost::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Firehose(args) => return kubehose_local::firehose::run(&args),

@@ -182,18 +182,11 @@ pub fn run(args: &Args) -> Outcome {
             true => aws_logging::guide(&args.router),
             false => aws_logging::manifest(&args.router)?,
         };
-        note(&format!(
-            "{}: {} of {} characters",
-            fargate::CONFIG_MAP,
-            manifest.characters,
-            fargate::MAX_CHARACTERS
-        ));
+        note(&format!("{}: {} of {} characters", fargate::CONFIG_MAP, manifest.characters, fargate::MAX_CHARACTERS));
         return print(&manifest.text);
     }
     if args.guide {
-        return Err(Failure::new(
-            "--guide writes the guide's ConfigMap, which is for --target fargate only",
-        ));
+        return Err(Failure::new("--guide writes the guide's ConfigMap, which is for --target fargate only"));
     }
     let Some(image) = &args.image else {
         return Err(Failure::new(

@@ -29,11 +29,7 @@ pub fn run(args: &Args) -> Outcome {
     let failure = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", args.file));
     let mut text = String::new();
     match args.file.as_str() {
-        "-" => std::io::stdin()
-            .lock()
-            .take(MAX_BYTES)
-            .read_to_string(&mut text)
-            .map_err(failure)?,
+        "-" => std::io::stdin().lock().take(MAX_BYTES).read_to_string(&mut text).map_err(failure)?,
         path => std::fs::File::open(path)
             .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
             .map_err(failure)?,
@@ -59,10 +55,7 @@ pub fn run(args: &Args) -> Outcome {
         }
     }
     if !found {
-        return Err(Failure::new(format!(
-            "{} has no output firehose or kinesis_firehose",
-            args.file
-        )));
+        return Err(Failure::new(format!("{} has no output firehose or kinesis_firehose", args.file)));
     }
     note("load the plugin: [SERVICE] plugins_file with [PLUGINS] Path …/libkubehose.so, or fluent-bit -e");
     let mut out = String::new();
@@ -95,22 +88,10 @@ enum Edit {
 
 /// Options of the peers without a counterpart, and what does their work.
 const GONE: [(&str, &str); 5] = [
-    (
-        "auto_retry_requests",
-        "kubehose always resends what failed, and only that",
-    ),
-    (
-        "experimental_concurrency",
-        "concurrency is the number of calls in flight",
-    ),
-    (
-        "experimental_concurrency_retries",
-        "what failed is resent until flush_timeout, then the host keeps it",
-    ),
-    (
-        "tls",
-        "kubehose speaks TLS by itself; `tls on` would abort the configuration",
-    ),
+    ("auto_retry_requests", "kubehose always resends what failed, and only that"),
+    ("experimental_concurrency", "concurrency is the number of calls in flight"),
+    ("experimental_concurrency_retries", "what failed is resent until flush_timeout, then the host keeps it"),
+    ("tls", "kubehose speaks TLS by itself; `tls on` would abort the configuration"),
     ("net.", "kubehose has connections of its own"),
 ];
 
@@ -124,16 +105,8 @@ fn migrate_output(section: &lint::Section, from: &str, lines: &[&str], edits: &m
     let mut add = |key: &str, value: &str| {
         let yaml = raw.contains(':');
         let indent = raw.find(|c: char| c != ' ' && c != '\t' && c != '-').unwrap_or(0);
-        let gap: String = raw
-            .chars()
-            .take(indent)
-            .map(|c| if c == '-' { ' ' } else { c })
-            .collect();
-        more.push(if yaml {
-            format!("{gap}{key}: {value}")
-        } else {
-            format!("{gap}{key} {value}")
-        });
+        let gap: String = raw.chars().take(indent).map(|c| if c == '-' { ' ' } else { c }).collect();
+        more.push(if yaml { format!("{gap}{key}: {value}") } else { format!("{gap}{key} {value}") });
     };
     note(&format!("{}: {from} becomes kubehose", at(name_line)));
     if section.get("remap").is_none() {
@@ -141,9 +114,7 @@ fn migrate_output(section: &lint::Section, from: &str, lines: &[&str], edits: &m
     }
     if section.get("workers").is_none() {
         add("workers", "2");
-        note(&format!(
-            "  workers 2 added: {from} waits in coroutines, kubehose on threads"
-        ));
+        note(&format!("  workers 2 added: {from} waits in coroutines, kubehose on threads"));
     }
     if from == "firehose" || section.get("retry_limit").is_none_or(|entry| entry.value.text == "1") {
         note("  Retry_Limit counts flushes: a delivery that outlives its flush goes on, and the next flush joins it");
@@ -155,32 +126,20 @@ fn migrate_output(section: &lint::Section, from: &str, lines: &[&str], edits: &m
         if key == "name" {
             continue;
         }
-        let gone = GONE
-            .iter()
-            .find(|(name, _)| *name == key || (name.ends_with('.') && key.starts_with(name)));
+        let gone = GONE.iter().find(|(name, _)| *name == key || (name.ends_with('.') && key.starts_with(name)));
         if let Some((_, why)) = gone.or_else(|| GONE.iter().find(|(name, _)| *name == "tls" && key.starts_with("tls.")))
         {
             edits.insert(line, Edit::Comment);
             note(&format!("  {}: {} is left out: {why}", at(line), entry.key.text));
         } else if !known(&key) {
             edits.insert(line, Edit::Comment);
-            note(&format!(
-                "  {}: {} is left out: kubehose has no such option",
-                at(line),
-                entry.key.text
-            ));
+            note(&format!("  {}: {} is left out: kubehose has no such option", at(line), entry.key.text));
         } else if key == "time_key_format" && from == "kinesis_firehose" && entry.value.text.contains("%L") {
             // src/aws/flb_aws_util.c writes nanoseconds for %L; for kubehose and strftime's kin it is milliseconds.
             edits.insert(line, Edit::Replace("%L".to_owned(), "%9N".to_owned(), Vec::new()));
-            note(&format!(
-                "  {}: %L becomes %9N: {from} writes nanoseconds for %L, kubehose milliseconds",
-                at(line)
-            ));
+            note(&format!("  {}: %L becomes %9N: {from} writes nanoseconds for %L, kubehose milliseconds", at(line)));
         } else if key == "log_key" {
-            note(&format!(
-                "  {}: log_key names one key; {from} took every key that begins with it",
-                at(line)
-            ));
+            note(&format!("  {}: log_key names one key; {from} took every key that begins with it", at(line)));
         }
     }
     let value = section.value("name").unwrap_or(from).to_owned();

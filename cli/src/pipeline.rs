@@ -160,10 +160,6 @@ resource \"datadog_logs_custom_pipeline\" \"kubehose\" {{
 
 /// `text` as a string of Terraform's language, where `${` and `%{` would open a template.
 pub fn hcl(text: &str) -> String {
-    let escaped = text
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace("${", "$${")
-        .replace("%{", "%%{");
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace("${", "$${").replace("%{", "%%{");
     format!("\"{escaped}\"")
 }

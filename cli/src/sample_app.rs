@@ -41,11 +41,7 @@ pub const SELECTOR: &str = "app=nginx";
 
 /// Namespace and Deployment.
 pub fn manifest(sample: &Sample) -> String {
-    let Sample {
-        namespace,
-        replicas,
-        sample_image,
-    } = sample;
+    let Sample { namespace, replicas, sample_image } = sample;
     format!(
         "apiVersion: v1
 kind: Namespace

@@ -47,12 +47,18 @@ pub fn exit(outcome: Outcome) -> ExitCode {
 
 /// Writes `text` to stdout. A reader that has gone (`| head`) is no failure.
 pub fn print(text: &str) -> Outcome {
+    print_bytes(text.as_bytes())?;
+    Ok(Verdict::Fine)
+}
+
+/// Writes `bytes` to stdout, as they are.
+pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(format!("cannot write to stdout: {error}")))
         }
-        _ => Ok(Verdict::Fine),
+        _ => Ok(()),
     }
 }
 

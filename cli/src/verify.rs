@@ -60,27 +60,15 @@ struct Check {
 }
 
 fn good(what: &str, detail: impl Into<String>) -> Check {
-    Check {
-        what: what.to_owned(),
-        mark: Mark::Good,
-        detail: detail.into(),
-    }
+    Check { what: what.to_owned(), mark: Mark::Good, detail: detail.into() }
 }
 
 fn bad(what: &str, detail: impl Into<String>, cure: impl Into<String>) -> Check {
-    Check {
-        what: what.to_owned(),
-        mark: Mark::Bad { cure: cure.into() },
-        detail: detail.into(),
-    }
+    Check { what: what.to_owned(), mark: Mark::Bad { cure: cure.into() }, detail: detail.into() }
 }
 
 fn unknown(what: &str, detail: impl Into<String>) -> Check {
-    Check {
-        what: what.to_owned(),
-        mark: Mark::Unknown,
-        detail: detail.into(),
-    }
+    Check { what: what.to_owned(), mark: Mark::Unknown, detail: detail.into() }
 }
 
 /// Why an answer could not be had.
@@ -101,17 +89,9 @@ fn ask(program: &str, words: &[&str]) -> Result<Value, NoAnswer> {
         .map_err(|error| NoAnswer::Failed(format!("{program} cannot be run: {error}")))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let line = said
-            .lines()
-            .rfind(|line| !line.trim().is_empty())
-            .unwrap_or("it failed without a word")
-            .trim();
+        let line = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it failed without a word").trim();
         let missing = ["NotFound", "NoSuchEntity"].iter().any(|word| line.contains(word));
-        return Err(if missing {
-            NoAnswer::Missing
-        } else {
-            NoAnswer::Failed(line.to_owned())
-        });
+        return Err(if missing { NoAnswer::Missing } else { NoAnswer::Failed(line.to_owned()) });
     }
     serde_json::from_slice(&output.stdout)
         .map_err(|error| NoAnswer::Failed(format!("{program} answered no JSON: {error}")))
@@ -131,10 +111,7 @@ pub fn run(args: &Args) -> Outcome {
     let count = |wanted: fn(&Mark) -> bool| checks.iter().filter(|check| wanted(&check.mark)).count();
     let failed = count(|mark| matches!(mark, Mark::Bad { .. }));
     let open = count(|mark| matches!(mark, Mark::Unknown));
-    note(&format!(
-        "{} checks: {failed} failed, {open} could not be made",
-        checks.len()
-    ));
+    note(&format!("{} checks: {failed} failed, {open} could not be made", checks.len()));
     Ok(if failed > 0 { Verdict::Findings } else { Verdict::Fine })
 }
 
@@ -145,11 +122,7 @@ fn line(check: &Check) -> String {
         Mark::Unknown => ("?", AnsiColor::Yellow, None),
     };
     let style: Style = colour.on_default().bold();
-    let detail = if check.detail.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", check.detail)
-    };
+    let detail = if check.detail.is_empty() { String::new() } else { format!(": {}", check.detail) };
     let cure = cure.map_or(String::new(), |cure| format!("  cure: {cure}\n"));
     format!("{style}{sign}{style:#} {}{detail}\n{cure}", check.what)
 }
@@ -181,17 +154,9 @@ fn aws(args: &Args, words: &[&str]) -> Result<Value, NoAnswer> {
 fn namespace(args: &Args) -> Vec<Check> {
     let what = "namespace aws-observability and its label";
     let (key, value) = fargate::NAMESPACE_LABEL;
-    let label = format!(
-        "kubectl label namespace {} {key}={value} --overwrite",
-        fargate::NAMESPACE
-    );
+    let label = format!("kubectl label namespace {} {key}={value} --overwrite", fargate::NAMESPACE);
     vec![match kubectl(args, &["get", "namespace", fargate::NAMESPACE]) {
-        Err(why) => no_answer(
-            what,
-            why,
-            "the namespace is missing",
-            "apply the output of kubehose manifest",
-        ),
+        Err(why) => no_answer(what, why, "the namespace is missing", "apply the output of kubehose manifest"),
         Ok(found) if found["metadata"]["labels"][key] == value => good(what, ""),
         Ok(_) => bad(what, "without the label the router is not configured", label),
     }]
@@ -199,17 +164,9 @@ fn namespace(args: &Args) -> Vec<Check> {
 
 fn config_map(args: &Args) -> Vec<Check> {
     let what = "ConfigMap aws-logging";
-    let found = match kubectl(
-        args,
-        &["get", "configmap", fargate::CONFIG_MAP, "-n", fargate::NAMESPACE],
-    ) {
+    let found = match kubectl(args, &["get", "configmap", fargate::CONFIG_MAP, "-n", fargate::NAMESPACE]) {
         Err(why) => {
-            return vec![no_answer(
-                what,
-                why,
-                "it is missing",
-                "apply the output of kubehose manifest",
-            )];
+            return vec![no_answer(what, why, "it is missing", "apply the output of kubehose manifest")];
         }
         Ok(found) => found,
     };
@@ -220,35 +177,19 @@ fn config_map(args: &Args) -> Vec<Check> {
         .into_iter()
         .filter(|finding| finding.rule.id != lint::rules::NAMESPACE_UNSEEN.id)
         .collect();
-    let errors = findings
-        .iter()
-        .filter(|finding| finding.rule.severity == Severity::Error)
-        .count();
+    let errors = findings.iter().filter(|finding| finding.rule.severity == Severity::Error).count();
     if errors == 0 {
         let warnings: Vec<&str> = findings.iter().map(|finding| finding.rule.id).collect();
         checks.push(good(
             what,
-            if warnings.is_empty() {
-                String::new()
-            } else {
-                format!("warnings: {}", warnings.join(", "))
-            },
+            if warnings.is_empty() { String::new() } else { format!("warnings: {}", warnings.join(", ")) },
         ));
     }
-    for finding in findings
-        .iter()
-        .filter(|finding| finding.rule.severity == Severity::Error)
-    {
-        checks.push(bad(
-            &format!("{what} [{}]", finding.rule.id),
-            &finding.message,
-            finding.rule.fix,
-        ));
+    for finding in findings.iter().filter(|finding| finding.rule.severity == Severity::Error) {
+        checks.push(bad(&format!("{what} [{}]", finding.rule.id), &finding.message, finding.rule.fix));
     }
     let output = found["data"][fargate::OUTPUT].as_str().unwrap_or_default();
-    let named = output
-        .split_whitespace()
-        .any(|word| word == args.delivery_stream.as_ref());
+    let named = output.split_whitespace().any(|word| word == args.delivery_stream.as_ref());
     if !named {
         let detail = format!("output.conf does not name {}", args.delivery_stream);
         checks.push(bad(
@@ -272,12 +213,7 @@ fn profile_and_role(args: &Args) -> Vec<Check> {
     ];
     let found = match aws(args, &words) {
         Err(why) => {
-            return vec![no_answer(
-                what,
-                why,
-                "there is no such profile",
-                "name an existing profile and cluster",
-            )];
+            return vec![no_answer(what, why, "there is no such profile", "name an existing profile and cluster")];
         }
         Ok(found) => found,
     };
@@ -293,23 +229,14 @@ fn profile_and_role(args: &Args) -> Vec<Check> {
     }];
     let selects = profile["selectors"].as_array().is_some_and(|selectors| {
         selectors.iter().any(|selector| {
-            selector["namespace"]
-                .as_str()
-                .is_some_and(|pattern| matches(pattern, &args.namespace.to_string()))
+            selector["namespace"].as_str().is_some_and(|pattern| matches(pattern, &args.namespace.to_string()))
         })
     });
     checks.push(if selects {
         good("the profile selects the namespace", args.namespace.to_string())
     } else {
-        let cure = format!(
-            "add a selector for {} to a profile: its pods do not run on Fargate",
-            args.namespace
-        );
-        bad(
-            "the profile selects the namespace",
-            format!("no selector is for {}", args.namespace),
-            cure,
-        )
+        let cure = format!("add a selector for {} to a profile: its pods do not run on Fargate", args.namespace);
+        bad("the profile selects the namespace", format!("no selector is for {}", args.namespace), cure)
     });
 
     let what = "the pod execution role may put records";
@@ -349,10 +276,8 @@ fn profile_and_role(args: &Args) -> Vec<Check> {
             } else if denied.is_empty() {
                 good(what, "")
             } else {
-                let cure = format!(
-                    "attach the output of kubehose iam-policy to {}",
-                    role.rsplit('/').next().unwrap_or(role)
-                );
+                let cure =
+                    format!("attach the output of kubehose iam-policy to {}", role.rsplit('/').next().unwrap_or(role));
                 bad(what, format!("{} is denied on {stream}", denied.join(" and ")), cure)
             }
         }
@@ -379,12 +304,7 @@ fn pods(args: &Args) -> Vec<Check> {
     let namespace = args.namespace.to_string();
     let found = match kubectl(args, &["get", "pods", "-n", &namespace]) {
         Err(why) => {
-            return vec![no_answer(
-                what,
-                why,
-                "there is no such namespace",
-                "kubehose sample-app writes a workload",
-            )];
+            return vec![no_answer(what, why, "there is no such namespace", "kubehose sample-app writes a workload")];
         }
         Ok(found) => found,
     };
@@ -392,24 +312,16 @@ fn pods(args: &Args) -> Vec<Check> {
     let mut checks = Vec::new();
     let running = pods.iter().filter(|pod| pod["status"]["phase"] == "Running").count();
     checks.push(match (running, pods.len()) {
-        (_, 0) => bad(
-            what,
-            format!("none in {namespace}"),
-            "run something there; kubehose sample-app writes a workload",
-        ),
-        (0, all) => bad(
-            what,
-            format!("none of {all} is running"),
-            format!("kubectl describe pods -n {namespace}"),
-        ),
+        (_, 0) => {
+            bad(what, format!("none in {namespace}"), "run something there; kubehose sample-app writes a workload")
+        }
+        (0, all) => bad(what, format!("none of {all} is running"), format!("kubectl describe pods -n {namespace}")),
         (running, all) => good(what, format!("{running} of {all} running in {namespace}")),
     });
     let what = "the router of the pods";
     let annotation = |pod: &Value| pod["metadata"]["annotations"]["Logging"].as_str().map(str::to_owned);
-    let on_fargate: Vec<&Value> = pods
-        .iter()
-        .filter(|pod| pod["spec"]["schedulerName"] == "fargate-scheduler")
-        .collect();
+    let on_fargate: Vec<&Value> =
+        pods.iter().filter(|pod| pod["spec"]["schedulerName"] == "fargate-scheduler").collect();
     let disabled: Vec<String> = on_fargate
         .iter()
         .filter_map(|pod| {
@@ -418,18 +330,12 @@ fn pods(args: &Args) -> Vec<Check> {
                 .then(|| format!("{}: {said}", pod["metadata"]["name"].as_str().unwrap_or("a pod")))
         })
         .collect();
-    let enabled = on_fargate
-        .iter()
-        .filter(|pod| annotation(pod).as_deref() == Some("LoggingEnabled"))
-        .count();
+    let enabled = on_fargate.iter().filter(|pod| annotation(pod).as_deref() == Some("LoggingEnabled")).count();
     if !disabled.is_empty() {
         let cure = "mend what it says, then restart the pods: a changed configuration reaches new pods only";
         checks.push(bad(what, disabled.join("; "), cure));
     } else if enabled > 0 {
-        checks.push(good(
-            what,
-            format!("LoggingEnabled on {enabled} of {}", on_fargate.len()),
-        ));
+        checks.push(good(what, format!("LoggingEnabled on {enabled} of {}", on_fargate.len())));
     } else {
         checks.push(events(args, what, &namespace));
     }
@@ -451,21 +357,15 @@ fn events(args: &Args, what: &str, namespace: &str) -> Check {
             "mend what it says, then restart the pods: a changed configuration reaches new pods only",
         ),
         (None, Some(_)) => good(what, "LoggingEnabled"),
-        (None, None) => unknown(
-            what,
-            "no pod on Fargate says anything of its logging; events last an hour, so restart a pod",
-        ),
+        (None, None) => {
+            unknown(what, "no pod on Fargate says anything of its logging; events last an hour, so restart a pod")
+        }
     }
 }
 
 fn stream(args: &Args) -> Vec<Check> {
     let what = "delivery stream";
-    let words = [
-        "firehose",
-        "describe-delivery-stream",
-        "--delivery-stream-name",
-        args.delivery_stream.as_ref(),
-    ];
+    let words = ["firehose", "describe-delivery-stream", "--delivery-stream-name", args.delivery_stream.as_ref()];
     let found = match aws(args, &words) {
         Err(why) => {
             return vec![no_answer(
@@ -499,16 +399,12 @@ fn stream(args: &Args) -> Vec<Check> {
     // A URL may carry a key; the host is enough.
     let host = url.split('/').nth(2).unwrap_or_default();
     checks.push(match args.site {
-        _ if host.is_empty() => bad(
-            "the stream's destination",
-            "it is no HTTP endpoint",
-            "make the stream with kubehose delivery-stream",
-        ),
-        Some(site) if url != site.firehose_url() => bad(
-            "the stream's destination",
-            host,
-            format!("the site {} is at {}", site.name(), site.firehose_url()),
-        ),
+        _ if host.is_empty() => {
+            bad("the stream's destination", "it is no HTTP endpoint", "make the stream with kubehose delivery-stream")
+        }
+        Some(site) if url != site.firehose_url() => {
+            bad("the stream's destination", host, format!("the site {} is at {}", site.name(), site.firehose_url()))
+        }
         _ => good("the stream's destination", host),
     });
     checks.extend(metrics(args));
@@ -542,14 +438,8 @@ fn metrics(args: &Args) -> Vec<Check> {
         aws(args, &words).map(|found| {
             let points = found["Datapoints"].as_array().cloned().unwrap_or_default();
             let values: Vec<f64> = points.iter().filter_map(|point| point[statistic].as_f64()).collect();
-            (!values.is_empty()).then(|| {
-                values.iter().sum::<f64>()
-                    / if statistic == "Average" {
-                        values.len() as f64
-                    } else {
-                        1.0
-                    }
-            })
+            (!values.is_empty())
+                .then(|| values.iter().sum::<f64>() / if statistic == "Average" { values.len() as f64 } else { 1.0 })
         })
     };
     let taken = match sum("IncomingRecords", "Sum") {
@@ -616,35 +506,26 @@ fn datadog(args: &Args) -> Vec<Check> {
 fn pipeline_check(found: &Value) -> Check {
     let what = "Datadog's pipeline";
     let empty = Vec::new();
-    let processors = found
-        .as_array()
-        .unwrap_or(&empty)
-        .iter()
-        .filter(|pipeline| pipeline["is_enabled"] == true)
-        .flat_map(|pipeline| {
-            pipeline["processors"]
-                .as_array()
-                .unwrap_or(&empty)
-                .iter()
-                .filter(|processor| processor["is_enabled"] == true)
-        });
+    let processors =
+        found.as_array().unwrap_or(&empty).iter().filter(|pipeline| pipeline["is_enabled"] == true).flat_map(
+            |pipeline| {
+                pipeline["processors"]
+                    .as_array()
+                    .unwrap_or(&empty)
+                    .iter()
+                    .filter(|processor| processor["is_enabled"] == true)
+            },
+        );
     let targets: Vec<&str> = processors
         .filter(|processor| processor["type"] == "attribute-remapper" && processor["target_type"] == "tag")
         .filter_map(|processor| processor["target"].as_str())
         .collect();
-    let missing: Vec<&str> = crate::datadog::REMAPS
-        .iter()
-        .map(|(_, target)| *target)
-        .filter(|target| !targets.contains(target))
-        .collect();
+    let missing: Vec<&str> =
+        crate::datadog::REMAPS.iter().map(|(_, target)| *target).filter(|target| !targets.contains(target)).collect();
     if missing.is_empty() {
         good(what, "the four tags are made")
     } else {
-        bad(
-            what,
-            format!("no enabled remapper makes {}", missing.join(", ")),
-            "create the output of kubehose pipeline",
-        )
+        bad(what, format!("no enabled remapper makes {}", missing.join(", ")), "create the output of kubehose pipeline")
     }
 }
 
@@ -652,16 +533,7 @@ fn pipeline_check(found: &Value) -> Check {
 fn curl(url: &str, api: &str, application: &str) -> Result<Value, String> {
     use std::io::Write as _;
     let mut child = Command::new("curl")
-        .args([
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--max-time",
-            "20",
-            "--config",
-            "-",
-            url,
-        ])
+        .args(["--silent", "--show-error", "--fail", "--max-time", "20", "--config", "-", url])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -669,14 +541,9 @@ fn curl(url: &str, api: &str, application: &str) -> Result<Value, String> {
         .map_err(|error| format!("curl cannot be run: {error}"))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A curl that has gone says why on its own.
-        let _ = write!(
-            stdin,
-            "header = \"DD-API-KEY: {api}\"\nheader = \"DD-APPLICATION-KEY: {application}\"\n"
-        );
+        let _ = write!(stdin, "header = \"DD-API-KEY: {api}\"\nheader = \"DD-APPLICATION-KEY: {application}\"\n");
     }
-    let output = child
-        .wait_with_output()
-        .map_err(|error| format!("curl cannot be run: {error}"))?;
+    let output = child.wait_with_output().map_err(|error| format!("curl cannot be run: {error}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(said.lines().last().unwrap_or("curl failed").to_owned());

@@ -30,11 +30,7 @@ case "$*" in
 *"-X GET"* | *--silent*) cat >>"$CALLS.stdin"; {} ;;
 esac
 "#,
-        if there {
-            r#"echo '[{"id":"x","name":"EKS Fargate Log Pipeline"}]'"#
-        } else {
-            "echo '[]'"
-        }
+        if there { r#"echo '[{"id":"x","name":"EKS Fargate Log Pipeline"}]'"# } else { "echo '[]'" }
     );
     for name in ["aws", "kubectl", "curl"] {
         let path = dir.join(name);
@@ -60,25 +56,12 @@ fn apply(bundle: &Path, there: bool, keys: bool, arguments: &[&str]) -> (i32, St
         .env_remove("DD_API_KEY")
         .env_remove("DD_APP_KEY");
     if keys {
-        command
-            .env("DD_API_KEY", "0123456789abcdef0123456789abcdef")
-            .env("DD_APP_KEY", "fedcba9876543210");
+        command.env("DD_API_KEY", "0123456789abcdef0123456789abcdef").env("DD_APP_KEY", "fedcba9876543210");
     }
     let done = run(&mut command);
-    let left: Vec<_> = std::fs::read_dir(dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    assert!(
-        left.iter()
-            .all(|name| ["bin", "calls", "calls.stdin"].contains(&name.to_str().unwrap())),
-        "{left:?}"
-    );
-    (
-        done.code,
-        std::fs::read_to_string(calls).unwrap_or_default(),
-        done.stdout + &done.stderr,
-    )
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| ["bin", "calls", "calls.stdin"].contains(&name.to_str().unwrap())), "{left:?}");
+    (done.code, std::fs::read_to_string(calls).unwrap_or_default(), done.stdout + &done.stderr)
 }
 
 #[test]
@@ -90,38 +73,22 @@ fn every_file_passes_its_checker_and_none_needs_editing() {
     check("cloudformation", &[&file("delivery-stream.cloudformation.json")]);
     check("policy", &[&file("allow_kinesis_put_permission.json")]);
     check("pipeline", &[&file("pipeline.json")]);
-    check(
-        "terraform",
-        &[
-            &file("terraform/delivery-stream.tf"),
-            &file("terraform/pipeline/pipeline.tf"),
-        ],
-    );
+    check("terraform", &[&file("terraform/delivery-stream.tf"), &file("terraform/pipeline/pipeline.tf")]);
     if let Some(shellcheck) = venv("shellcheck", "shellcheck of apply.sh") {
         let checked = run(Command::new(shellcheck).arg(file("apply.sh")));
         assert_eq!(checked.code, 0, "{}", checked.stdout);
     }
-    assert_eq!(
-        kubehose(&format!("lint {}", file("aws-logging.yaml").display())).code,
-        0
-    );
-    for name in [
-        "aws-logging.yaml",
-        "sample-app.yaml",
-        "allow_kinesis_put_permission.json",
-        "apply.sh",
-        "pipeline.json",
-    ] {
+    assert_eq!(kubehose(&format!("lint {}", file("aws-logging.yaml").display())).code, 0);
+    for name in
+        ["aws-logging.yaml", "sample-app.yaml", "allow_kinesis_put_permission.json", "apply.sh", "pipeline.json"]
+    {
         let text = std::fs::read_to_string(file(name)).unwrap();
         for placeholder in ["<REGION>", "<ACCOUNTID>", "<YOUR", "TODO", "CHANGEME"] {
             assert!(!text.contains(placeholder), "{name} holds {placeholder}");
         }
     }
     golden("apply.sh", &std::fs::read_to_string(file("apply.sh")).unwrap());
-    assert_ne!(
-        std::fs::metadata(file("apply.sh")).unwrap().permissions().mode() & 0o111,
-        0
-    );
+    assert_ne!(std::fs::metadata(file("apply.sh")).unwrap().permissions().mode() & 0o111, 0);
 }
 
 #[test]
@@ -194,9 +161,6 @@ fn what_was_changed_by_hand_is_not_overwritten() {
     let refused = kubehose(&line);
     assert_eq!(refused.code, 2);
     assert!(refused.stderr.contains("sample-app.yaml"), "{refused:?}");
-    assert_eq!(
-        std::fs::read_to_string(dir.path().join("sample-app.yaml")).unwrap(),
-        "mine"
-    );
+    assert_eq!(std::fs::read_to_string(dir.path().join("sample-app.yaml")).unwrap(), "mine");
     kubehose(&format!("{line} --force")).fine();
 }

@@ -69,25 +69,15 @@ fn file_of(manifest: &str, key: &str) -> String {
 fn through(program: &Path, manifest: &str, namespace: &str, lines: &[&str], api: &str) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let log: String = lines
-        .iter()
-        .map(|line| format!("2026-01-27T16:53:42.123456789Z stdout F {line}\n"))
-        .collect();
+    let log: String = lines.iter().map(|line| format!("2026-01-27T16:53:42.123456789Z stdout F {line}\n")).collect();
     std::fs::create_dir(path("containers")).unwrap();
-    std::fs::write(
-        path(&format!("containers/sample-app-6c8b_{namespace}_nginx-{ID}.log")),
-        log,
-    )
-    .unwrap();
+    std::fs::write(path(&format!("containers/sample-app-6c8b_{namespace}_nginx-{ID}.log")), log).unwrap();
     std::fs::write(path("token"), "token").unwrap();
     std::fs::write(path("parsers.conf"), file_of(manifest, "parsers.conf")).unwrap();
     // The stand-in's address is the one thing that a Fargate manifest must not hold.
     let filters = file_of(manifest, "filters.conf").replace(
         "kubernetes\n    Match ",
-        &format!(
-            "kubernetes\n    Kube_URL http://{api}\n    Kube_Token_File {}\n    Match ",
-            path("token")
-        ),
+        &format!("kubernetes\n    Kube_URL http://{api}\n    Kube_Token_File {}\n    Match ", path("token")),
     );
     assert!(filters.contains("Kube_URL"), "{filters}");
     let config = format!(
@@ -116,18 +106,10 @@ fn through(program: &Path, manifest: &str, namespace: &str, lines: &[&str], api:
         path("containers/*.log"),
     );
     std::fs::write(path("fluent-bit.conf"), config).unwrap();
-    let run = support::run(
-        Command::new("timeout")
-            .arg("60")
-            .arg(program)
-            .args(["-q", "-c", &path("fluent-bit.conf")]),
-    );
+    let run = support::run(Command::new("timeout").arg("60").arg(program).args(["-q", "-c", &path("fluent-bit.conf")]));
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(!run.stderr.contains("error"), "{}", run.stderr);
-    run.stdout
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
+    run.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 fn manifest(options: &str) -> String {
@@ -136,12 +118,7 @@ fn manifest(options: &str) -> String {
 
 /// The four names at the root, as Datadog knows them.
 fn four(record: &Value) -> [&Value; 4] {
-    [
-        &record["kube_container_name"],
-        &record["kube_namespace"],
-        &record["pod_name"],
-        &record["container_id"],
-    ]
+    [&record["kube_container_name"], &record["kube_namespace"], &record["pod_name"], &record["container_id"]]
 }
 
 const PLAIN: &str = "GET /";
@@ -164,15 +141,7 @@ fn renaming_moves_the_four_and_leaves_an_application_its_own() {
     }
     assert_eq!(kubernetes["host"], "fargate-ip-10-0-0-1");
     assert_eq!(kubernetes["labels"]["app"], "web");
-    assert!(
-        records[0]
-            .as_object()
-            .unwrap()
-            .keys()
-            .all(|key| !key.starts_with("kubehose")),
-        "{:?}",
-        records[0]
-    );
+    assert!(records[0].as_object().unwrap().keys().all(|key| !key.starts_with("kubehose")), "{:?}", records[0]);
     assert_eq!(records[0]["date_of_record"], "2026-01-27T16:53:42.123456Z");
 
     assert_eq!(four(&records[1]), ["nginx", "shop", "mine", ID]);
@@ -203,11 +172,7 @@ fn overriding_replaces_what_the_application_has() {
     for (options, source_stays) in [("--override", false), ("--override --preserve-source", true)] {
         let records = through(&program, &manifest(options), "shop", &[OWN], &api);
         assert_eq!(four(&records[0]), ["nginx", "shop", "sample-app-6c8b", ID], "{options}");
-        assert_eq!(
-            records[0]["kubernetes"].get("pod_name").is_some(),
-            source_stays,
-            "{options}: {records:?}"
-        );
+        assert_eq!(records[0]["kubernetes"].get("pod_name").is_some(), source_stays, "{options}: {records:?}");
     }
 }
 
@@ -234,13 +199,7 @@ fn smaller_records_keep_the_named_labels_only() {
     });
     assert_eq!(records[0]["kubernetes"], kubernetes, "{records:?}");
     assert!(records[0].get("log").is_none(), "the unparsed text stays: {records:?}");
-    let labels_off = through(
-        &program,
-        &manifest("--drop labels"),
-        "shop",
-        &[PLAIN],
-        &kubernetes_api(),
-    );
+    let labels_off = through(&program, &manifest("--drop labels"), "shop", &[PLAIN], &kubernetes_api());
     assert!(labels_off[0]["kubernetes"].get("labels").is_none(), "{labels_off:?}");
 }
 
@@ -250,14 +209,8 @@ fn excluded_namespaces_are_not_sent() {
         return;
     };
     let manifest = manifest("--exclude-namespace kube-system,shop");
-    assert_eq!(
-        through(&program, &manifest, "shop", &[PLAIN], &kubernetes_api()),
-        Vec::<Value>::new()
-    );
-    assert_eq!(
-        through(&program, &manifest, "shop-2", &[PLAIN], &kubernetes_api()).len(),
-        1
-    );
+    assert_eq!(through(&program, &manifest, "shop", &[PLAIN], &kubernetes_api()), Vec::<Value>::new());
+    assert_eq!(through(&program, &manifest, "shop-2", &[PLAIN], &kubernetes_api()).len(), 1);
 }
 
 #[test]
@@ -268,14 +221,8 @@ fn the_guides_own_leaves_the_prefix_and_the_names() {
     let records = through(&program, &manifest("--guide"), "shop", &[OWN], &kubernetes_api());
     assert_eq!(records[0]["kubernetes"]["pod_name"], "sample-app-6c8b");
     assert_eq!(records[0]["kubernetes"]["docker_id"], ID);
-    assert!(
-        records[0]["log"].as_str().unwrap().contains(" stdout F {"),
-        "{records:?}"
-    );
-    assert!(
-        records[0].get("n").is_none(),
-        "JSON behind a prefix is not merged: {records:?}"
-    );
+    assert!(records[0]["log"].as_str().unwrap().contains(" stdout F {"), "{records:?}");
+    assert!(records[0].get("n").is_none(), "JSON behind a prefix is not merged: {records:?}");
 }
 
 #[test]
@@ -283,20 +230,13 @@ fn without_the_kubernetes_api_the_logs_still_pass() {
     let Some(program) = fluent_bit("the API out of reach") else {
         return;
     };
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let records = through_without_api(&program, &manifest(""), &closed);
     assert_eq!(records[0]["log"], "GET /");
 }
 
 /// As [`through`], where errors of the filter are expected.
 fn through_without_api(program: &Path, manifest: &str, api: &str) -> Vec<Value> {
-    let quiet = manifest.replace(
-        "Merge_Log           On",
-        "Merge_Log           On\n        Log_Level           off",
-    );
+    let quiet = manifest.replace("Merge_Log           On", "Merge_Log           On\n        Log_Level           off");
     through(program, &quiet, "shop", &[PLAIN], api)
 }

@@ -25,10 +25,7 @@ fn fargate_manifests() {
     for (name, options) in [
         ("fargate", ""),
         ("fargate-none", "--remap none --no-cri --flb-log-cw=false"),
-        (
-            "fargate-preserve",
-            "--preserve-source --role-arn arn:aws:iam::123456789012:role/logs",
-        ),
+        ("fargate-preserve", "--preserve-source --role-arn arn:aws:iam::123456789012:role/logs"),
         ("fargate-override", "--override --time-key date"),
         (
             "fargate-small",
@@ -37,62 +34,30 @@ fn fargate_manifests() {
         ),
         ("fargate-guide", "--guide"),
     ] {
-        generated(
-            &format!("{name}.yaml"),
-            "kubernetes",
-            &format!("manifest {STREAM} {options}"),
-        );
+        generated(&format!("{name}.yaml"), "kubernetes", &format!("manifest {STREAM} {options}"));
     }
 }
 
 #[test]
 fn manifests_of_the_plugin() {
     let image = "--image registry.example/kubehose:0.1";
-    generated(
-        "daemonset.yaml",
-        "kubernetes",
-        &format!("manifest --target daemonset {STREAM} {image} {ROLE}"),
-    );
+    generated("daemonset.yaml", "kubernetes", &format!("manifest --target daemonset {STREAM} {image} {ROLE}"));
     generated(
         "daemonset-small.yaml",
         "kubernetes",
         &format!("manifest --target daemonset {STREAM} {image} --exclude-namespace dev --drop host,labels --override"),
     );
-    generated(
-        "sidecar.yaml",
-        "kubernetes",
-        &format!("manifest --target sidecar {STREAM} {image} {ROLE}"),
-    );
-    generated(
-        "firelens.json",
-        "task-definition",
-        &format!("manifest --target firelens {STREAM} {image} {ROLE}"),
-    );
+    generated("sidecar.yaml", "kubernetes", &format!("manifest --target sidecar {STREAM} {image} {ROLE}"));
+    generated("firelens.json", "task-definition", &format!("manifest --target firelens {STREAM} {image} {ROLE}"));
 }
 
 #[test]
 fn policies() {
     generated("router-policy.json", "policy", &format!("iam-policy {WHERE}"));
-    generated(
-        "router-policy-guide.json",
-        "policy",
-        &format!("iam-policy {WHERE} --flb-log-cw=false"),
-    );
-    generated(
-        "delivery-policy.json",
-        "policy",
-        &format!("iam-policy --of delivery {WHERE} --bucket spare {SECRET}"),
-    );
-    generated(
-        "router-trust.json",
-        "trust",
-        &format!("iam-policy --of router-trust {WHERE}"),
-    );
-    generated(
-        "delivery-trust.json",
-        "trust",
-        &format!("iam-policy --of delivery-trust {WHERE}"),
-    );
+    generated("router-policy-guide.json", "policy", &format!("iam-policy {WHERE} --flb-log-cw=false"));
+    generated("delivery-policy.json", "policy", &format!("iam-policy --of delivery {WHERE} --bucket spare {SECRET}"));
+    generated("router-trust.json", "trust", &format!("iam-policy --of router-trust {WHERE}"));
+    generated("delivery-trust.json", "trust", &format!("iam-policy --of delivery-trust {WHERE}"));
 }
 
 #[test]
@@ -118,10 +83,7 @@ fn delivery_streams_of_every_site() {
 fn templates_of_the_delivery_stream() {
     for (name, options) in [
         ("own", String::new()),
-        (
-            "existing",
-            format!("--bucket spare {SECRET} --pod-execution-role pods --attribute env=prod"),
-        ),
+        ("existing", format!("--bucket spare {SECRET} --pod-execution-role pods --attribute env=prod")),
         ("alone", "--no-pod-execution-role --flb-log-cw=false".to_owned()),
     ] {
         for (format, extension) in [("cloudformation", "json"), ("terraform", "tf")] {
@@ -139,11 +101,7 @@ fn pipelines() {
     generated("pipeline.json", "pipeline", "pipeline");
     let arn = "--stream-arn arn:aws:firehose:eu-west-1:123456789012:deliverystream/logs";
     generated("pipeline-arn.json", "pipeline", &format!("pipeline {arn}"));
-    generated(
-        "pipeline.tf",
-        "terraform",
-        &format!("pipeline --format terraform {arn}"),
-    );
+    generated("pipeline.tf", "terraform", &format!("pipeline --format terraform {arn}"));
 }
 
 #[test]
@@ -153,9 +111,7 @@ fn the_sample() {
 
 #[test]
 fn a_config_map_over_the_limit_is_refused_with_both_sizes() {
-    let labels: Vec<String> = (0..60)
-        .map(|n| format!("a-label-with-a-long-name-number-{n}"))
-        .collect();
+    let labels: Vec<String> = (0..60).map(|n| format!("a-label-with-a-long-name-number-{n}")).collect();
     let run = kubehose(&format!("manifest {STREAM} --keep-labels {}", labels.join(",")));
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("5300") && run.stdout.is_empty(), "{run:?}");
@@ -167,26 +123,11 @@ fn what_cannot_be_known_is_asked_for() {
         ("manifest --delivery-stream logs", "--region"),
         ("manifest --region eu-west-1", "--delivery-stream"),
         ("manifest --region <REGION> --delivery-stream logs", "placeholder"),
-        (
-            "manifest --target daemonset --region eu-west-1 --delivery-stream logs",
-            "--image",
-        ),
-        (
-            "manifest --target sidecar --image a --region eu-west-1 --delivery-stream logs --drop host",
-            "--drop",
-        ),
-        (
-            "manifest --guide --override --region eu-west-1 --delivery-stream logs",
-            "--override",
-        ),
-        (
-            "delivery-stream --site eu --region eu-west-1 --account 123456789012 --delivery-stream logs",
-            "--role-arn",
-        ),
-        (
-            "iam-policy --of delivery --region eu-west-1 --account 123456789012 --delivery-stream logs",
-            "--bucket",
-        ),
+        ("manifest --target daemonset --region eu-west-1 --delivery-stream logs", "--image"),
+        ("manifest --target sidecar --image a --region eu-west-1 --delivery-stream logs --drop host", "--drop"),
+        ("manifest --guide --override --region eu-west-1 --delivery-stream logs", "--override"),
+        ("delivery-stream --site eu --region eu-west-1 --account 123456789012 --delivery-stream logs", "--role-arn"),
+        ("iam-policy --of delivery --region eu-west-1 --account 123456789012 --delivery-stream logs", "--bucket"),
     ] {
         let run = kubehose(line);
         assert_eq!(run.code, 2, "{line}: {run:?}");

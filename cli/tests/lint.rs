@@ -35,11 +35,7 @@ fn expected() -> Vec<(String, String, u64)> {
     let text = std::fs::read_to_string(folder().join("expected.txt")).unwrap();
     let words = |line: &str| {
         let mut words = line.split(' ').map(str::to_owned);
-        (
-            words.next().unwrap(),
-            words.next().unwrap(),
-            words.next().unwrap().parse().unwrap(),
-        )
+        (words.next().unwrap(), words.next().unwrap(), words.next().unwrap().parse().unwrap())
     };
     text.lines().map(words).collect()
 }
@@ -76,11 +72,7 @@ fn a_broken_file_has_few_other_findings() {
 #[test]
 fn every_rule_has_a_broken_file() {
     let table = kubehose("lint --rules").fine();
-    let rules: HashSet<&str> = table
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
+    let rules: HashSet<&str> = table.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
     let shown: HashSet<String> = expected().into_iter().map(|(_, rule, _)| rule).collect();
     assert!(rules.len() >= 40, "{}", rules.len());
     let missing: Vec<&&str> = rules.iter().filter(|rule| !shown.contains(**rule)).collect();
@@ -98,27 +90,14 @@ fn what_is_right_is_passed() {
 #[test]
 fn what_is_generated_is_passed() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for file in [
-        "fargate",
-        "fargate-preserve",
-        "fargate-override",
-        "fargate-small",
-        "daemonset",
-        "daemonset-small",
-        "sidecar",
-    ] {
-        assert_eq!(
-            findings(&golden.join(format!("{file}.yaml")).display().to_string()),
-            [],
-            "{file}"
-        );
+    for file in
+        ["fargate", "fargate-preserve", "fargate-override", "fargate-small", "daemonset", "daemonset-small", "sidecar"]
+    {
+        assert_eq!(findings(&golden.join(format!("{file}.yaml")).display().to_string()), [], "{file}");
     }
     // --no-cri is the user's own choice, and said to be one.
     let none = findings(&golden.join("fargate-none.yaml").display().to_string());
-    assert_eq!(
-        none.iter().map(|(rule, ..)| rule.as_str()).collect::<Vec<_>>(),
-        ["cri-parser"]
-    );
+    assert_eq!(none.iter().map(|(rule, ..)| rule.as_str()).collect::<Vec<_>>(), ["cri-parser"]);
 }
 
 #[test]
@@ -127,16 +106,10 @@ fn the_guides_own_lacks_the_label_and_the_parser() {
     let unlabelled = format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: aws-observability\n---\n{guide}");
     let (_dir, path) = scratch("guide.yaml", &unlabelled);
     let found = findings(&path.display().to_string());
-    assert_eq!(
-        found.iter().map(|(rule, ..)| rule.as_str()).collect::<Vec<_>>(),
-        ["namespace-label", "cri-parser"]
-    );
+    assert_eq!(found.iter().map(|(rule, ..)| rule.as_str()).collect::<Vec<_>>(), ["namespace-label", "cri-parser"]);
     let (_dir, path) = scratch("guide.yaml", &guide);
     let found = findings(&path.display().to_string());
-    assert_eq!(
-        found.iter().map(|(rule, ..)| rule.as_str()).collect::<Vec<_>>(),
-        ["namespace-unseen", "cri-parser"]
-    );
+    assert_eq!(found.iter().map(|(rule, ..)| rule.as_str()).collect::<Vec<_>>(), ["namespace-unseen", "cri-parser"]);
 }
 
 #[test]
@@ -147,10 +120,7 @@ fn the_namespace_may_come_in_another_file() {
     let (_one, config_map) = scratch("guide.yaml", &guide);
     let (_two, namespace) = scratch("namespace.yaml", labelled);
     let found = findings(&format!("{} {}", config_map.display(), namespace.display()));
-    assert_eq!(
-        found.iter().map(|(rule, ..)| rule.as_str()).collect::<Vec<_>>(),
-        ["cri-parser"]
-    );
+    assert_eq!(found.iter().map(|(rule, ..)| rule.as_str()).collect::<Vec<_>>(), ["cri-parser"]);
 }
 
 #[test]
@@ -190,10 +160,10 @@ fn hostile_input_ends_in_under_a_second() {
         let alias = vec![format!("*a{}", n - 1); 9].join(", ");
         laughs.push_str(&format!("a{n}: &a{n} [{alias}]\n"));
     }
-    let laughs_in_a_manifest = format!(
-        "kind: ConfigMap\napiVersion: v1\nmetadata: {{name: aws-logging}}\ndata:\n  x:\n{}",
-        { laughs.lines().map(|line| format!("    {line}\n")).collect::<String>() }
-    );
+    let laughs_in_a_manifest =
+        format!("kind: ConfigMap\napiVersion: v1\nmetadata: {{name: aws-logging}}\ndata:\n  x:\n{}", {
+            laughs.lines().map(|line| format!("    {line}\n")).collect::<String>()
+        });
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("nothing", Vec::new()),
         ("prose", b"this is not a manifest: at all: [".to_vec()),
@@ -205,37 +175,16 @@ fn hostile_input_ends_in_under_a_second() {
         ("laughs in a manifest", laughs_in_a_manifest.into_bytes()),
         ("deep flow", "[".repeat(3 << 20).into_bytes()),
         ("deep maps", "{a: ".repeat(1 << 19).into_bytes()),
-        (
-            "deep blocks",
-            (0..2000)
-                .map(|n| format!("{}a:\n", " ".repeat(n)))
-                .collect::<String>()
-                .into_bytes(),
-        ),
+        ("deep blocks", (0..2000).map(|n| format!("{}a:\n", " ".repeat(n))).collect::<String>().into_bytes()),
         ("an alias of itself", b"a: &a [*a]\n".to_vec()),
-        (
-            "3 MB of anchors",
-            (0..150_000)
-                .map(|n| format!("k{n}: &x{n} y\n"))
-                .collect::<String>()
-                .into_bytes(),
-        ),
-        (
-            "one long line",
-            format!("[OUTPUT]\n    Name {}\n", "x".repeat(3 << 20)).into_bytes(),
-        ),
+        ("3 MB of anchors", (0..150_000).map(|n| format!("k{n}: &x{n} y\n")).collect::<String>().into_bytes()),
+        ("one long line", format!("[OUTPUT]\n    Name {}\n", "x".repeat(3 << 20)).into_bytes()),
     ];
     for (name, input) in cases {
         let start = Instant::now();
         let run = kubehose_with(&["lint", "--format", "json", "-"], &input);
         let took = start.elapsed();
-        assert_eq!(
-            run.code,
-            1,
-            "{name}: {} {}",
-            run.stderr,
-            &run.stdout[..run.stdout.len().min(500)]
-        );
+        assert_eq!(run.code, 1, "{name}: {} {}", run.stderr, &run.stdout[..run.stdout.len().min(500)]);
         assert!(took < Duration::from_secs(1), "{name} took {took:?}");
     }
 }
@@ -244,9 +193,6 @@ fn hostile_input_ends_in_under_a_second() {
 fn a_file_that_is_not_there_is_no_finding() {
     let run = kubehose("lint /no/such/file.yaml");
     assert_eq!(run.code, 2);
-    assert!(
-        run.stderr.contains("/no/such/file.yaml") && run.stdout.is_empty(),
-        "{run:?}"
-    );
+    assert!(run.stderr.contains("/no/such/file.yaml") && run.stdout.is_empty(), "{run:?}");
     assert_eq!(kubehose("lint").code, 2);
 }

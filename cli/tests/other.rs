@@ -9,15 +9,9 @@ use support::{golden, kubehose, kubehose_with, run, scratch};
 #[test]
 fn the_cost_of_a_sample() {
     let lines = format!("{}\n{}\n", "x".repeat(899), "y".repeat(6000));
-    let sample = kubehose_with(
-        &["cost", "--sample", "-", "--per-second", "200", "--routers", "10"],
-        lines.as_bytes(),
-    );
+    let sample = kubehose_with(&["cost", "--sample", "-", "--per-second", "200", "--routers", "10"], lines.as_bytes());
     golden("cost-sample.txt", &sample.fine());
-    golden(
-        "cost-bytes.txt",
-        &kubehose("cost --record-bytes 300 --per-second 1000").fine(),
-    );
+    golden("cost-bytes.txt", &kubehose("cost --record-bytes 300 --per-second 1000").fine());
     golden(
         "cost-prices.txt",
         &kubehose("cost --record-bytes 300 --per-second 1 --firehose-per-gb 1 --cloudwatch-per-gb 0 --kept-months 0")
@@ -129,14 +123,7 @@ fn what_cannot_be_migrated_says_why() {
 /// The subcommands that `kubehose --help` lists.
 fn subcommands() -> Vec<String> {
     let help = kubehose("--help").fine();
-    let list = help
-        .split("Commands:\n")
-        .nth(1)
-        .unwrap()
-        .split("\n\n")
-        .next()
-        .unwrap()
-        .to_owned();
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap().to_owned();
     list.lines()
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
@@ -150,10 +137,7 @@ fn every_help_has_an_example() {
     assert!(names.len() >= 12, "{names:?}");
     for name in names {
         let help = kubehose(&format!("{name} --help")).fine();
-        assert!(
-            help.contains(&format!("kubehose {name}")) && help.contains("Example"),
-            "{name}: {help}"
-        );
+        assert!(help.contains(&format!("kubehose {name}")) && help.contains("Example"), "{name}: {help}");
     }
 }
 
@@ -177,18 +161,12 @@ fn shells_and_man_get_their_pages() {
 #[test]
 fn the_version_names_the_revision() {
     let version = kubehose("--version").fine();
-    assert!(
-        version.starts_with(&format!("kubehose {} (", env!("CARGO_PKG_VERSION"))),
-        "{version}"
-    );
+    assert!(version.starts_with(&format!("kubehose {} (", env!("CARGO_PKG_VERSION"))), "{version}");
 }
 
 #[test]
 fn a_misspelt_subcommand_is_a_usage_error() {
     let refused = kubehose("manifst");
     assert_eq!(refused.code, 2);
-    assert!(
-        refused.stderr.contains("manifest") && refused.stdout.is_empty(),
-        "{refused:?}"
-    );
+    assert!(refused.stderr.contains("manifest") && refused.stdout.is_empty(), "{refused:?}");
 }

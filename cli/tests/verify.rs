@@ -21,9 +21,7 @@ impl World {
             let start = format!("  {key}: |");
             let lines = manifest.lines().skip_while(|line| *line != start).skip(1);
             let block = lines.take_while(|line| line.is_empty() || line.starts_with("    "));
-            block
-                .map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or("")))
-                .collect::<String>()
+            block.map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(""))).collect::<String>()
         };
         let pipeline: Value = serde_json::from_str(&kubehose("pipeline").fine()).unwrap();
         let pod = |name: &str| {
@@ -75,10 +73,7 @@ impl World {
                 }}),
             ),
             ("IncomingRecords", json!({"Datapoints": [{"Sum": 1200.0}]})),
-            (
-                "DeliveryToHttpEndpoint.Success",
-                json!({"Datapoints": [{"Average": 1.0}]}),
-            ),
+            ("DeliveryToHttpEndpoint.Success", json!({"Datapoints": [{"Average": 1.0}]})),
             ("logs/config/pipelines", json!([pipeline])),
             ("logs/events", json!({"data": [{"id": "x"}]})),
         ]))
@@ -120,10 +115,7 @@ impl World {
             .env("DD_APP_KEY", "fedcba9876543210"));
         let calls = std::fs::read_to_string(dir.path().join("calls")).unwrap_or_default();
         for key in ["0123456789abcdef", "fedcba9876543210"] {
-            assert!(
-                !calls.contains(key) && !done.stdout.contains(key) && !done.stderr.contains(key),
-                "a key is shown"
-            );
+            assert!(!calls.contains(key) && !done.stdout.contains(key) && !done.stderr.contains(key), "a key is shown");
         }
         for changing in ["apply", "create", "delete", "put-", "attach", "label ", "edit"] {
             assert!(
@@ -140,11 +132,7 @@ fn a_good_setup_passes_every_check() {
     let done = World::good().verify();
     golden("verify-good.txt", &done.stdout);
     assert_eq!(done.code, 0, "{done:?}");
-    assert!(
-        !done.stdout.contains('✘') && !done.stdout.contains('?'),
-        "{}",
-        done.stdout
-    );
+    assert!(!done.stdout.contains('✘') && !done.stdout.contains('?'), "{}", done.stdout);
 }
 
 #[test]
@@ -211,11 +199,8 @@ fn each_fault_is_found_with_its_cure() {
     for (name, world) in cases {
         let done = world.verify();
         assert_eq!(done.code, 1, "{name}: {done:?}");
-        let bad: Vec<&str> = done
-            .stdout
-            .lines()
-            .filter(|line| line.starts_with('✘') || line.starts_with("  cure"))
-            .collect();
+        let bad: Vec<&str> =
+            done.stdout.lines().filter(|line| line.starts_with('✘') || line.starts_with("  cure")).collect();
         assert_eq!(bad.len() % 2, 0, "{name}: a fault without a cure: {bad:?}");
         text.push_str(&format!("{name}\n{}\n", bad.join("\n")));
     }
@@ -239,8 +224,5 @@ fn what_cannot_be_asked_is_neither_good_nor_bad() {
     let alone = run(support::command()
         .args("verify --region eu-west-1 --cluster c --fargate-profile p --delivery-stream logs".split(' '))
         .env("PATH", "/nowhere"));
-    assert!(
-        alone.stdout.contains("kubectl cannot be run") && alone.stdout.contains("aws cannot be run"),
-        "{alone:?}"
-    );
+    assert!(alone.stdout.contains("kubectl cannot be run") && alone.stdout.contains("aws cannot be run"), "{alone:?}");
 }

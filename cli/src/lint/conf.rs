@@ -35,9 +35,7 @@ impl Section {
     /// Every entry of that name.
     pub fn all<'s>(&'s self, key: &str) -> impl Iterator<Item = &'s Entry> {
         let key = key.to_owned();
-        self.entries
-            .iter()
-            .filter(move |entry| entry.key.text.eq_ignore_ascii_case(&key))
+        self.entries.iter().filter(move |entry| entry.key.text.eq_ignore_ascii_case(&key))
     }
 
     /// The value of the first entry of that name.
@@ -72,20 +70,12 @@ pub enum Origin<'a> {
 impl Origin<'_> {
     fn at(&self, line: usize, column: usize, text: &str) -> Place {
         match self {
-            Self::File => Place {
-                line: line + 1,
-                column: column + 1,
-            },
+            Self::File => Place { line: line + 1, column: column + 1 },
             Self::Block { first_line, lines } => {
                 let line = first_line + line;
-                let raw = lines
-                    .get(line - 1)
-                    .map_or(0, |raw| raw.trim_end_matches('\r').chars().count());
+                let raw = lines.get(line - 1).map_or(0, |raw| raw.trim_end_matches('\r').chars().count());
                 let indent = raw.saturating_sub(text.chars().count());
-                Place {
-                    line,
-                    column: indent + column + 1,
-                }
+                Place { line, column: indent + column + 1 }
             }
             Self::Point(place) => *place,
         }
@@ -107,30 +97,19 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
             continue;
         }
         if line.starts_with('@') {
-            conf.directives.push(Word {
-                text: line.trim_end().to_owned(),
-                at: at(0),
-            });
+            conf.directives.push(Word { text: line.trim_end().to_owned(), at: at(0) });
             continue;
         }
         if let Some(rest) = line.strip_prefix('[') {
             let Some(end) = rest.find(']') else {
-                findings.add(
-                    &rules::SECTION_UNCLOSED,
-                    at(0),
-                    format!("`{}` has no closing ]", line.trim_end()),
-                );
+                findings.add(&rules::SECTION_UNCLOSED, at(0), format!("`{}` has no closing ]", line.trim_end()));
                 in_section = false;
                 continue;
             };
             close(&conf, in_section, findings);
             in_section = true;
             let name = rest.get(..end).unwrap_or_default().trim().to_ascii_uppercase();
-            conf.sections.push(Section {
-                name,
-                at: at(0),
-                entries: Vec::new(),
-            });
+            conf.sections.push(Section { name, at: at(0), entries: Vec::new() });
             continue;
         }
         let blanks = line.bytes().take_while(|byte| is_blank(*byte)).count();
@@ -149,11 +128,7 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
             in_section = true;
             indent = None;
             let name = body[1..body.len() - 1].to_ascii_uppercase();
-            conf.sections.push(Section {
-                name,
-                at: at(blanks),
-                entries: Vec::new(),
-            });
+            conf.sections.push(Section { name, at: at(blanks), entries: Vec::new() });
             continue;
         }
         match &indent {
@@ -176,36 +151,18 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
             continue;
         }
         let Some((key, value)) = body.split_once(' ') else {
-            let hint = if body.contains('\t') {
-                " (a tab parts them, where a space must)"
-            } else {
-                ""
-            };
-            findings.add(
-                &rules::VALUE_MISSING,
-                at(blanks),
-                format!("`{}` has no value{hint}", first_word(body)),
-            );
+            let hint = if body.contains('\t') { " (a tab parts them, where a space must)" } else { "" };
+            findings.add(&rules::VALUE_MISSING, at(blanks), format!("`{}` has no value{hint}", first_word(body)));
             continue;
         };
         let gap = value.len() - value.trim_start().len();
         let entry = Entry {
-            key: Word {
-                text: key.to_owned(),
-                at: at(blanks),
-            },
-            value: Word {
-                text: value.trim().to_owned(),
-                at: at(blanks + key.len() + 1 + gap),
-            },
+            key: Word { text: key.to_owned(), at: at(blanks) },
+            value: Word { text: value.trim().to_owned(), at: at(blanks + key.len() + 1 + gap) },
         };
         match conf.sections.last_mut().filter(|_| in_section) {
             Some(section) => section.entries.push(entry),
-            None => findings.add(
-                &rules::KEY_OUTSIDE,
-                entry.key.at,
-                format!("`{key}` stands outside of a section"),
-            ),
+            None => findings.add(&rules::KEY_OUTSIDE, entry.key.at, format!("`{key}` stands outside of a section")),
         }
     }
     close(&conf, in_section, findings);
@@ -231,15 +188,7 @@ pub const SECTIONS: [&str; 10] = [
 ];
 
 fn close(conf: &Conf, in_section: bool, findings: &mut Findings) {
-    if let Some(section) = conf
-        .sections
-        .last()
-        .filter(|section| in_section && section.entries.is_empty())
-    {
-        findings.add(
-            &rules::SECTION_EMPTY,
-            section.at,
-            format!("[{}] has no keys", section.name),
-        );
+    if let Some(section) = conf.sections.last().filter(|section| in_section && section.entries.is_empty()) {
+        findings.add(&rules::SECTION_EMPTY, section.at, format!("[{}] has no keys", section.name));
     }
 }

@@ -29,10 +29,7 @@ const PIPELINE: [(&str, &str); 3] = [("inputs", "INPUT"), ("filters", "FILTER"),
 
 /// Whether the document is a configuration.
 pub fn is_configuration(document: &Node) -> bool {
-    document
-        .pairs()
-        .iter()
-        .any(|(key, _)| key.text().is_some_and(|key| ROOT.contains(&key)))
+    document.pairs().iter().any(|(key, _)| key.text().is_some_and(|key| ROOT.contains(&key)))
 }
 
 /// The document's sections.
@@ -44,10 +41,7 @@ pub fn read(document: &Node, findings: &mut Findings) -> Conf {
             "service" => conf.sections.push(section("SERVICE", value)),
             "parsers" => list(value, "PARSER", findings, &mut conf),
             "customs" => list(value, "CUSTOM", findings, &mut conf),
-            "includes" => conf.directives.push(Word {
-                text: "includes".to_owned(),
-                at: key.at,
-            }),
+            "includes" => conf.directives.push(Word { text: "includes".to_owned(), at: key.at }),
             "plugins" => plugins(value, &mut conf),
             "pipeline" => {
                 for (part, entries) in value.pairs() {
@@ -75,8 +69,7 @@ fn list(node: &Rc<Node>, name: &str, findings: &mut Findings, conf: &mut Conf) {
     if !matches!(node.value, Value::Sequence(_)) {
         findings.add(&rules::YAML_SHAPE, node.at, "this is no list".to_owned());
     }
-    conf.sections
-        .extend(node.items().iter().map(|item| section(name, item)));
+    conf.sections.extend(node.items().iter().map(|item| section(name, item)));
 }
 
 /// Each scalar is an entry, and each scalar of a list is one of the same name.
@@ -84,52 +77,25 @@ fn section(name: &str, node: &Node) -> Section {
     let mut entries = Vec::new();
     for (key, value) in node.pairs() {
         let Some(text) = key.text() else { continue };
-        let word = Word {
-            text: text.to_owned(),
-            at: key.at,
-        };
-        let values = if value.items().is_empty() {
-            std::slice::from_ref(value)
-        } else {
-            value.items()
-        };
+        let word = Word { text: text.to_owned(), at: key.at };
+        let values = if value.items().is_empty() { std::slice::from_ref(value) } else { value.items() };
         for value in values {
             if let Some(text) = value.text() {
-                entries.push(Entry {
-                    key: word.clone(),
-                    value: Word {
-                        text: text.to_owned(),
-                        at: value.at,
-                    },
-                });
+                entries.push(Entry { key: word.clone(), value: Word { text: text.to_owned(), at: value.at } });
             }
         }
     }
-    Section {
-        name: name.to_owned(),
-        at: node.at,
-        entries,
-    }
+    Section { name: name.to_owned(), at: node.at, entries }
 }
 
 /// `plugins:` is a list of paths.
 fn plugins(node: &Node, conf: &mut Conf) {
     let path = |item: &Rc<Node>| {
         let text = item.text()?.to_owned();
-        let key = Word {
-            text: "path".to_owned(),
-            at: item.at,
-        };
-        Some(Entry {
-            key,
-            value: Word { text, at: item.at },
-        })
+        let key = Word { text: "path".to_owned(), at: item.at };
+        Some(Entry { key, value: Word { text, at: item.at } })
     };
     // Not in the main file's [PLUGINS]: in YAML that is where it belongs.
     let entries = node.items().iter().filter_map(path).collect();
-    conf.sections.push(Section {
-        name: "YAML_PLUGINS".to_owned(),
-        at: node.at,
-        entries,
-    });
+    conf.sections.push(Section { name: "YAML_PLUGINS".to_owned(), at: node.at, entries });
 }

@@ -69,9 +69,8 @@ fn check_config_map(document: &Node, lines: &[&str], findings: &mut Findings, se
     let is_named = name.and_then(|name| name.text()) == Some(fargate::CONFIG_MAP);
     let is_there = namespace.and_then(|namespace| namespace.text()) == Some(fargate::NAMESPACE);
     // kube-root-ca.crt stands in every namespace.
-    let holds_sections = fargate::SECTION_OF_KEY
-        .iter()
-        .any(|(key, _)| document.get("data").is_some_and(|data| data.get(key).is_some()));
+    let holds_sections =
+        fargate::SECTION_OF_KEY.iter().any(|(key, _)| document.get("data").is_some_and(|data| data.get(key).is_some()));
     match (is_named, is_there) {
         (false, true) if holds_sections => {
             let at = name.map_or(document.at, |name| name.at);
@@ -115,15 +114,9 @@ fn check_other(document: &Node, lines: &[&str], findings: &mut Findings) {
 fn origin<'l>(value: &Node, lines: &'l [&'l str]) -> Origin<'l> {
     match &value.value {
         // The parser puts a literal block where its first line that is not empty begins.
-        Value::Scalar {
-            style: ScalarStyle::Literal,
-            text,
-        } => {
+        Value::Scalar { style: ScalarStyle::Literal, text } => {
             let empty = text.lines().take_while(|line| line.trim().is_empty()).count();
-            Origin::Block {
-                first_line: value.at.line.saturating_sub(empty).max(1),
-                lines,
-            }
+            Origin::Block { first_line: value.at.line.saturating_sub(empty).max(1), lines }
         }
         _ => Origin::Point(value.at),
     }
@@ -146,10 +139,7 @@ fn check_aws_logging(document: &Node, lines: &[&str], findings: &mut Findings) {
         characters += value.text().map_or(0, |text| text.chars().count());
         let section = fargate::SECTION_OF_KEY.iter().find(|(known, _)| *known == name);
         if section.is_none() && name != fargate::FLB_LOG_CW {
-            let known = fargate::SECTION_OF_KEY
-                .iter()
-                .map(|(known, _)| *known)
-                .chain([fargate::FLB_LOG_CW]);
+            let known = fargate::SECTION_OF_KEY.iter().map(|(known, _)| *known).chain([fargate::FLB_LOG_CW]);
             let more = near(name, known).map_or(String::new(), |near| format!(": did you mean {near}?"));
             findings.add(&rules::DATA_KEY, key.at, format!("{name} is not read{more}"));
         }
@@ -170,11 +160,7 @@ fn check_aws_logging(document: &Node, lines: &[&str], findings: &mut Findings) {
         }
         let read = conf::read(text, &origin(value, lines), findings);
         for directive in &read.directives {
-            findings.add(
-                &rules::DIRECTIVE_NOT_ALLOWED,
-                directive.at,
-                format!("`{}`", directive.text),
-            );
+            findings.add(&rules::DIRECTIVE_NOT_ALLOWED, directive.at, format!("`{}`", directive.text));
         }
         for section_read in &read.sections {
             check_place(section_read, name, section.map(|(_, wanted)| *wanted), findings);
@@ -186,14 +172,7 @@ fn check_aws_logging(document: &Node, lines: &[&str], findings: &mut Findings) {
     } else if characters > fargate::NEAR_MAX_CHARACTERS {
         findings.add(&rules::CONFIG_MAP_NEAR_SIZE, data.at, format!("it holds {characters}"));
     }
-    router::check(
-        &all,
-        Scope {
-            fargate: Some(own_log),
-            open: false,
-        },
-        findings,
-    );
+    router::check(&all, Scope { fargate: Some(own_log), open: false }, findings);
 }
 
 /// Whether `section` may stand under `key`.
@@ -202,26 +181,14 @@ fn check_place(section: &Section, key: &str, wanted: Option<&str>, findings: &mu
     let allowed = fargate::SECTION_OF_KEY.iter().map(|(_, section)| *section);
     match fargate::SECTION_OF_KEY.iter().find(|(_, allowed)| *allowed == name) {
         None if conf::SECTIONS.contains(&name) => {
-            findings.add(
-                &rules::SECTION_NOT_ALLOWED,
-                section.at,
-                format!("[{name}] is not yours"),
-            );
+            findings.add(&rules::SECTION_NOT_ALLOWED, section.at, format!("[{name}] is not yours"));
         }
         None => {
             let more = near(name, allowed).map_or(String::new(), |near| format!(": did you mean [{near}]?"));
-            findings.add(
-                &rules::SECTION_UNKNOWN,
-                section.at,
-                format!("there is no [{name}]{more}"),
-            );
+            findings.add(&rules::SECTION_UNKNOWN, section.at, format!("there is no [{name}]{more}"));
         }
         Some((right, _)) if wanted.is_some_and(|wanted| wanted != name) => {
-            findings.add(
-                &rules::SECTION_KEY,
-                section.at,
-                format!("[{name}] stands under {key}, not under {right}"),
-            );
+            findings.add(&rules::SECTION_KEY, section.at, format!("[{name}] stands under {key}, not under {right}"));
         }
         Some(_) => {}
     }

@@ -3,15 +3,7 @@
 /// Options that the core keeps from every plugin (src/flb_output.c, src/flb_filter.c).
 const CORE: [&str; 5] = ["match", "match_regex", "alias", "log_level", "log_suppress_interval"];
 /// Those of outputs only.
-const CORE_OUTPUT: [&str; 7] = [
-    "host",
-    "port",
-    "ipv6",
-    "retry_limit",
-    "workers",
-    "tls",
-    "storage.total_limit_size",
-];
+const CORE_OUTPUT: [&str; 7] = ["host", "port", "ipv6", "retry_limit", "workers", "tls", "storage.total_limit_size"];
 /// Families of options that every output has (src/flb_upstream.c, src/flb_oauth2.c).
 const CORE_OUTPUT_FAMILIES: [&str; 4] = ["net.", "tls.", "oauth2.", "storage."];
 
@@ -53,30 +45,11 @@ const FIREHOSE: [&str; 15] = [
 /// plugins/filter_*/ of the filters that EKS Fargate allows.
 const FILTERS: [(&str, &[&str]); 8] = [
     ("grep", &["regex", "exclude", "logical_op"]),
-    (
-        "parser",
-        &["key_name", "parser", "preserve_key", "reserve_data", "unescape_key"],
-    ),
-    (
-        "record_modifier",
-        &["record", "remove_key", "allowlist_key", "whitelist_key", "uuid_key"],
-    ),
-    (
-        "rewrite_tag",
-        &["rule", "emitter_name", "emitter_storage.type", "emitter_mem_buf_limit"],
-    ),
+    ("parser", &["key_name", "parser", "preserve_key", "reserve_data", "unescape_key"]),
+    ("record_modifier", &["record", "remove_key", "allowlist_key", "whitelist_key", "uuid_key"]),
+    ("rewrite_tag", &["rule", "emitter_name", "emitter_storage.type", "emitter_mem_buf_limit"]),
     ("throttle", &["rate", "window", "print_status", "interval"]),
-    (
-        "nest",
-        &[
-            "operation",
-            "wildcard",
-            "nest_under",
-            "nested_under",
-            "add_prefix",
-            "remove_prefix",
-        ],
-    ),
+    ("nest", &["operation", "wildcard", "nest_under", "nested_under", "add_prefix", "remove_prefix"]),
     (
         "modify",
         &[
@@ -163,10 +136,7 @@ fn own(section: &str, plugin: &str) -> Option<Vec<&'static str>> {
         ("OUTPUT", "kubehose") => Some(kubehose::config::OPTIONS.iter().map(|spec| spec.name).collect()),
         ("OUTPUT", "kinesis_firehose") => Some(KINESIS_FIREHOSE.to_vec()),
         ("OUTPUT", "firehose") => Some(FIREHOSE.to_vec()),
-        ("FILTER", _) => FILTERS
-            .iter()
-            .find(|(name, _)| *name == plugin)
-            .map(|(_, options)| options.to_vec()),
+        ("FILTER", _) => FILTERS.iter().find(|(name, _)| *name == plugin).map(|(_, options)| options.to_vec()),
         _ => None,
     }
 }
@@ -203,10 +173,7 @@ pub fn unknown(section: &str, plugin: &str, key: &str) -> Option<Unknown> {
         .into_iter()
         .filter(|_| section == "OUTPUT")
         .find(|other| own(section, other).is_some_and(|names| names.contains(&lower.as_str())));
-    Some(Unknown {
-        near: near(&lower, names),
-        elsewhere,
-    })
+    Some(Unknown { near: near(&lower, names), elsewhere })
 }
 
 /// Whether an option of this output may stand once only.

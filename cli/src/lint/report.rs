@@ -70,10 +70,7 @@ pub fn github(findings: &[Finding]) -> String {
             finding.at.line,
             finding.at.column,
             property(finding.rule.id),
-            data(&format!(
-                "{}. {}. Cure: {}",
-                finding.message, finding.rule.finds, finding.rule.fix
-            ))
+            data(&format!("{}. {}. Cure: {}", finding.message, finding.rule.finds, finding.rule.fix))
         );
     }
     out

@@ -42,9 +42,7 @@ fn placeholder(text: &str) -> Option<&str> {
         let inner = rest.get(start + 1..)?;
         let end = inner.find('>')?;
         let name = inner.get(..end)?;
-        let capital = name
-            .bytes()
-            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_ ".contains(&b));
+        let capital = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_ ".contains(&b));
         if !name.is_empty() && capital && !rest.get(..start)?.ends_with('?') {
             return rest.get(start..start + end + 2);
         }
@@ -57,33 +55,17 @@ fn check_section(section: &Section, scope: Scope, findings: &mut Findings) {
     let plugin = section.plugin();
     let named = ["FILTER", "OUTPUT", "INPUT", "PARSER", "MULTILINE_PARSER", "CUSTOM"].contains(&section.name.as_str());
     if named && section.value("name").is_none() && !section.entries.is_empty() {
-        findings.add(
-            &rules::NAME_MISSING,
-            section.at,
-            format!("[{}] has no Name", section.name),
-        );
+        findings.add(&rules::NAME_MISSING, section.at, format!("[{}] has no Name", section.name));
     }
     let routed = ["FILTER", "OUTPUT"].contains(&section.name.as_str());
     if routed && section.get("match").is_none() && section.get("match_regex").is_none() && !section.entries.is_empty() {
-        findings.add(
-            &rules::MATCH_MISSING,
-            section.at,
-            format!("[{}] {plugin} has no Match", section.name),
-        );
+        findings.add(&rules::MATCH_MISSING, section.at, format!("[{}] {plugin} has no Match", section.name));
     }
     if section.name == "PARSER" && !section.entries.is_empty() {
         match section.value("format").map(str::to_ascii_lowercase).as_deref() {
-            None => findings.add(
-                &rules::PARSER_FORMAT,
-                section.at,
-                format!("the parser {plugin} has no Format"),
-            ),
+            None => findings.add(&rules::PARSER_FORMAT, section.at, format!("the parser {plugin} has no Format")),
             Some("regex") if section.get("regex").is_none() => {
-                findings.add(
-                    &rules::PARSER_REGEX,
-                    section.at,
-                    format!("the parser {plugin} has no Regex"),
-                );
+                findings.add(&rules::PARSER_REGEX, section.at, format!("the parser {plugin} has no Regex"));
             }
             _ => {}
         }
@@ -95,11 +77,7 @@ fn check_section(section: &Section, scope: Scope, findings: &mut Findings) {
             findings.add(&rules::PLACEHOLDER, entry.value.at, format!("{key} is still {found}"));
         }
         if scope.fargate.is_some() && value.contains("${") {
-            findings.add(
-                &rules::ENVIRONMENT_NOT_ALLOWED,
-                entry.value.at,
-                format!("{key} is {value}"),
-            );
+            findings.add(&rules::ENVIRONMENT_NOT_ALLOWED, entry.value.at, format!("{key} is {value}"));
         }
         if let Some(unknown) = options::unknown(&section.name, &plugin, key) {
             let more = match (unknown.near, unknown.elsewhere) {
@@ -107,11 +85,7 @@ fn check_section(section: &Section, scope: Scope, findings: &mut Findings) {
                 (None, Some(other)) => format!("; it is one of {other}"),
                 (None, None) => String::new(),
             };
-            findings.add(
-                &rules::OPTION_UNKNOWN,
-                entry.key.at,
-                format!("{plugin} has no option {key}{more}"),
-            );
+            findings.add(&rules::OPTION_UNKNOWN, entry.key.at, format!("{plugin} has no option {key}{more}"));
         } else if options::is_single(&section.name, &plugin, key)
             && section.get(key).is_some_and(|first| first.key.at != entry.key.at)
         {
@@ -150,15 +124,8 @@ fn check_fargate_section(section: &Section, plugin: &str, findings: &mut Finding
         "FILTER" if plugin == "kubernetes" => {
             for entry in &section.entries {
                 let key = entry.key.text.as_str();
-                if fargate::KUBERNETES_FORBIDDEN
-                    .iter()
-                    .any(|forbidden| forbidden.eq_ignore_ascii_case(key))
-                {
-                    findings.add(
-                        &rules::KUBERNETES_FORBIDDEN,
-                        entry.key.at,
-                        format!("{key} is forbidden"),
-                    );
+                if fargate::KUBERNETES_FORBIDDEN.iter().any(|forbidden| forbidden.eq_ignore_ascii_case(key)) {
+                    findings.add(&rules::KUBERNETES_FORBIDDEN, entry.key.at, format!("{key} is forbidden"));
                 }
             }
             if let Some(entry) = section.get("kube_tag_prefix")
@@ -190,27 +157,15 @@ fn check_firehose_output(section: &Section, plugin: &str, scope: Scope, findings
     if let Some(entry) = section.get("region").filter(known)
         && !kubehose::config::is_region(&entry.value.text)
     {
-        findings.add(
-            &rules::REGION,
-            entry.value.at,
-            format!("{} is no region", entry.value.text),
-        );
+        findings.add(&rules::REGION, entry.value.at, format!("{} is no region", entry.value.text));
     }
     if let Some(entry) = section.get("delivery_stream").filter(known)
         && !kubehose::config::is_stream_name(&entry.value.text)
     {
-        findings.add(
-            &rules::STREAM_NAME,
-            entry.value.at,
-            format!("{} is no stream's name", entry.value.text),
-        );
+        findings.add(&rules::STREAM_NAME, entry.value.at, format!("{} is no stream's name", entry.value.text));
     }
     if let Some(entry) = section.get("log_key") {
-        findings.add(
-            &rules::LOG_KEY,
-            entry.key.at,
-            format!("only `{}` is sent", entry.value.text),
-        );
+        findings.add(&rules::LOG_KEY, entry.key.at, format!("only `{}` is sent", entry.value.text));
     }
     if section.get("time_key").is_some() {
         match section.get("time_key_format") {
@@ -222,16 +177,10 @@ fn check_firehose_output(section: &Section, plugin: &str, scope: Scope, findings
             Some(entry) => {
                 let format = &entry.value.text;
                 let zone = format.ends_with('Z') || format.contains("%z") || format.contains("%s");
-                let fraction = ["%L", "%f", "%3N", "%6N", "%9N"]
-                    .iter()
-                    .any(|part| format.contains(part));
+                let fraction = ["%L", "%f", "%3N", "%6N", "%9N"].iter().any(|part| format.contains(part));
                 if !zone || !fraction {
                     let lacks = if zone { "milliseconds" } else { "a zone" };
-                    findings.add(
-                        &rules::TIME_FORMAT,
-                        entry.value.at,
-                        format!("{format} has no part for {lacks}"),
-                    );
+                    findings.add(&rules::TIME_FORMAT, entry.value.at, format!("{format} has no part for {lacks}"));
                 }
             }
         }
@@ -271,11 +220,7 @@ fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, sco
     }
     if scope.fargate.is_none() && section.value("workers").unwrap_or("0") == "0" {
         let at = section.get("workers").map_or(section.at, |entry| entry.value.at);
-        findings.add(
-            &rules::WORKERS,
-            at,
-            "kubehose runs on the pipeline's own thread".to_owned(),
-        );
+        findings.add(&rules::WORKERS, at, "kubehose runs on the pipeline's own thread".to_owned());
     }
 }
 
@@ -283,52 +228,30 @@ fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
     if scope.fargate.is_some() {
         return;
     }
-    let main = conf
-        .sections
-        .iter()
-        .any(|section| ["INPUT", "OUTPUT", "SERVICE"].contains(&section.name.as_str()));
+    let main = conf.sections.iter().any(|section| ["INPUT", "OUTPUT", "SERVICE"].contains(&section.name.as_str()));
     for section in conf.sections.iter().filter(|section| section.name.ends_with("PLUGINS")) {
         if main && section.name == "PLUGINS" {
-            findings.add(
-                &rules::PLUGINS_SECTION,
-                section.at,
-                "[PLUGINS] stands in the main file".to_owned(),
-            );
+            findings.add(&rules::PLUGINS_SECTION, section.at, "[PLUGINS] stands in the main file".to_owned());
         }
         for entry in section.all("path") {
-            if entry
-                .value
-                .text
-                .rsplit('/')
-                .next()
-                .is_some_and(|file| file.starts_with("flb-"))
-            {
+            if entry.value.text.rsplit('/').next().is_some_and(|file| file.starts_with("flb-")) {
                 findings.add(&rules::PLUGIN_FILE, entry.value.at, entry.value.text.clone());
             }
         }
     }
-    let path = conf
-        .sections
-        .iter()
-        .any(|section| section.name == "SERVICE" && section.get("storage.path").is_some());
+    let path = conf.sections.iter().any(|section| section.name == "SERVICE" && section.get("storage.path").is_some());
     if !path && !scope.open {
         for input in conf.sections.iter().filter(|section| section.name == "INPUT") {
             if let Some(entry) = input.get("storage.type")
                 && entry.value.text.eq_ignore_ascii_case("filesystem")
             {
-                findings.add(
-                    &rules::STORAGE_PATH,
-                    entry.key.at,
-                    "storage.type filesystem needs it".to_owned(),
-                );
+                findings.add(&rules::STORAGE_PATH, entry.key.at, "storage.type filesystem needs it".to_owned());
             }
         }
     }
     let on_disk = conf.sections.iter().any(|section| {
         section.name == "INPUT"
-            && section
-                .value("storage.type")
-                .is_some_and(|kind| kind.eq_ignore_ascii_case("filesystem"))
+            && section.value("storage.type").is_some_and(|kind| kind.eq_ignore_ascii_case("filesystem"))
     });
     for output in conf.sections.iter().filter(|section| section.name == "OUTPUT") {
         let plugin = output.plugin();
@@ -356,13 +279,7 @@ struct Router<'a> {
 impl<'a> Router<'a> {
     fn of(conf: &'a Conf, scope: Scope) -> Self {
         let all = |name: &str| conf.sections.iter().filter(|section| section.name == name).collect();
-        Self {
-            scope,
-            inputs: all("INPUT"),
-            filters: all("FILTER"),
-            outputs: all("OUTPUT"),
-            parsers: all("PARSER"),
-        }
+        Self { scope, inputs: all("INPUT"), filters: all("FILTER"), outputs: all("OUTPUT"), parsers: all("PARSER") }
     }
 
     /// What the records may be tagged with; None where that cannot be known.
@@ -410,21 +327,13 @@ impl<'a> Router<'a> {
                     None => output.get("match_regex").is_some(),
                 })
             {
-                findings.add(
-                    &rules::FILTER_UNSEEN,
-                    entry.value.at,
-                    format!("no output matches what {pattern} does"),
-                );
+                findings.add(&rules::FILTER_UNSEEN, entry.value.at, format!("no output matches what {pattern} does"));
             }
             if section.name == "OUTPUT"
                 && self.scope.fargate == Some(OwnLog::On)
                 && overlap(pattern, &format!("{}*", fargate::OWN_LOG_TAG_PREFIX))
             {
-                findings.add(
-                    &rules::OWN_LOG,
-                    entry.value.at,
-                    format!("Match {pattern} takes flblogs.* too"),
-                );
+                findings.add(&rules::OWN_LOG, entry.value.at, format!("Match {pattern} takes flblogs.* too"));
             }
         }
     }
@@ -437,9 +346,7 @@ impl<'a> Router<'a> {
     fn log_parsers(&self) -> impl Iterator<Item = (usize, &&'a Section)> {
         self.filters.iter().enumerate().filter(|(_, filter)| {
             filter.plugin() == "parser"
-                && filter
-                    .value("key_name")
-                    .is_some_and(|key| key.trim_start_matches('$') == "log")
+                && filter.value("key_name").is_some_and(|key| key.trim_start_matches('$') == "log")
         })
     }
 
@@ -463,21 +370,15 @@ impl<'a> Router<'a> {
                     );
                 }
                 Some(parser) if parser > kubernetes && !parsed_by_input => {
-                    findings.add(
-                        &rules::PARSER_ORDER,
-                        filter.at,
-                        "the parser filter comes later".to_owned(),
-                    );
+                    findings.add(&rules::PARSER_ORDER, filter.at, "the parser filter comes later".to_owned());
                 }
                 _ => {}
             }
         }
         for (_, filter) in self.log_parsers() {
             for entry in filter.all("parser") {
-                let definition = self
-                    .parsers
-                    .iter()
-                    .find(|parser| parser.value("name") == Some(entry.value.text.as_str()));
+                let definition =
+                    self.parsers.iter().find(|parser| parser.value("name") == Some(entry.value.text.as_str()));
                 match definition {
                     None if !self.scope.open => {
                         findings.add(
@@ -489,15 +390,9 @@ impl<'a> Router<'a> {
                     Some(parser) => {
                         if let Some(regex) = parser.get("regex")
                             && kubernetes.is_some()
-                            && !["(?<log>", "(?P<log>"]
-                                .iter()
-                                .any(|group| regex.value.text.contains(group))
+                            && !["(?<log>", "(?P<log>"].iter().any(|group| regex.value.text.contains(group))
                         {
-                            findings.add(
-                                &rules::PARSER_DROPS_LOG,
-                                regex.value.at,
-                                "there is no (?<log>…)".to_owned(),
-                            );
+                            findings.add(&rules::PARSER_DROPS_LOG, regex.value.at, "there is no (?<log>…)".to_owned());
                         }
                     }
                     None => {}
@@ -508,20 +403,13 @@ impl<'a> Router<'a> {
             parser.get("time_key").is_some() && !parser.value("time_keep").is_some_and(is_switched_on)
         };
         let used = |parser: &&&Section| {
-            self.log_parsers().any(|(_, filter)| {
-                filter
-                    .all("parser")
-                    .any(|entry| parser.value("name") == Some(&entry.value.text))
-            })
+            self.log_parsers()
+                .any(|(_, filter)| filter.all("parser").any(|entry| parser.value("name") == Some(&entry.value.text)))
         };
         if self.parsers.iter().filter(takes_time).any(|parser| used(&parser)) {
             for output in &self.outputs {
                 if FIREHOSE_OUTPUTS.contains(&output.plugin().as_str()) && output.get("time_key").is_none() {
-                    findings.add(
-                        &rules::TIME_KEY,
-                        output.at,
-                        format!("{} has no time_key", output.plugin()),
-                    );
+                    findings.add(&rules::TIME_KEY, output.at, format!("{} has no time_key", output.plugin()));
                 }
             }
         }
@@ -529,32 +417,19 @@ impl<'a> Router<'a> {
 
     fn check_remap(&self, findings: &mut Findings) {
         let kubernetes = self.position("kubernetes");
-        let sends = self
-            .outputs
-            .iter()
-            .any(|output| FIREHOSE_OUTPUTS.contains(&output.plugin().as_str()));
+        let sends = self.outputs.iter().any(|output| FIREHOSE_OUTPUTS.contains(&output.plugin().as_str()));
         if kubernetes.is_none() && self.scope.fargate.is_some() && sends {
             let at = self.outputs[0].at;
-            findings.add(
-                &rules::KUBERNETES_MISSING,
-                at,
-                "no filter adds the pod's metadata".to_owned(),
-            );
+            findings.add(&rules::KUBERNETES_MISSING, at, "no filter adds the pod's metadata".to_owned());
         }
         let mut prefixes: Vec<&str> = Vec::new();
         for (index, filter) in self.filters.iter().enumerate() {
             let lifts = filter.plugin() == "nest"
-                && filter
-                    .value("operation")
-                    .is_some_and(|name| name.eq_ignore_ascii_case("lift"));
+                && filter.value("operation").is_some_and(|name| name.eq_ignore_ascii_case("lift"));
             if lifts && filter.value("nested_under") == Some(datadog::KUBERNETES) {
                 prefixes.push(filter.value("add_prefix").unwrap_or_default());
                 if kubernetes.is_some_and(|kubernetes| kubernetes > index) {
-                    findings.add(
-                        &rules::REMAP_ORDER,
-                        filter.at,
-                        "the kubernetes filter comes later".to_owned(),
-                    );
+                    findings.add(&rules::REMAP_ORDER, filter.at, "the kubernetes filter comes later".to_owned());
                 }
                 let prefix = filter.value("add_prefix").unwrap_or_default();
                 let back =
@@ -562,11 +437,7 @@ impl<'a> Router<'a> {
                         later.plugin() == "nest" && later.value("nest_under") == Some(datadog::KUBERNETES)
                     });
                 if !prefix.is_empty() && !back {
-                    findings.add(
-                        &rules::NOT_NESTED_BACK,
-                        filter.at,
-                        format!("{prefix}* stay at the root"),
-                    );
+                    findings.add(&rules::NOT_NESTED_BACK, filter.at, format!("{prefix}* stay at the root"));
                 }
             }
             if filter.plugin() == "modify" {
@@ -590,11 +461,7 @@ impl<'a> Router<'a> {
             if bare.starts_with("kubernetes.") || bare.starts_with("kubernetes[") {
                 findings.add(&rules::RENAME_NESTED, entry.value.at, format!("{source} is a path"));
             } else if datadog::kubernetes_fields().any(|(field, target)| source.ends_with(field) && source != target) {
-                findings.add(
-                    &rules::RENAME_BEFORE_LIFT,
-                    entry.value.at,
-                    format!("nothing has made {source} yet"),
-                );
+                findings.add(&rules::RENAME_BEFORE_LIFT, entry.value.at, format!("nothing has made {source} yet"));
             }
         }
     }

@@ -50,10 +50,7 @@ impl Node {
     /// The scalar's text if YAML reads it as a string: quoted, a block, or a word that is neither a number nor a keyword.
     pub fn string(&self) -> Option<&str> {
         match &self.value {
-            Value::Scalar {
-                text,
-                style: ScalarStyle::Plain,
-            } if !is_plain_string(text) => None,
+            Value::Scalar { text, style: ScalarStyle::Plain } if !is_plain_string(text) => None,
             Value::Scalar { text, .. } => Some(text),
             _ => None,
         }
@@ -77,10 +74,7 @@ impl Node {
 
     /// The value under `key`.
     pub fn get(&self, key: &str) -> Option<&Rc<Node>> {
-        self.pairs()
-            .iter()
-            .find(|(name, _)| name.text() == Some(key))
-            .map(|(_, value)| value)
+        self.pairs().iter().find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value)
     }
 }
 
@@ -103,71 +97,41 @@ pub fn documents(text: &str) -> Result<Vec<Rc<Node>>, Fault> {
     let mut anchors: HashMap<usize, Rc<Node>> = HashMap::new();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| Fault {
-            at: Place {
-                line: error.marker().line().max(1),
-                column: error.marker().col() + 1,
-            },
+            at: Place { line: error.marker().line().max(1), column: error.marker().col() + 1 },
             what: error.info().to_owned(),
         })?;
-        let at = Place {
-            line: span.start.line().max(1),
-            column: span.start.col() + 1,
-        };
+        let at = Place { line: span.start.line().max(1), column: span.start.col() + 1 };
         let (node, anchor) = match event {
-            Event::Scalar(text, style, anchor, _) => (
-                Rc::new(Node {
-                    at,
-                    value: Value::Scalar {
-                        text: text.into_owned(),
-                        style,
-                    },
-                }),
-                anchor,
-            ),
+            Event::Scalar(text, style, anchor, _) => {
+                (Rc::new(Node { at, value: Value::Scalar { text: text.into_owned(), style } }), anchor)
+            }
             Event::Alias(anchor) => {
                 let Some(node) = anchors.get(&anchor) else {
-                    return Err(Fault {
-                        at,
-                        what: "an alias inside of what it names".to_owned(),
-                    });
+                    return Err(Fault { at, what: "an alias inside of what it names".to_owned() });
                 };
                 (Rc::clone(node), 0)
             }
             Event::SequenceStart(anchor, _) => {
                 stack.push(Open::Sequence(at, anchor, Vec::new()));
                 if stack.len() > MAX_DEPTH {
-                    return Err(Fault {
-                        at,
-                        what: format!("nested deeper than {MAX_DEPTH}"),
-                    });
+                    return Err(Fault { at, what: format!("nested deeper than {MAX_DEPTH}") });
                 }
                 continue;
             }
             Event::MappingStart(anchor, _) => {
                 stack.push(Open::Mapping(at, anchor, Vec::new(), None));
                 if stack.len() > MAX_DEPTH {
-                    return Err(Fault {
-                        at,
-                        what: format!("nested deeper than {MAX_DEPTH}"),
-                    });
+                    return Err(Fault { at, what: format!("nested deeper than {MAX_DEPTH}") });
                 }
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => match stack.pop() {
-                Some(Open::Sequence(at, anchor, items)) => (
-                    Rc::new(Node {
-                        at,
-                        value: Value::Sequence(items),
-                    }),
-                    anchor,
-                ),
-                Some(Open::Mapping(at, anchor, pairs, _)) => (
-                    Rc::new(Node {
-                        at,
-                        value: Value::Mapping(pairs),
-                    }),
-                    anchor,
-                ),
+                Some(Open::Sequence(at, anchor, items)) => {
+                    (Rc::new(Node { at, value: Value::Sequence(items) }), anchor)
+                }
+                Some(Open::Mapping(at, anchor, pairs, _)) => {
+                    (Rc::new(Node { at, value: Value::Mapping(pairs) }), anchor)
+                }
                 None => continue,
             },
             _ => continue,

@@ -31,10 +31,7 @@ pub fn manifest(router: &Router) -> Result<Manifest, Failure> {
     if !router.no_cri {
         data.push((fargate::PARSERS, render(&[cri_parser()])));
     }
-    let work = Work {
-        cri: !router.no_cri,
-        renames: router.remap == Remap::Filters,
-    };
+    let work = Work { cri: !router.no_cri, renames: router.remap == Remap::Filters };
     data.push((fargate::FILTERS, render(&filters::sections(router, work))));
     data.push((fargate::OUTPUT, render(&[output(router)])));
     data.push((fargate::FLB_LOG_CW, router.flb_log_cw.to_string()));
@@ -97,10 +94,7 @@ data:
         kube::literal(filters, 4),
         kube::literal(&output, 4)
     );
-    Manifest {
-        text,
-        characters: filters.len() + output.len() + "true".len(),
-    }
+    Manifest { text, characters: filters.len() + output.len() + "true".len() }
 }
 
 fn cri_parser() -> Section {

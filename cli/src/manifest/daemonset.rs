@@ -10,12 +10,7 @@ use crate::{fargate, kube};
 
 /// Everything from the namespace to the DaemonSet.
 pub fn manifest(place: &Place<'_>) -> String {
-    let Place {
-        router,
-        image,
-        namespace,
-        ..
-    } = place;
+    let Place { router, image, namespace, .. } = place;
     let annotations = match &router.role_arn {
         Some(role) => format!("\n  annotations:\n    eks.amazonaws.com/role-arn: {role}"),
         None => String::new(),
@@ -176,10 +171,7 @@ fn configuration(place: &Place<'_>) -> String {
             .set("Tag", fargate::MATCH)
             .set("Path", "/var/log/containers/*.log")
             // The router's own lines would feed it.
-            .set(
-                "Exclude_Path",
-                format!("/var/log/containers/kubehose-*_{}_*.log", place.namespace),
-            )
+            .set("Exclude_Path", format!("/var/log/containers/kubehose-*_{}_*.log", place.namespace))
             .set("multiline.parser", "cri, docker")
             .set("DB", format!("{STATE_DIR}/tail.db"))
             .set("DB.locking", "true")
@@ -189,13 +181,7 @@ fn configuration(place: &Place<'_>) -> String {
             .set("storage.type", "filesystem"),
     ];
     // The names are the plugin's work, the container runtime's lines the input's.
-    sections.extend(filters::sections(
-        router,
-        Work {
-            cri: false,
-            renames: false,
-        },
-    ));
+    sections.extend(filters::sections(router, Work { cri: false, renames: false }));
     sections.push(output(router, &router.match_pattern));
     render(&sections)
 }

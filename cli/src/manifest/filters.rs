@@ -24,18 +24,10 @@ pub struct Work {
 
 /// The filters for `router`, in the order in which the records meet them.
 pub fn sections(router: &Router, work: Work) -> Vec<Section> {
-    let filter = |name: &str| {
-        Section::new("FILTER")
-            .set("Name", name)
-            .set("Match", &router.match_pattern)
-    };
+    let filter = |name: &str| Section::new("FILTER").set("Name", name).set("Match", &router.match_pattern);
     let mut sections = Vec::new();
     if work.cri {
-        sections.push(
-            filter("parser")
-                .set("Key_Name", "log")
-                .set("Parser", fargate::CRI_PARSER),
-        );
+        sections.push(filter("parser").set("Key_Name", "log").set("Parser", fargate::CRI_PARSER));
     }
     let off = |field| router.drop.contains(&field).then_some("Off");
     sections.push(
@@ -47,10 +39,7 @@ pub fn sections(router: &Router, work: Work) -> Vec<Section> {
     );
     if !router.exclude_namespace.is_empty() {
         let names: Vec<String> = router.exclude_namespace.iter().map(ToString::to_string).collect();
-        sections.push(filter("grep").set(
-            "Exclude",
-            format!("$kubernetes['namespace_name'] ^({})$", names.join("|")),
-        ));
+        sections.push(filter("grep").set("Exclude", format!("$kubernetes['namespace_name'] ^({})$", names.join("|"))));
     }
 
     let dropped: Vec<&str> = router.drop.iter().filter_map(|field| field.key()).collect();
@@ -58,10 +47,7 @@ pub fn sections(router: &Router, work: Work) -> Vec<Section> {
         return sections;
     }
     let lift = |under: &str, prefix: &str| {
-        filter("nest")
-            .set("Operation", "lift")
-            .set("Nested_under", under)
-            .set("Add_prefix", prefix)
+        filter("nest").set("Operation", "lift").set("Nested_under", under).set("Add_prefix", prefix)
     };
     let nest = |under: &str, prefix: &str| {
         filter("nest")

@@ -20,14 +20,7 @@ pub fn task_definition(place: &Place<'_>, app_image: &str) -> String {
     set("region", router.region.as_ref());
     set("delivery_stream", router.delivery_stream.as_ref());
     // FireLens' records already hold container_id and container_name at the root.
-    set(
-        "remap",
-        if router.remap == Remap::Filters {
-            "datadog"
-        } else {
-            "none"
-        },
-    );
+    set("remap", if router.remap == Remap::Filters { "datadog" } else { "none" });
     set("kube_tag_fallback", "off");
     if router.preserve_source {
         set("remap_preserve_source", "on");

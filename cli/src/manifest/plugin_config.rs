@@ -41,11 +41,7 @@ pub fn folder(text: &str) -> Result<String, String> {
         && text.starts_with('/')
         && !text.ends_with('/')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
-    if good {
-        Ok(text.to_owned())
-    } else {
-        Err("expected an absolute path of a-z A-Z 0-9 / . _ -".to_owned())
-    }
+    if good { Ok(text.to_owned()) } else { Err("expected an absolute path of a-z A-Z 0-9 / . _ -".to_owned()) }
 }
 
 /// `[SERVICE]`, with chunks on disk: a router that is restarted goes on where it was.
@@ -76,14 +72,7 @@ pub fn output(router: &Router, match_pattern: &str) -> Section {
         .set("Match", match_pattern)
         .set("region", &router.region)
         .set("delivery_stream", &router.delivery_stream)
-        .set(
-            "remap",
-            if router.remap == Remap::Filters {
-                "datadog"
-            } else {
-                "none"
-            },
-        )
+        .set("remap", if router.remap == Remap::Filters { "datadog" } else { "none" })
         .set_if("remap_preserve_source", on(router.preserve_source))
         .set_if("remap_override", on(router.override_on_conflict))
         .set("time_key", &router.time_key)

@@ -12,12 +12,7 @@ const APP: &str = "app";
 
 /// A Deployment of the application with the router beside it.
 pub fn manifest(place: &Place<'_>, app_image: &str, log_dir: &str) -> String {
-    let Place {
-        router,
-        image,
-        namespace,
-        ..
-    } = place;
+    let Place { router, image, namespace, .. } = place;
     let annotations = match &router.role_arn {
         Some(role) => format!("\n  annotations:\n    eks.amazonaws.com/role-arn: {role}"),
         None => String::new(),

@@ -47,24 +47,13 @@ pub fn command() -> Command {
 
 /// Runs `kubehose` with the words of `line`.
 pub fn kubehose(line: &str) -> Run {
-    Run::of(
-        command()
-            .args(line.split_whitespace())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap(),
-    )
+    Run::of(command().args(line.split_whitespace()).stdin(Stdio::null()).output().unwrap())
 }
 
 /// Runs `kubehose` with `args`, `input` on its stdin.
 pub fn kubehose_with(args: &[&str], input: &[u8]) -> Run {
-    let mut child = command()
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        command().args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     let writer = std::thread::spawn(move || {
@@ -124,9 +113,7 @@ pub fn check(kind: &str, files: &[&Path]) {
 pub fn fluent_bit(what: &str) -> Option<PathBuf> {
     let named = std::env::var_os("FLUENT_BIT").map(PathBuf::from);
     let found = named.or_else(|| {
-        std::env::split_paths(&std::env::var_os("PATH")?)
-            .map(|dir| dir.join("fluent-bit"))
-            .find(|path| path.is_file())
+        std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join("fluent-bit")).find(|path| path.is_file())
     });
     if found.is_none() {
         not_run(&format!("{what}: no fluent-bit on the PATH or in FLUENT_BIT"));
