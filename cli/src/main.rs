@@ -15,6 +15,7 @@ mod manifest;
 mod migrate;
 mod pipeline;
 mod preview;
+mod replay;
 mod sample_app;
 mod verdict;
 mod verify;
@@ -46,6 +47,7 @@ enum Command {
     Bundle(Box<bundle::Args>),
     Verify(verify::Args),
     Preview(preview::Args),
+    Replay(replay::Args),
     Cost(cost::Args),
     Migrate(migrate::Args),
     /// Serve a local Amazon Data Firehose endpoint
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Bundle(args) => bundle::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Preview(args) => preview::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Cost(args) => cost::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Firehose(args) => return kubehose_local::firehose::run(&args),

@@ -51,7 +51,8 @@ enum Format {
     Bodies,
 }
 
-fn option(text: &str) -> Result<(String, String), String> {
+/// An option of the plugin, `NAME=VALUE`.
+pub fn option(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| "expected NAME=VALUE".to_owned())?;
     if OPTIONS.iter().any(|spec| spec.name == name) {
         return Ok((name.to_owned(), value.to_owned()));
