@@ -5,6 +5,7 @@
 //! repeated key the last value counts, at the first one's place.
 
 use crate::chunk::{Token, Value};
+use std::cell::Cell;
 
 /// What stands where a container was nested deeper than [`crate::chunk::MAX_DEPTH`].
 pub const TOO_DEEP: &[u8] = b"\"[nested too deep]\"";
@@ -16,6 +17,19 @@ pub struct Cut<'p> {
     pub removed: &'p [usize],
     /// One string (its index) that ends after so many bytes of JSON text, at a character's border.
     pub shortened: Option<(usize, usize)>,
+    /// What dots in keys become.
+    pub dots: Option<Dots<'p>>,
+}
+
+/// How dots in keys are replaced.
+#[derive(Clone, Copy)]
+pub struct Dots<'p> {
+    /// What stands in for a dot.
+    pub with: &'p str,
+    /// Names (as JSON strings) that are taken already beside the map that is written first.
+    pub taken: &'p [Vec<u8>],
+    /// Counts values that were left out because their key became another's.
+    pub collisions: &'p Cell<u64>,
 }
 
 /// Appends `value` as JSON.
@@ -55,7 +69,8 @@ pub fn write_value(out: &mut Vec<u8>, value: Value<'_, '_>, cut: Cut<'_>) {
         }
         Token::Map { .. } => {
             out.push(b'{');
-            write_pairs(out, value, cut);
+            let dots = cut.dots.map(|dots| Dots { taken: &[], ..dots });
+            write_pairs(out, value, Cut { dots, ..cut });
             out.push(b'}');
         }
     }
@@ -64,7 +79,13 @@ pub fn write_value(out: &mut Vec<u8>, value: Value<'_, '_>, cut: Cut<'_>) {
 /// Appends the pairs of a map without its braces; says whether there were any.
 pub fn write_pairs(out: &mut Vec<u8>, map: Value<'_, '_>, cut: Cut<'_>) -> bool {
     let mut any = false;
-    if has_repeated_keys(map) {
+    if let Some(dots) = cut.dots
+        && map.pairs().any(|(key, _)| has_dot(key))
+    {
+        for (name, key, value) in renamed(map, dots, cut.removed) {
+            any |= write_named(out, any, &name, key, value, cut);
+        }
+    } else if has_repeated_keys(map) {
         for (key, value) in last_of_each(map) {
             any |= write_pair(out, any, key, value, cut);
         }
@@ -74,6 +95,73 @@ pub fn write_pairs(out: &mut Vec<u8>, map: Value<'_, '_>, cut: Cut<'_>) -> bool 
         }
     }
     any
+}
+
+fn has_dot(key: Value<'_, '_>) -> bool {
+    match key.token() {
+        Token::Str(text) | Token::Bin(text) => text.contains(&b'.'),
+        // A float has one as JSON, too.
+        Token::F32(_) | Token::F64(_) | Token::Array { .. } | Token::Map { .. } => true,
+        _ => false,
+    }
+}
+
+/// The pairs with their keys as JSON, dots replaced; of two keys that become one, the first wins.
+fn renamed<'t, 'a>(
+    map: Value<'t, 'a>,
+    dots: Dots<'_>,
+    removed: &[usize],
+) -> Vec<(Vec<u8>, Value<'t, 'a>, Value<'t, 'a>)> {
+    let mut named: Vec<(Vec<u8>, Value<'t, 'a>, Value<'t, 'a>)> = Vec::new();
+    let mut names: std::collections::HashSet<Vec<u8>> = dots.taken.iter().cloned().collect();
+    for (key, value) in last_of_each(map) {
+        if removed.contains(&key.at) {
+            continue;
+        }
+        let mut text = Vec::new();
+        write_key(&mut text, key);
+        let name = replace_dots(&text, dots.with);
+        if names.insert(name.clone()) {
+            named.push((name, key, value));
+        } else {
+            dots.collisions.set(dots.collisions.get() + 1);
+        }
+    }
+    named
+}
+
+/// A key, as JSON, with its dots replaced.
+pub fn replace_dots(key: &[u8], with: &str) -> Vec<u8> {
+    let mut with_json = Vec::new();
+    write_escaped(&mut with_json, with.as_bytes());
+    let mut name = Vec::with_capacity(key.len());
+    for (index, part) in key.split(|byte| *byte == b'.').enumerate() {
+        if index > 0 {
+            name.extend_from_slice(&with_json);
+        }
+        name.extend_from_slice(part);
+    }
+    name
+}
+
+fn write_named(
+    out: &mut Vec<u8>,
+    comma: bool,
+    name: &[u8],
+    key: Value<'_, '_>,
+    value: Value<'_, '_>,
+    cut: Cut<'_>,
+) -> bool {
+    if cut.removed.contains(&key.at) {
+        return false;
+    }
+    if comma {
+        out.push(b',');
+    }
+    out.extend_from_slice(name);
+    out.push(b':');
+    write_value(out, value, cut);
+    true
 }
 
 fn write_pair(out: &mut Vec<u8>, comma: bool, key: Value<'_, '_>, value: Value<'_, '_>, cut: Cut<'_>) -> bool {

@@ -62,6 +62,8 @@ counts! {
     throttled,
     /// Chunks refused with RETRY because `max_buffer` was full.
     chunks_refused,
+    /// Values left out because `replace_dots` made two keys one.
+    key_collisions,
     /// Calls in flight now.
     in_flight,
     /// Bytes held in memory now, encoded.
@@ -121,7 +123,7 @@ impl fmt::Display for Snapshot {
         write!(
             out,
             "events={} accepted={} resent={} possibly_duplicate={} put_aside={} dropped={} bytes={} billed_bytes={} \
-             batches={} throttled={} chunks_refused={} undecodable={} held={}",
+             batches={} throttled={} chunks_refused={} undecodable={} key_collisions={} held={}",
             self.events,
             self.records_accepted,
             self.records_resent,
@@ -134,6 +136,7 @@ impl fmt::Display for Snapshot {
             self.throttled,
             self.chunks_refused,
             self.undecodable,
+            self.key_collisions,
             self.held,
         )?;
         for (class, count) in self.errors.iter().filter(|(_, count)| *count > 0) {

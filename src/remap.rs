@@ -150,6 +150,13 @@ impl Remap {
         Ok(remap)
     }
 
+    /// Replaces the dots in the targets' names.
+    pub fn replace_dots(&mut self, with: &str) {
+        for rule in &mut self.rules {
+            rule.name_json = json::replace_dots(&rule.name_json, with).into();
+        }
+    }
+
     /// Whether the tag can be of any use.
     pub fn wants_tag(&self) -> bool {
         self.tag_fallback && self.rules.iter().any(|rule| rule.tag_field.is_some())
@@ -186,6 +193,27 @@ impl Remap {
         }
     }
 
+    /// The names of what a plan moves, as JSON strings.
+    pub fn moved_names(&self, plan: &Plan) -> impl Iterator<Item = Vec<u8>> {
+        let rules = plan.moved.iter().filter_map(|(number, _)| self.rules.get(*number));
+        rules.map(|rule| rule.name_json.strip_suffix(b":").unwrap_or_default().to_vec())
+    }
+
+    /// Of what a plan moves, keeps the targets that `keep` wants.
+    pub fn retain_moved(&self, plan: &mut Plan, keep: impl Fn(&[u8]) -> bool) {
+        plan.moved.retain(|(number, _)| self.rules.get(*number).is_some_and(|rule| keep(&rule.name)));
+    }
+
+    /// The value that a plan moves to this target: where it is on the tape, or its JSON from the tag.
+    pub fn moved_value<'t>(&self, name: &[u8], tag: Option<&'t TagFields>, plan: &Plan) -> Option<Moved<'t>> {
+        let (number, source) =
+            plan.moved.iter().find(|(number, _)| self.rules.get(*number).is_some_and(|rule| *rule.name == *name))?;
+        match source {
+            Some(at) => Some(Moved::At(*at)),
+            None => Some(Moved::Json(tag?.get(self.rules.get(*number)?.tag_field?))),
+        }
+    }
+
     /// Appends what a plan moves, `"name":value` each, with `comma` called before each.
     pub fn write_moved(
         &self,
@@ -207,6 +235,15 @@ impl Remap {
             }
         }
     }
+}
+
+/// A value that a plan moves.
+#[derive(Clone, Copy, Debug)]
+pub enum Moved<'t> {
+    /// Its index on the event's tape.
+    At(usize),
+    /// Ready JSON.
+    Json(&'t [u8]),
 }
 
 /// What happens to the attributes of one event. Its buffers are reused from event to event.

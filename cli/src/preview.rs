@@ -7,7 +7,8 @@ use clap::{Args as ClapArgs, ValueEnum};
 use kubehose::batch::{Batch, Batcher, Opening};
 use kubehose::chunk::{Chunk, Event};
 use kubehose::config::{Config, OPTIONS};
-use kubehose::record::{RecordEncoder, TRUNCATED, Unfit};
+use kubehose::pack::Packer;
+use kubehose::record::{RecordEncoder, TRUNCATED};
 use kubehose::remap::TagFields;
 use serde_json::{Value, json};
 
@@ -85,6 +86,7 @@ struct Stages<'c> {
     format: Format,
     records: RecordEncoder<'c>,
     tag: Option<TagFields>,
+    packer: Packer,
     batcher: Batcher<'c>,
     record: Vec<u8>,
     account: Account,
@@ -98,6 +100,7 @@ pub fn run(args: &Args) -> Outcome {
         format: args.format,
         records: RecordEncoder::new(&config.record),
         tag: TagFields::parse(args.tag.as_bytes()),
+        packer: Packer::new(config.record.pack),
         batcher: Batcher::new(&opening),
         record: Vec::new(),
         account: Account::default(),
@@ -209,9 +212,9 @@ impl Stages<'_> {
     fn event(&mut self, event: &Event<'_, '_>) -> Result<(), Failure> {
         let number = self.account.events;
         self.account.events += 1;
-        if let Err(Unfit::TooLarge { bytes }) = self.records.encode(event, self.tag.as_ref(), &mut self.record) {
+        if let Err(unfit) = self.records.encode(event, self.tag.as_ref(), &mut self.record) {
             self.account.aside += 1;
-            note(&format!("event {}: put aside, its record would have {bytes} bytes", number + 1));
+            note(&format!("event {}: put aside: {unfit}", number + 1));
             return Ok(());
         }
         if is_cut(&self.record) {
@@ -219,10 +222,12 @@ impl Stages<'_> {
             note(&format!("event {}: cut to {} bytes", number + 1, self.record.len()));
         }
         let place: Range<u32> = number..number + 1;
-        match self.batcher.push(&self.record, place, || None) {
-            Some(full) => self.batch(&full),
-            None => Ok(()),
-        }
+        let (batcher, mut full) = (&mut self.batcher, Vec::new());
+        let pushed = self.packer.push(&self.record, place, |record, events| {
+            full.extend(batcher.push(record, events, || None));
+        });
+        pushed.map_err(|error| Failure::new(error.to_string()))?;
+        full.iter().try_for_each(|full| self.batch(full))
     }
 
     fn batch(&mut self, batch: &Batch) -> Result<(), Failure> {
@@ -264,6 +269,10 @@ impl Stages<'_> {
     }
 
     fn finish(mut self) -> Outcome {
+        let (batcher, mut full) = (&mut self.batcher, Vec::new());
+        let finished = self.packer.finish(|record, events| full.extend(batcher.push(record, events, || None)));
+        finished.map_err(|error| Failure::new(error.to_string()))?;
+        full.iter().try_for_each(|full| self.batch(full))?;
         if let Some(last) = self.batcher.finish() {
             self.batch(&last)?;
         }
