@@ -43,8 +43,17 @@ impl Sender {
         let (released, _) = bounded(0);
         let (commands, orders) = tokio::sync::mpsc::unbounded_channel();
         let (max_buffer, shutdown_timeout) = (config.delivery.max_buffer as u64, config.delivery.shutdown_timeout);
-        let parts =
-            CourierParts { config, opening, ledger: ledger.clone(), aside, log, buffers, released, commands: orders };
+        let parts = CourierParts {
+            config,
+            opening,
+            ledger: ledger.clone(),
+            aside,
+            log,
+            buffers,
+            released,
+            commands: orders,
+            metrics: None,
+        };
         let courier = instance::start_courier(parts).map_err(Error::Thread)?;
         let delivery = ledger.begin(Identity::of(b"", b""));
         Ok(Sender { ledger, counts, commands, courier, delivery, max_buffer, shutdown_timeout })
