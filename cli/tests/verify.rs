@@ -32,6 +32,7 @@ impl World {
             })
         };
         Self(BTreeMap::from([
+            ("config view", json!({"clusters": [{"name": "arn:aws:eks:eu-west-1:123456789012:cluster/c"}]})),
             (
                 "get namespace aws-observability",
                 json!({"metadata": {"name": "aws-observability", "labels": {"aws-observability": "enabled"}}}),
