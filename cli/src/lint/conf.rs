@@ -137,7 +137,8 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
             }
             _ if blanks == 0 => {}
             None => indent = Some(given.to_owned()),
-            Some(indent) if indent == given => {}
+            // Twice as deep is the content of a group, and taken anywhere.
+            Some(indent) if indent == given || format!("{indent}{indent}") == given => {}
             Some(indent) => {
                 let why = match (indent.contains('\t'), given.contains('\t')) {
                     (a, b) if a != b => "tabs and spaces are mixed".to_owned(),
@@ -188,7 +189,8 @@ pub const SECTIONS: [&str; 10] = [
 ];
 
 fn close(conf: &Conf, in_section: bool, findings: &mut Findings) {
-    if let Some(section) = conf.sections.last().filter(|section| in_section && section.entries.is_empty()) {
+    let empty = |section: &&Section| section.entries.is_empty() && section.name != "SERVICE";
+    if let Some(section) = conf.sections.last().filter(|_| in_section).filter(empty) {
         findings.add(&rules::SECTION_EMPTY, section.at, format!("[{}] has no keys", section.name));
     }
 }
