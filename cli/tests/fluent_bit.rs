@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{fluent_bit, kubehose};
+use support::{file_of, fluent_bit, kubehose};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -53,16 +53,6 @@ fn kubernetes_api() -> String {
         }
     });
     address
-}
-
-/// The file that the ConfigMap in `manifest` holds under `key`.
-fn file_of(manifest: &str, key: &str) -> String {
-    let start = format!("  {key}: |");
-    let lines = manifest.lines().skip_while(|line| *line != start).skip(1);
-    lines
-        .take_while(|line| line.is_empty() || line.starts_with("    "))
-        .map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or("")))
-        .collect()
 }
 
 /// What Fluent Bit makes of `lines`, written by the container `nginx` of a pod in `namespace`, through `manifest`'s filters.

@@ -133,3 +133,13 @@ pub fn scratch(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
     std::fs::write(&path, text).unwrap();
     (dir, path)
 }
+
+/// The file that the ConfigMap in `manifest` holds under `key`.
+pub fn file_of(manifest: &str, key: &str) -> String {
+    let start = format!("  {key}: |");
+    let lines = manifest.lines().skip_while(|line| *line != start).skip(1);
+    lines
+        .take_while(|line| line.is_empty() || line.starts_with("    "))
+        .map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or("")))
+        .collect()
+}
