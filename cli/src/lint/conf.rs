@@ -55,6 +55,8 @@ pub struct Conf {
     pub sections: Vec<Section>,
     /// `@INCLUDE`, `@SET` and the like.
     pub directives: Vec<Word>,
+    /// Whether an input names its outputs itself (`routes`, YAML of 4.2 and later), which then need no Match.
+    pub routes: bool,
 }
 
 /// Where line and column of a text lie in the file that holds it.
@@ -188,8 +190,11 @@ pub const SECTIONS: [&str; 10] = [
     "UPSTREAM",
 ];
 
+/// The sections that need a Name.
+pub const NAMED: [&str; 6] = ["FILTER", "OUTPUT", "INPUT", "PARSER", "MULTILINE_PARSER", "CUSTOM"];
+
 fn close(conf: &Conf, in_section: bool, findings: &mut Findings) {
-    let empty = |section: &&Section| section.entries.is_empty() && section.name != "SERVICE";
+    let empty = |section: &&Section| section.entries.is_empty() && NAMED.contains(&section.name.as_str());
     if let Some(section) = conf.sections.last().filter(|_| in_section).filter(empty) {
         findings.add(&rules::SECTION_EMPTY, section.at, format!("[{}] has no keys", section.name));
     }
