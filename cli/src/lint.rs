@@ -10,6 +10,7 @@ mod router;
 pub mod rules;
 mod yaml;
 
+use std::collections::HashSet;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -92,8 +93,8 @@ impl Findings {
 /// More of one file helps nobody; the first ones are listed.
 const MAX_FINDINGS: usize = 200;
 
-/// More than any configuration; a manifest of the whole cluster stays below.
-const MAX_BYTES: u64 = 4 << 20;
+/// More than any configuration: the API server takes no ConfigMap above 1 MiB.
+pub const MAX_BYTES: u64 = 2 << 20;
 
 /// Runs `kubehose lint`.
 pub fn run(args: &Args) -> Outcome {
@@ -284,21 +285,23 @@ fn check_classic(conf: &Conf, findings: &mut Findings) {
 
 /// Keys that stand twice in one mapping; shared nodes are looked at once.
 fn check_duplicates(document: &yaml::Node, findings: &mut Findings) {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let mut open: Vec<&yaml::Node> = vec![document];
     while let Some(node) = open.pop() {
         if !seen.insert(std::ptr::from_ref(node)) {
             continue;
         }
-        let mut keys = std::collections::HashSet::new();
+        let mut keys = HashSet::new();
         for (key, value) in node.pairs() {
             if let Some(name) = key.text()
                 && !keys.insert(name)
             {
                 findings.add(&rules::YAML_DUPLICATE_KEY, key.at, format!("{name} stands twice"));
             }
-            open.push(value);
+            if value.text().is_none() {
+                open.push(value);
+            }
         }
-        open.extend(node.items().iter().map(|item| &**item));
+        open.extend(node.items().iter().filter(|item| item.text().is_none()).map(|item| &**item));
     }
 }

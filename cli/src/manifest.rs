@@ -50,8 +50,8 @@ pub struct Args {
     log_dir: String,
 }
 
-/// What every sample and every default application runs.
-pub const SAMPLE_IMAGE: &str = "public.ecr.aws/nginx/nginx:1.29";
+/// What every sample and every default application runs: the guide's own.
+pub const SAMPLE_IMAGE: &str = "nginx";
 
 /// What the router does with the logs; shared with `bundle`.
 #[derive(ClapArgs, Clone, Debug)]

@@ -21,19 +21,23 @@ pub struct Args {
     file: String,
 }
 
-/// More than any configuration.
-const MAX_BYTES: u64 = 4 << 20;
-
 /// Runs `kubehose migrate`.
 pub fn run(args: &Args) -> Outcome {
     let failure = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", args.file));
     let mut text = String::new();
     match args.file.as_str() {
-        "-" => std::io::stdin().lock().take(MAX_BYTES).read_to_string(&mut text).map_err(failure)?,
+        "-" => std::io::stdin().lock().take(lint::MAX_BYTES + 1).read_to_string(&mut text).map_err(failure)?,
         path => std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
+            .and_then(|file| file.take(lint::MAX_BYTES + 1).read_to_string(&mut text))
             .map_err(failure)?,
     };
+    if text.len() as u64 > lint::MAX_BYTES {
+        return Err(Failure::new(format!(
+            "{} is larger than {} MiB: that is no configuration",
+            args.file,
+            lint::MAX_BYTES >> 20
+        )));
+    }
     let conf = match lint::outputs(&args.file, &text) {
         Migration::Outputs(conf) => conf,
         Migration::Manifest => {

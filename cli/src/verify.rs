@@ -101,7 +101,7 @@ fn ask(program: &str, words: &[&str]) -> Result<Value, NoAnswer> {
 pub fn run(args: &Args) -> Outcome {
     let progress = crate::verdict::progress("checks");
     let mut checks = Vec::new();
-    for step in [namespace, config_map, profile_and_role, pods, stream, datadog] {
+    for step in [context, namespace, config_map, profile_and_role, pods, stream, datadog] {
         checks.extend(step(args));
         progress.inc(1);
     }
@@ -149,6 +149,25 @@ fn aws(args: &Args, words: &[&str]) -> Result<Value, NoAnswer> {
     let mut all = words.to_vec();
     all.extend(["--region", args.region.as_ref(), "--output", "json"]);
     ask("aws", &all)
+}
+
+/// A healthy cluster that is not the one that is meant would pass every check.
+fn context(args: &Args) -> Vec<Check> {
+    let what = "kubectl's cluster";
+    vec![match kubectl(args, &["config", "view", "--minify"]) {
+        Err(NoAnswer::Missing) => unknown(what, "kubectl has no current context"),
+        Err(NoAnswer::Failed(said)) => unknown(what, said),
+        Ok(found) => {
+            let name = found["clusters"][0]["name"].as_str().unwrap_or_default();
+            // `aws eks update-kubeconfig` calls it by its ARN, eksctl by <name>.<region>.eksctl.io; others as they like.
+            let words: Vec<&str> = name.split(['/', '.']).collect();
+            if words.contains(&args.cluster.as_ref()) {
+                good(what, name)
+            } else {
+                unknown(what, format!("{name} may not be {}; --context names another", args.cluster))
+            }
+        }
+    }]
 }
 
 fn namespace(args: &Args) -> Vec<Check> {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{fluent_bit, kubehose};
+use support::{file_of, fluent_bit, kubehose};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -53,16 +53,6 @@ fn kubernetes_api() -> String {
         }
     });
     address
-}
-
-/// The file that the ConfigMap in `manifest` holds under `key`.
-fn file_of(manifest: &str, key: &str) -> String {
-    let start = format!("  {key}: |");
-    let lines = manifest.lines().skip_while(|line| *line != start).skip(1);
-    lines
-        .take_while(|line| line.is_empty() || line.starts_with("    "))
-        .map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or("")))
-        .collect()
 }
 
 /// What Fluent Bit makes of `lines`, written by the container `nginx` of a pod in `namespace`, through `manifest`'s filters.
@@ -239,4 +229,186 @@ fn without_the_kubernetes_api_the_logs_still_pass() {
 fn through_without_api(program: &Path, manifest: &str, api: &str) -> Vec<Value> {
     let quiet = manifest.replace("Merge_Log           On", "Merge_Log           On\n        Log_Level           off");
     through(program, &quiet, "shop", &[PLAIN], api)
+}
+
+/// What lint calls an error of form, Fluent Bit refuses, or lint would be too strict.
+#[test]
+fn what_lint_refuses_the_real_program_refuses_too() {
+    let Some(program) = fluent_bit("the broken files of lint") else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lint");
+    let mut taken = Vec::new();
+    for name in [
+        "indent",
+        "section-indented",
+        "section-unclosed",
+        "section-empty",
+        "key-outside",
+        "value-missing",
+        "value-missing-tab",
+        "name-missing",
+        "parser-format",
+        "parser-regex",
+        "parser-undefined",
+        "option-unknown",
+        "option-unknown-filter",
+        "option-missing",
+    ] {
+        let manifest = std::fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        for key in ["parsers.conf", "filters.conf", "output.conf"] {
+            std::fs::write(path(key), file_of(&manifest, key)).unwrap();
+        }
+        let config = format!(
+            "[SERVICE]\n    Parsers_File {}\n[INPUT]\n    Name dummy\n    Tag kube.a\n@INCLUDE {}\n@INCLUDE {}\n",
+            path("parsers.conf"),
+            path("filters.conf"),
+            path("output.conf")
+        );
+        if refuses(&program, dir.path(), &config) == Some(false) {
+            taken.push(name);
+        }
+    }
+    for name in ["indent-tab", "indent-none", "storage-path", "plugins-section"] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = std::fs::read_to_string(folder.join(format!("{name}.conf"))).unwrap();
+        let config = config.replace("/var/lib/router", &dir.path().display().to_string());
+        // The fault is to be the file's, not the missing plugin's.
+        let config = config.replace("Name            kubehose", "Name            stdout");
+        if refuses(&program, dir.path(), &config) == Some(false) {
+            taken.push(name);
+        }
+    }
+    assert_eq!(taken, [""; 0], "the real program takes these");
+}
+
+/// Whether the program ends at once, with an error.
+fn refuses(program: &Path, dir: &Path, config: &str) -> Option<bool> {
+    let path = dir.join("fluent-bit.conf");
+    std::fs::write(&path, config).unwrap();
+    let run = support::run(Command::new("timeout").arg("5").arg(program).arg("-q").arg("-c").arg(path));
+    // 124 is the end of the patience of timeout: it ran.
+    Some(run.code != 124 && run.code != 0)
+}
+
+/// A program that ends with the test.
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What arrives at a local Firehose endpoint from `config`, run in the real program with the plugin.
+fn delivered(program: &Path, dir: &Path, config: &str, plugins: &str, wanted: usize) -> Vec<Value> {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let endpoint = support::command()
+        .args(["firehose", "--listen", "127.0.0.1:0", "--port-file", &path("port"), "--output", &path("delivered")])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let _endpoint = Child(endpoint);
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let wait = || {
+        assert!(std::time::Instant::now() < patience, "nothing in 20 seconds");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    let port = loop {
+        match std::fs::read_to_string(path("port")).ok().and_then(|text| text.trim().parse::<u16>().ok()) {
+            Some(port) => break port,
+            None => wait(),
+        }
+    };
+    let stream = "    delivery_stream ";
+    let config = config
+        .replace(stream, &format!("    endpoint http://127.0.0.1:{port}\n{stream}"))
+        .replace("/kubehose/etc", &path(""))
+        .replace("/kubehose/state", &path(""))
+        // Tests share the machine's ports.
+        .replace("    HTTP_Server           On\n", "    HTTP_Server           Off\n")
+        .replace("multiline.parser", "Read_from_Head On\n    multiline.parser");
+    std::fs::write(path("fluent-bit.conf"), &config).unwrap();
+    std::fs::write(path("plugins.conf"), plugins).unwrap();
+    let said = std::fs::File::create(path("said")).unwrap();
+    let router = Command::new(program)
+        .args(["-c", &path("fluent-bit.conf")])
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("POD_NAME", "web-1")
+        .env("POD_NAMESPACE", "shop")
+        .stdout(std::process::Stdio::null())
+        .stderr(said)
+        .spawn()
+        .unwrap();
+    let _router = Child(router);
+    loop {
+        let lines = std::fs::read_to_string(path("delivered")).unwrap_or_default();
+        if lines.lines().count() >= wanted {
+            return lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        }
+        let late = std::time::Instant::now() >= patience;
+        assert!(!late, "not delivered: {}\n{config}", std::fs::read_to_string(path("said")).unwrap_or_default());
+        wait();
+    }
+}
+
+/// The plugin, as cargo built it beside the tests.
+fn plugin() -> Option<std::path::PathBuf> {
+    let named = std::env::var_os("KUBEHOSE_SO").map(std::path::PathBuf::from);
+    let path = named.or_else(|| Some(std::env::current_exe().ok()?.with_file_name("libkubehose.so")))?;
+    if path.is_file() {
+        return Some(path);
+    }
+    support::not_run(&format!("the plugin's manifests: no {}", path.display()));
+    None
+}
+
+fn plugin_manifest(target: &str, plugin: &Path, options: &str) -> String {
+    kubehose(&format!(
+        "manifest --target {target} --image a --plugin-path {} --region eu-west-1 --delivery-stream logs {options}",
+        plugin.display()
+    ))
+    .fine()
+}
+
+#[test]
+fn the_daemonsets_configuration_delivers_with_the_plugin() {
+    let (Some(program), Some(plugin)) = (fluent_bit("the DaemonSet's configuration"), plugin()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let containers = dir.path().join("containers");
+    std::fs::create_dir(&containers).unwrap();
+    let file = containers.join(format!("sample-app-6c8b_shop_nginx-{ID}.log"));
+    std::fs::write(file, format!("2026-01-27T16:53:42.123456789Z stdout F {OWN}\n")).unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "token").unwrap();
+    let manifest = plugin_manifest("daemonset", &plugin, "");
+    let api = format!("Kube_URL http://{}\n    Kube_Token_File {}\n    Match ", kubernetes_api(), token.display());
+    let config = file_of(&manifest, "fluent-bit.conf")
+        .replace("/var/log/containers", &containers.display().to_string())
+        .replace("kube.*\n    Path", "kube.var.log.containers.<file>\n    Tag_Regex ^.*/(?<file>[^/]+)$\n    Path")
+        .replace("kubernetes\n    Match ", &format!("kubernetes\n    {api}"));
+    let records = delivered(&program, dir.path(), &config, &file_of(&manifest, "plugins.conf"), 1);
+    assert_eq!(four(&records[0]), ["nginx", "shop", "mine", ID]);
+    assert_eq!(records[0]["kubernetes"]["pod_name"], "sample-app-6c8b", "{}", records[0]);
+    assert_eq!(records[0]["_timestamp"], "2026-01-27T16:53:42.123Z");
+}
+
+#[test]
+fn the_sidecars_configuration_delivers_with_the_plugin() {
+    let (Some(program), Some(plugin)) = (fluent_bit("the sidecar's configuration"), plugin()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let logs = dir.path().join("logs");
+    std::fs::create_dir(&logs).unwrap();
+    std::fs::write(logs.join("access.log"), "GET /\n").unwrap();
+    let manifest = plugin_manifest("sidecar", &plugin, &format!("--log-dir {}", "/logs"));
+    let config = file_of(&manifest, "fluent-bit.conf")
+        .replace("/logs/*.log", &format!("{}/*.log\n    Read_from_Head On", logs.display()));
+    let records = delivered(&program, dir.path(), &config, &file_of(&manifest, "plugins.conf"), 1);
+    assert_eq!(records[0]["log"], "GET /");
+    assert_eq!(records[0]["pod_name"], "web-1");
+    assert_eq!(records[0]["kube_namespace"], "shop");
+    assert_eq!(records[0]["kube_container_name"], "app");
 }

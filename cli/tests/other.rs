@@ -118,6 +118,7 @@ fn what_cannot_be_migrated_says_why() {
         assert!(refused.stderr.contains(said), "{said}: {refused:?}");
     }
     assert_eq!(kubehose_with(&["migrate", "-"], b"\xff\xfe").code, 2);
+    assert_eq!(kubehose_with(&["migrate", "-"], CLASSIC.repeat(4000).as_bytes()).code, 2);
 }
 
 /// The subcommands that `kubehose --help` lists.

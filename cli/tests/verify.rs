@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
-use support::{Run, golden, kubehose, run};
+use support::{Run, file_of, golden, kubehose, run};
 
 /// What the stand-ins answer, by a part of their words.
 struct World(BTreeMap<&'static str, Value>);
@@ -17,12 +17,7 @@ impl World {
     /// A setup in which everything is right.
     fn good() -> Self {
         let manifest = kubehose("manifest --region eu-west-1 --delivery-stream logs").fine();
-        let file = |key: &str| {
-            let start = format!("  {key}: |");
-            let lines = manifest.lines().skip_while(|line| *line != start).skip(1);
-            let block = lines.take_while(|line| line.is_empty() || line.starts_with("    "));
-            block.map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(""))).collect::<String>()
-        };
+        let file = |key: &str| file_of(&manifest, key);
         let pipeline: Value = serde_json::from_str(&kubehose("pipeline").fine()).unwrap();
         let pod = |name: &str| {
             json!({
@@ -32,6 +27,7 @@ impl World {
             })
         };
         Self(BTreeMap::from([
+            ("config view", json!({"clusters": [{"name": "arn:aws:eks:eu-west-1:123456789012:cluster/c"}]})),
             (
                 "get namespace aws-observability",
                 json!({"metadata": {"name": "aws-observability", "labels": {"aws-observability": "enabled"}}}),

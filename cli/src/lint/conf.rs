@@ -55,6 +55,8 @@ pub struct Conf {
     pub sections: Vec<Section>,
     /// `@INCLUDE`, `@SET` and the like.
     pub directives: Vec<Word>,
+    /// Whether an input names its outputs itself (`routes`, YAML of 4.2 and later), which then need no Match.
+    pub routes: bool,
 }
 
 /// Where line and column of a text lie in the file that holds it.
@@ -137,7 +139,8 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
             }
             _ if blanks == 0 => {}
             None => indent = Some(given.to_owned()),
-            Some(indent) if indent == given => {}
+            // Twice as deep is the content of a group, and taken anywhere.
+            Some(indent) if indent == given || format!("{indent}{indent}") == given => {}
             Some(indent) => {
                 let why = match (indent.contains('\t'), given.contains('\t')) {
                     (a, b) if a != b => "tabs and spaces are mixed".to_owned(),
@@ -187,8 +190,12 @@ pub const SECTIONS: [&str; 10] = [
     "UPSTREAM",
 ];
 
+/// The sections that need a Name.
+pub const NAMED: [&str; 6] = ["FILTER", "OUTPUT", "INPUT", "PARSER", "MULTILINE_PARSER", "CUSTOM"];
+
 fn close(conf: &Conf, in_section: bool, findings: &mut Findings) {
-    if let Some(section) = conf.sections.last().filter(|section| in_section && section.entries.is_empty()) {
+    let empty = |section: &&Section| section.entries.is_empty() && NAMED.contains(&section.name.as_str());
+    if let Some(section) = conf.sections.last().filter(|_| in_section).filter(empty) {
         findings.add(&rules::SECTION_EMPTY, section.at, format!("[{}] has no keys", section.name));
     }
 }

@@ -47,12 +47,17 @@ pub fn read(document: &Node, findings: &mut Findings) -> Conf {
                 for (part, entries) in value.pairs() {
                     let name = part.text().unwrap_or_default();
                     match PIPELINE.iter().find(|(known, _)| *known == name) {
-                        Some((_, section)) => list(entries, section, findings, &mut conf),
+                        Some((_, section)) => {
+                            conf.routes |= entries.items().iter().any(|entry| entry.get("routes").is_some());
+                            list(entries, section, findings, &mut conf);
+                        }
                         None => unknown_key(part, PIPELINE.map(|(known, _)| known), findings),
                     }
                 }
             }
             _ if ROOT.contains(&name) => {}
+            // A custom plugin's section may have any name; a misspelt one is near to another.
+            _ if near(name, ROOT).is_none() => {}
             _ => unknown_key(key, ROOT, findings),
         }
     }

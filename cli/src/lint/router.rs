@@ -1,6 +1,6 @@
 //! The rules over what a router's configuration says, whichever format it was written in.
 
-use super::conf::{Conf, Entry, Section};
+use super::conf::{self, Conf, Entry, Section};
 use super::options::{self, FIREHOSE_OUTPUTS};
 use super::pattern::overlap;
 use super::{Findings, rules};
@@ -25,7 +25,7 @@ pub enum OwnLog {
 /// Checks everything that needs no more than the sections.
 pub fn check(conf: &Conf, scope: Scope, findings: &mut Findings) {
     for section in &conf.sections {
-        check_section(section, scope, findings);
+        check_section(section, scope, conf.routes, findings);
     }
     check_service(conf, scope, findings);
     let on_router = Router::of(conf, scope);
@@ -51,13 +51,13 @@ fn placeholder(text: &str) -> Option<&str> {
     None
 }
 
-fn check_section(section: &Section, scope: Scope, findings: &mut Findings) {
+fn check_section(section: &Section, scope: Scope, routes: bool, findings: &mut Findings) {
     let plugin = section.plugin();
-    let named = ["FILTER", "OUTPUT", "INPUT", "PARSER", "MULTILINE_PARSER", "CUSTOM"].contains(&section.name.as_str());
+    let named = conf::NAMED.contains(&section.name.as_str());
     if named && section.value("name").is_none() && !section.entries.is_empty() {
         findings.add(&rules::NAME_MISSING, section.at, format!("[{}] has no Name", section.name));
     }
-    let routed = ["FILTER", "OUTPUT"].contains(&section.name.as_str());
+    let routed = section.name == "FILTER" || (section.name == "OUTPUT" && !routes);
     if routed && section.get("match").is_none() && section.get("match_regex").is_none() && !section.entries.is_empty() {
         findings.add(&rules::MATCH_MISSING, section.at, format!("[{}] {plugin} has no Match", section.name));
     }
@@ -270,6 +270,7 @@ fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
 /// The parts of a configuration that work on records, in order.
 struct Router<'a> {
     scope: Scope,
+    routes: bool,
     inputs: Vec<&'a Section>,
     filters: Vec<&'a Section>,
     outputs: Vec<&'a Section>,
@@ -279,12 +280,19 @@ struct Router<'a> {
 impl<'a> Router<'a> {
     fn of(conf: &'a Conf, scope: Scope) -> Self {
         let all = |name: &str| conf.sections.iter().filter(|section| section.name == name).collect();
-        Self { scope, inputs: all("INPUT"), filters: all("FILTER"), outputs: all("OUTPUT"), parsers: all("PARSER") }
+        Self {
+            scope,
+            routes: conf.routes,
+            inputs: all("INPUT"),
+            filters: all("FILTER"),
+            outputs: all("OUTPUT"),
+            parsers: all("PARSER"),
+        }
     }
 
     /// What the records may be tagged with; None where that cannot be known.
     fn tags(&self) -> Option<Vec<String>> {
-        if self.filters.iter().any(|filter| filter.plugin() == "rewrite_tag") {
+        if self.routes || self.filters.iter().any(|filter| filter.plugin() == "rewrite_tag") {
             return None;
         }
         if let Some(own_log) = self.scope.fargate {

@@ -93,7 +93,7 @@ rules! {
     SECTION_INDENTED = Error "section-indented", "a [SECTION] is indented, so it is read as a group of the section before it",
         "begin the line with [";
     SECTION_UNCLOSED = Error "section-unclosed", "a section's name has no closing ]", "close it";
-    SECTION_EMPTY = Warning "section-empty", "the section has no keys", "give it keys, or leave it out";
+    SECTION_EMPTY = Error "section-empty", "the section has no keys; Fluent Bit refuses it for lack of a Name", "give it keys, or leave it out";
     SECTION_UNKNOWN = Error "section-unknown", "there is no such section", "check its name";
     KEY_OUTSIDE = Error "key-outside", "a key stands before the first section", "put it into one";
     VALUE_MISSING = Error "value-missing", "the key has no value after a space; Fluent Bit refuses the file",

@@ -123,7 +123,8 @@ pub fn fluent_bit(what: &str) -> Option<PathBuf> {
 
 /// Says on the real stderr, past the capture of the test harness, what was not run.
 pub fn not_run(what: &str) {
-    let _ = writeln!(std::io::stderr(), "NOT RUN: {what}");
+    // In one piece, or the harness's own words come between.
+    let _ = std::io::stderr().write_all(format!("\nNOT RUN: {what}\n").as_bytes());
 }
 
 /// A file in a folder that goes with the test.
@@ -132,4 +133,14 @@ pub fn scratch(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
     let path = dir.path().join(name);
     std::fs::write(&path, text).unwrap();
     (dir, path)
+}
+
+/// The file that the ConfigMap in `manifest` holds under `key`.
+pub fn file_of(manifest: &str, key: &str) -> String {
+    let start = format!("  {key}: |");
+    let lines = manifest.lines().skip_while(|line| *line != start).skip(1);
+    lines
+        .take_while(|line| line.is_empty() || line.starts_with("    "))
+        .map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or("")))
+        .collect()
 }
