@@ -1,5 +1,7 @@
 //! The `kubehose` command.
 
+mod demo;
+
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -12,12 +14,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     /// Serve a local Amazon Data Firehose endpoint
     Firehose(Box<kubehose_local::firehose::Args>),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Demo(args) => demo::run(&args),
         Command::Firehose(args) => kubehose_local::firehose::run(&args),
     }
 }
