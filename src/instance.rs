@@ -155,7 +155,7 @@ impl Instance {
             spool_logged: None,
         };
         let threads = host::without_signals(|| {
-            let courier = named("kubehose-send", move || deliver(parts))?;
+            let courier = start_courier(parts)?;
             let encoder = named("kubehose-encode", move || encoder.run());
             // Without an encoder the courier's orders have ended already, and so does it.
             encoder.map(|encoder| vec![encoder, courier])
@@ -202,6 +202,11 @@ impl Instance {
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
+}
+
+/// Starts a courier on a thread of its own.
+pub(crate) fn start_courier(parts: CourierParts) -> std::io::Result<JoinHandle<()>> {
+    named("kubehose-send", move || deliver(parts))
 }
 
 fn named(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {

@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod path;
 pub mod record;
 pub mod remap;
+pub mod replay;
 pub mod spool;
 
 /// The version of kubehose.
