@@ -7,6 +7,7 @@ mod completions;
 mod cost;
 mod datadog;
 mod delivery_stream;
+mod demo;
 mod fargate;
 mod iam_policy;
 mod kube;
@@ -50,6 +51,7 @@ enum Command {
     Replay(replay::Args),
     Cost(cost::Args),
     Migrate(migrate::Args),
+    Demo(demo::Args),
     /// Serve a local Amazon Data Firehose endpoint
     #[command(after_help = "Example:
   kubehose firehose --listen 127.0.0.1:4573
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Cost(args) => cost::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Demo(args) => return demo::run(&args),
         Command::Firehose(args) => return kubehose_local::firehose::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),
