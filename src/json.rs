@@ -19,6 +19,9 @@ pub struct Cut<'p> {
     pub shortened: Option<(usize, usize)>,
     /// What dots in keys become.
     pub dots: Option<Dots<'p>>,
+    /// This is within a key: a container that is a key itself is not written there, since text within text within text
+    /// doubles with each level.
+    pub in_key: bool,
 }
 
 /// How dots in keys are replaced.
@@ -82,11 +85,11 @@ pub fn write_pairs(out: &mut Vec<u8>, map: Value<'_, '_>, cut: Cut<'_>) -> bool 
     if let Some(dots) = cut.dots
         && map.pairs().any(|(key, _)| has_dot(key))
     {
-        for (name, key, value) in renamed(map, dots, cut.removed) {
+        for (name, key, value) in renamed(map, dots, cut) {
             any |= write_named(out, any, &name, key, value, cut);
         }
     } else if has_repeated_keys(map) {
-        for (key, value) in last_of_each(map) {
+        for (key, value) in last_of_each(map, cut.in_key) {
             any |= write_pair(out, any, key, value, cut);
         }
     } else {
@@ -107,19 +110,15 @@ fn has_dot(key: Value<'_, '_>) -> bool {
 }
 
 /// The pairs with their keys as JSON, dots replaced; of two keys that become one, the first wins.
-fn renamed<'t, 'a>(
-    map: Value<'t, 'a>,
-    dots: Dots<'_>,
-    removed: &[usize],
-) -> Vec<(Vec<u8>, Value<'t, 'a>, Value<'t, 'a>)> {
+fn renamed<'t, 'a>(map: Value<'t, 'a>, dots: Dots<'_>, cut: Cut<'_>) -> Vec<(Vec<u8>, Value<'t, 'a>, Value<'t, 'a>)> {
     let mut named: Vec<(Vec<u8>, Value<'t, 'a>, Value<'t, 'a>)> = Vec::new();
     let mut names: std::collections::HashSet<Vec<u8>> = dots.taken.iter().cloned().collect();
-    for (key, value) in last_of_each(map) {
-        if removed.contains(&key.at) {
+    for (key, value) in last_of_each(map, cut.in_key) {
+        if cut.removed.contains(&key.at) {
             continue;
         }
         let mut text = Vec::new();
-        write_key(&mut text, key);
+        write_key(&mut text, key, cut.in_key);
         let name = replace_dots(&text, dots.with);
         if names.insert(name.clone()) {
             named.push((name, key, value));
@@ -171,20 +170,21 @@ fn write_pair(out: &mut Vec<u8>, comma: bool, key: Value<'_, '_>, value: Value<'
     if comma {
         out.push(b',');
     }
-    write_key(out, key);
+    write_key(out, key, cut.in_key);
     out.push(b':');
     write_value(out, value, cut);
     true
 }
 
 /// Appends a key, always as a string: a number or a container as its JSON within quotes.
-pub fn write_key(out: &mut Vec<u8>, key: Value<'_, '_>) {
+pub fn write_key(out: &mut Vec<u8>, key: Value<'_, '_>, in_key: bool) {
     match key.token() {
         Token::Str(text) => write_string(out, text),
         Token::Bin(_) | Token::Ext(_) | Token::TooDeep => write_value(out, key, Cut::default()),
+        Token::Array { .. } | Token::Map { .. } if in_key => out.extend_from_slice(TOO_DEEP),
         _ => {
             let mut text = Vec::new();
-            write_value(&mut text, key, Cut::default());
+            write_value(&mut text, key, Cut { in_key: true, ..Cut::default() });
             write_string(out, &text);
         }
     }
@@ -216,12 +216,12 @@ fn has_repeated_keys(map: Value<'_, '_>) -> bool {
 }
 
 /// The pairs, each key once, at its first place and with its last value.
-fn last_of_each<'t, 'a>(map: Value<'t, 'a>) -> Vec<(Value<'t, 'a>, Value<'t, 'a>)> {
+fn last_of_each<'t, 'a>(map: Value<'t, 'a>, in_key: bool) -> Vec<(Value<'t, 'a>, Value<'t, 'a>)> {
     let mut places: std::collections::HashMap<Vec<u8>, usize> = std::collections::HashMap::new();
     let mut pairs = Vec::new();
     for (key, value) in map.pairs() {
         let mut text = Vec::new();
-        write_key(&mut text, key);
+        write_key(&mut text, key, in_key);
         match places.entry(text) {
             std::collections::hash_map::Entry::Occupied(place) => {
                 if let Some(pair) = pairs.get_mut(*place.get()) {

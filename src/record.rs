@@ -365,7 +365,8 @@ impl<'o> RecordEncoder<'o> {
         let with = self.options.replace_dots.as_deref();
         let collisions = Cell::new(0);
         let dots = with.map(|with| Dots { with, taken: &taken, collisions: &collisions });
-        let cut = Cut { removed: &plan.removed, shortened: shortened.map(|(at, limit, _)| (at, limit)), dots };
+        let cut =
+            Cut { removed: &plan.removed, shortened: shortened.map(|(at, limit, _)| (at, limit)), dots, in_key: false };
         let mut any = if let Token::Map { .. } = event.body.token() {
             json::write_pairs(out, event.body, cut)
         } else {
@@ -387,7 +388,7 @@ impl<'o> RecordEncoder<'o> {
                     && let Some((key, value)) = group.get(name)
                 {
                     comma(out);
-                    json::write_key(out, Value { tape: group.tape, at: key });
+                    json::write_key(out, Value { tape: group.tape, at: key }, false);
                     out.push(b':');
                     json::write_value(out, value, Cut { dots, ..Cut::default() });
                 }
