@@ -1,7 +1,7 @@
 # The two commands are `make demo` and `make test`; each installs what it needs and is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test
+.PHONY: help build demo test faults soak bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,3 +14,12 @@ demo: build ## Container logs through Fluent Bit and the plugin into a local Fir
 
 test: ## All checks and tests
 	@scripts/test
+
+faults: ## The delivery contract under faults, as a table (about 5 minutes)
+	@. scripts/setup.sh && need_build && cargo build --workspace && scripts/faults
+
+soak: ## Ten minutes of 20,000 events a second under changing faults
+	@. scripts/setup.sh && need_build && cargo build --workspace && cargo test --release --test soak -- --ignored --nocapture
+
+bench: ## CPU, memory and time beside the built-in kinesis_firehose, in a real Fluent Bit (about 10 minutes)
+	@. scripts/setup.sh && need_build && cargo bench --bench peers

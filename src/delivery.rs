@@ -273,7 +273,7 @@ impl Courier {
         let records = job.batch.places().len() as u64;
         self.records_pace.spend(records, now);
         self.bytes_pace.spend(job.batch.bytes(), now);
-        if job.attempt > 0 {
+        if job.attempt > 0 || job.suspect_since.is_some() {
             self.counts.records_resent.add(records);
         }
         if job.unclear {
