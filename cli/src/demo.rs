@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Run sample container logs through Fluent Bit and the plugin into a local Firehose, and show what arrived
 #[derive(Parser)]
+#[command(after_help = "Example:
+  FLUENT_BIT=/opt/fluent-bit/bin/fluent-bit kubehose demo --log")]
 pub struct Args {
     /// The Fluent Bit to run; without one on PATH either, the stand-in host
     #[arg(long, value_name = "FILE", env = "FLUENT_BIT")]
