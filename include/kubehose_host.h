@@ -65,4 +65,30 @@ typedef void (*flb_log_print_fn)(int type, const char *file, int line, const cha
 typedef int (*flb_output_log_check_fn)(struct flb_output_instance *ins, int level);
 typedef const char *(*flb_output_name_fn)(struct flb_output_instance *ins);
 
+/*
+ * The host's metrics library (lib/cmetrics), the same from 2.0 to 5.1. A context belongs to an output; what is created in
+ * it is freed with it. Time stamps are nanoseconds since 1970. The texts are copied.
+ */
+struct cmt;
+struct cmt_counter;
+struct cmt_gauge;
+struct cmt_histogram;
+struct cmt_histogram_buckets;
+typedef struct cmt *(*flb_output_get_cmt_instance_fn)(struct flb_output_instance *ins);
+typedef struct cmt_counter *(*cmt_counter_create_fn)(struct cmt *cmt, char *ns, char *subsystem, char *name, char *help,
+                                                     int label_count, char **label_keys);
+typedef int (*cmt_counter_set_fn)(struct cmt_counter *counter, unsigned long long timestamp, double value,
+                                  int label_count, char **label_values);
+typedef struct cmt_gauge *(*cmt_gauge_create_fn)(struct cmt *cmt, char *ns, char *subsystem, char *name, char *help,
+                                                 int label_count, char **label_keys);
+typedef int (*cmt_gauge_set_fn)(struct cmt_gauge *gauge, unsigned long long timestamp, double value, int label_count,
+                                char **label_values);
+typedef struct cmt_histogram_buckets *(*cmt_histogram_buckets_create_size_fn)(double *bounds, __SIZE_TYPE__ count);
+typedef struct cmt_histogram *(*cmt_histogram_create_fn)(struct cmt *cmt, char *ns, char *subsystem, char *name,
+                                                         char *help, struct cmt_histogram_buckets *buckets,
+                                                         int label_count, char **label_keys);
+typedef int (*cmt_histogram_set_default_fn)(struct cmt_histogram *histogram, unsigned long long timestamp,
+                                            unsigned long long *buckets, double sum, unsigned long long count,
+                                            int label_count, char **label_values);
+
 #endif

@@ -150,7 +150,13 @@ pub struct Chunk<'a> {
     group: Vec<Token<'a>>,
     events: u32,
     undecodable: u64,
+    /// Bytes that were read in vain.
+    wasted: usize,
 }
+
+/// When so many times the chunk's bytes have been read in vain, what is left of it is given up: beginnings of events that
+/// each fail only at the chunk's end would otherwise be read to it again and again.
+const WASTE: usize = 16;
 
 /// Why a value could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +185,7 @@ impl<'a> Chunk<'a> {
             group: Vec::new(),
             events: 0,
             undecodable: 0,
+            wasted: 0,
         }
     }
 
@@ -204,6 +211,11 @@ impl<'a> Chunk<'a> {
                 Ok(()) => {}
                 Err(Malformed) => {
                     self.undecodable += 1;
+                    self.wasted += self.position - start;
+                    if self.wasted / WASTE > self.data.len() {
+                        self.position = self.data.len();
+                        continue;
+                    }
                     // The head of the event that failed is none of its own, so the search begins behind it.
                     let head = self.data.get(start..start + 2).is_some_and(looks_like_event);
                     self.position = self.find_event(start + if head { 2 } else { 1 });

@@ -4,7 +4,9 @@
 //! [`OPTIONS`] does not exist.
 
 use crate::error::Error;
-use crate::record::{Oversize, RecordOptions, TimeFormat, TimeKey};
+use crate::pack::{Compression, PackOptions};
+use crate::path::Path;
+use crate::record::{DropKeys, LogKey, Oversize, RecordOptions, TimeFormat, TimeKey};
 use crate::remap::Remap;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -88,6 +90,25 @@ pub const OPTIONS: &[OptionSpec] = &[
         SWITCH,
         "When an event has no `kubernetes` map, take pod, namespace, container and id from the tag.",
     ),
+    option(
+        "data_keys",
+        "",
+        "attribute names, separated by commas",
+        "Send only these root attributes, as they are named after the mapping.",
+    ),
+    option(
+        "drop_keys",
+        "",
+        "paths, separated by commas: a.b.c or $a['b.c']['d']",
+        "Send everything but these, as they are named after the mapping.",
+    ),
+    option(
+        "log_key",
+        "",
+        "a path; not together with data_keys, drop_keys or time_key",
+        "Send only the value of this key: a string as it is, anything else as its JSON.",
+    ),
+    option("replace_dots", "", "what stands in for a dot, itself without one", "Replace the dots in every key."),
     option("time_key", "", "an attribute's name", "Add the event's time under this name."),
     option(
         "time_key_format",
@@ -96,6 +117,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         "How `time_key` is written, in UTC.",
     ),
     option("newline", "on", SWITCH, "End each record with a newline."),
+    option(
+        "simple_aggregation",
+        "off",
+        SWITCH,
+        "Join events by newlines up to a record's limit: cheaper, for destinations that split lines (S3, OpenSearch).",
+    ),
+    option("compression", "none", "none, gzip, zstd or snappy", "Compress each record, after aggregation."),
     option(
         "oversize",
         "truncate",
@@ -110,6 +138,12 @@ pub const OPTIONS: &[OptionSpec] = &[
     ),
     option("dead_letter_limit", "100M", SIZE, "The size of all dead-letter files together; the oldest go first."),
     option("concurrency", "8", "a whole number from 1 to 128", "PutRecordBatch calls in flight at a time."),
+    option(
+        "auto_retry_requests",
+        "on",
+        SWITCH,
+        "Accepted for kinesis_firehose's sake: kubehose always sends again what failed.",
+    ),
     option("records_per_second", "", RATE, "Stay under a quota of records."),
     option("bytes_per_second", "", RATE, "Stay under a quota of bytes (before base64)."),
     option(
@@ -318,15 +352,51 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
     remap.override_on_conflict = reader.defaulted("remap_override", parse_switch)?;
     remap.tag_fallback = reader.defaulted("kube_tag_fallback", parse_switch)?;
     let format = reader.defaulted("time_key_format", TimeFormat::parse)?;
+    let replace_dots = reader.optional("replace_dots", |with| {
+        if with.contains('.') { Err("it holds a dot".to_owned()) } else { Ok(with.to_owned()) }
+    })?;
+    if let Some(with) = &replace_dots {
+        remap.replace_dots(with);
+    }
+    let data_keys = reader.optional("data_keys", |list| {
+        let names: Vec<Box<[u8]>> = list.split(',').map(|name| name.trim().as_bytes().into()).collect();
+        if names.iter().any(|name| name.is_empty()) { Err("a name is empty".to_owned()) } else { Ok(names) }
+    })?;
+    let drop_keys = reader.optional("drop_keys", |list| {
+        list.split(',').map(|path| Path::parse(path.trim())).collect::<Result<Vec<_>, _>>()
+    })?;
+    let log_key = reader.optional("log_key", |text| {
+        let others = ["data_keys", "drop_keys", "time_key"];
+        match others.iter().find(|name| reader.given(name).is_some()) {
+            Some(other) => Err(format!("{other} is set, and one value alone has no place for it")),
+            None => Path::parse(text).map(|path| LogKey::new(&path)),
+        }
+    })?;
+    // Read for its faults alone.
+    reader.defaulted("auto_retry_requests", parse_switch)?;
     Ok(RecordOptions {
         remap,
-        time: reader.given("time_key").map(|name| TimeKey::new(&name, format)),
+        time: reader.given("time_key").map(|name| TimeKey::new(&name, format, replace_dots.as_deref())),
         newline: reader.defaulted("newline", parse_switch)?,
         oversize: reader.defaulted("oversize", |value| match value {
             "truncate" => Ok(Oversize::Truncate),
             "drop" => Ok(Oversize::Drop),
             _ => Err(String::new()),
         })?,
+        data_keys,
+        drop_keys: DropKeys::new(&drop_keys.unwrap_or_default()),
+        log_key,
+        replace_dots,
+        pack: PackOptions {
+            aggregate: reader.defaulted("simple_aggregation", parse_switch)?,
+            compression: reader.defaulted("compression", |value| match value {
+                "none" => Ok(Compression::None),
+                "gzip" => Ok(Compression::Gzip),
+                "zstd" => Ok(Compression::Zstd),
+                "snappy" => Ok(Compression::Snappy),
+                _ => Err(String::new()),
+            })?,
+        },
     })
 }
 
@@ -528,6 +598,12 @@ mod tests {
             ("remap", "pod_name"),
             ("remap_override", "maybe"),
             ("time_key_format", "%!"),
+            ("drop_keys", "a..b"),
+            ("data_keys", "a,,b"),
+            ("log_key", "$a[b]"),
+            ("replace_dots", "."),
+            ("compression", "lzma"),
+            ("simple_aggregation", "2"),
             ("concurrency", "0"),
             ("concurrency", "many"),
             ("max_buffer", "64 parsecs"),

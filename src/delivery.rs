@@ -7,7 +7,7 @@ use crate::batch::{Batch, Opening};
 use crate::config::{Config, DeliveryConfig};
 use crate::dead_letter::Aside;
 use crate::firehose::{Answer, Class, Fault, Firehose, Setup};
-use crate::host::{Level, Log};
+use crate::host::{Level, Log, Metrics};
 use crate::http::TlsError;
 use crate::ledger::{DeliveryId, Ledger};
 use crate::metrics::{Counts, billed};
@@ -50,6 +50,10 @@ const BATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duratio
 const SETUP_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// One log line for each kind of fault in this time.
 const LOG_EVERY: Duration = Duration::from_secs(60);
+/// After so many records, their mean size is known well enough to speak of the bill.
+const BILL_AFTER: u64 = 1000;
+/// How often the counts are shown while calls are in flight.
+const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 /// The calls in flight are not halved more often than this: replies to calls made before the last time say nothing new.
 const HALVE_EVERY: Duration = Duration::from_millis(200);
 /// A lone record that is refused as invalid while nothing else is accepted either is tried so often before it is blamed.
@@ -116,6 +120,8 @@ pub struct Courier {
     /// Tells the encoder that memory was given back.
     released: Sender<()>,
     commands: UnboundedReceiver<Command>,
+    metrics: Option<Metrics>,
+    published: Instant,
 
     ready: VecDeque<Job>,
     delayed: BinaryHeap<Delayed>,
@@ -129,6 +135,7 @@ pub struct Courier {
     trouble: Option<(Instant, Setup)>,
     logged: HashMap<&'static str, (Instant, u64)>,
     drain: Option<Instant>,
+    bill_told: bool,
 }
 
 /// What a courier needs from outside.
@@ -149,6 +156,8 @@ pub struct CourierParts {
     pub released: Sender<()>,
     /// What is to be sent.
     pub commands: UnboundedReceiver<Command>,
+    /// Where the counts are shown, if the host has such a place.
+    pub metrics: Option<Metrics>,
 }
 
 impl Courier {
@@ -169,6 +178,8 @@ impl Courier {
             buffers: parts.buffers,
             released: parts.released,
             commands: parts.commands,
+            metrics: parts.metrics,
+            published: Instant::now(),
             ready: VecDeque::new(),
             delayed: BinaryHeap::new(),
             in_flight: HashMap::new(),
@@ -181,6 +192,7 @@ impl Courier {
             trouble: None,
             logged: HashMap::new(),
             drain: None,
+            bill_told: false,
         })
     }
 
@@ -189,6 +201,9 @@ impl Courier {
         let mut open = true;
         loop {
             let wake = self.launch(Instant::now());
+            if self.calls.is_empty() || self.published.elapsed() >= PUBLISH_EVERY {
+                self.publish();
+            }
             let idle = self.ready.is_empty() && self.delayed.is_empty() && self.calls.is_empty();
             if let Some(deadline) = self.drain
                 && (idle || Instant::now() >= deadline)
@@ -211,6 +226,14 @@ impl Courier {
             }
         }
         self.give_up();
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        self.published = Instant::now();
+        if let Some(metrics) = &self.metrics {
+            metrics.publish(&self.counts);
+        }
     }
 
     fn accept(&mut self, command: Command) {
@@ -260,7 +283,12 @@ impl Courier {
         let (number, firehose, body) = (self.number, self.firehose.clone(), job.batch.body());
         self.in_flight.insert(number, job);
         self.counts.in_flight.add(1);
-        self.calls.push(Box::pin(async move { (number, firehose.put(body, records as usize).await) }));
+        let counts = self.counts.clone();
+        self.calls.push(Box::pin(async move {
+            let result = firehose.put(body, records as usize).await;
+            counts.call_seconds.observe(now.elapsed());
+            (number, result)
+        }));
     }
 
     async fn finished(&mut self, number: u64, result: Result<Answer, Fault>) {
@@ -307,6 +335,7 @@ impl Courier {
         self.counts.bytes.add(bytes);
         self.counts.billed_bytes.add(billed_bytes);
         self.note(&job.chunk, &events);
+        self.tell_the_bill();
         let rest = match answer.refused.as_slice() {
             [] => None,
             refused => {
@@ -329,6 +358,24 @@ impl Courier {
             let attempt = attempt + 1;
             let job = Job { chunk, batch, attempt, unclear: false, suspect_since: None };
             self.delay(job, backoff(RECORD_BACKOFF, attempt));
+        }
+    }
+
+    /// Says once what the rounding to 5 KB costs, when it costs a multiple.
+    fn tell_the_bill(&mut self) {
+        let (records, bytes) = (self.counts.records_accepted.get(), self.counts.bytes.get());
+        if self.bill_told || records < BILL_AFTER || self.config.record.pack.aggregate {
+            return;
+        }
+        self.bill_told = true;
+        let times = self.counts.billed_bytes.get() as f64 / bytes.max(1) as f64;
+        if times >= 2.0 {
+            let mean = bytes / records;
+            let line = format!(
+                "records of {mean} bytes on average are billed as {times:.0} times their size (steps of 5 KB); \
+                 simple_aggregation avoids that where the destination splits lines (S3, OpenSearch)"
+            );
+            self.log.line(Level::Info, &line);
         }
     }
 

@@ -9,7 +9,8 @@ use crate::dead_letter::Aside;
 use crate::delivery::Command;
 use crate::host::{FlushData, Level, Log, Status};
 use crate::ledger::{DeliveryId, Flush, Identity, Ledger};
-use crate::record::{RecordEncoder, Unfit};
+use crate::pack::Packer;
+use crate::record::RecordEncoder;
 use crate::remap::TagFields;
 use crate::spool::{Spool, Spooled};
 use crossbeam_channel::{Receiver, select};
@@ -239,31 +240,43 @@ impl Encoder {
         let counts = self.ledger.counts();
         let tag: Arc<str> = String::from_utf8_lossy(tag_bytes).into();
         let fields = self.config.record.remap.wants_tag().then(|| TagFields::parse(tag_bytes)).flatten();
-        let mut records = RecordEncoder::new(&self.config.record);
+        let mut texts = RecordEncoder::new(&self.config.record);
+        let mut packer = Packer::new(self.config.record.pack);
         let mut batcher = Batcher::new(&self.opening);
-        let mut record = Vec::new();
+        let mut text = Vec::new();
         let mut chunk = Chunk::new(bytes);
         let mut taken = taken.iter().peekable();
+        let mut batch = |record: &[u8], events: Range<u32>| {
+            if let Some(full) = batcher.push(record, events, || self.buffers.try_recv().ok()) {
+                self.send(delivery, &tag, spooled, full);
+            }
+        };
         while let Some(event) = chunk.next_event() {
             while taken.next_if(|range| range.end <= event.index).is_some() {}
             if taken.peek().is_some_and(|range| range.contains(&event.index)) {
                 continue;
             }
-            match records.encode(&event, fields.as_ref(), &mut record) {
-                Ok(()) => {
-                    let place = event.index..event.index + 1;
-                    if let Some(full) = batcher.push(&record, place, || self.buffers.try_recv().ok()) {
-                        self.send(delivery, &tag, spooled, full);
-                    }
+            let events = event.index..event.index + 1;
+            let packed = match texts.encode(&event, fields.as_ref(), &mut text) {
+                Ok(()) => packer.push(&text, events, &mut batch),
+                Err(unfit) => {
+                    self.aside.record(&tag, &unfit.to_string(), std::mem::take(&mut text));
+                    // Not once more after a restart. If it cannot be noted, it is put aside twice.
+                    spooled.map_or(Ok(()), |spooled| spooled.note(std::slice::from_ref(&events)))
                 }
-                Err(Unfit::TooLarge { bytes }) => {
-                    let reason = format!("it has {bytes} bytes, Firehose takes {}", crate::record::MAX_RECORD);
-                    self.aside.record(&tag, &reason, std::mem::take(&mut record));
-                }
+            };
+            if let Err(error) = packed {
+                self.log.line(Level::Error, &format!("event {} of a chunk with tag {tag}: {error}", event.index));
             }
+        }
+        if let Err(error) = packer.finish(&mut batch) {
+            self.log.line(Level::Error, &format!("the last events of a chunk with tag {tag}: {error}"));
         }
         if let Some(last) = batcher.finish() {
             self.send(delivery, &tag, spooled, last);
+        }
+        if texts.collisions() > 0 {
+            counts.key_collisions.add(texts.collisions());
         }
         counts.events.add(chunk.events().into());
         if chunk.undecodable() > 0 {

@@ -5,6 +5,7 @@
 //! file descriptor 2, whatever that is (after a fork into the background, anything), and past the host's `log_file`.
 #![allow(unsafe_code)]
 
+use crate::metrics::{CALL_SECONDS, COUNTERS, Counts, Exported, GAUGES};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use fluent_bit_sys as ffi;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -149,20 +150,20 @@ impl Output<'_> {
         unsafe { (&raw mut (*self.plugin.context).remote_context).write(handle.0 as *mut c_void) };
     }
 
+    /// The instance's alias, or its name with a number: `kubehose.0`.
+    fn name(&self) -> String {
+        let own = || NAME.to_string_lossy().into_owned();
+        let Some(name) = Functions::find().name else { return own() };
+        // SAFETY: the instance is valid during Init; the text is copied.
+        unsafe {
+            let text = name(self.plugin.o_ins);
+            if text.is_null() { own() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
+        }
+    }
+
     /// The instance's log.
     pub fn log(&self) -> Log {
-        let functions = Functions::find();
-        let name = functions.name.map_or(NAME.to_string_lossy().into_owned(), |name| {
-            // SAFETY: the instance is valid during Init; the text is copied.
-            unsafe {
-                let text = name(self.plugin.o_ins);
-                if text.is_null() {
-                    NAME.to_string_lossy().into_owned()
-                } else {
-                    CStr::from_ptr(text).to_string_lossy().into_owned()
-                }
-            }
-        });
+        let (functions, name) = (Functions::find(), self.name());
         let (queue, waiting) = crossbeam_channel::bounded(QUEUED_LINES);
         Log {
             functions,
@@ -171,6 +172,169 @@ impl Output<'_> {
             queue,
             waiting,
             lost: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Output<'_> {
+    /// The instance's metrics on the host's own endpoint, where the host has them (2.0 and later).
+    pub fn metrics(&self) -> Option<Metrics> {
+        let functions = MetricFunctions::find();
+        let name = CString::new(self.name()).ok()?;
+        // SAFETY: the instance is valid during Init; its context lives until its ExitCtx has returned.
+        let context = unsafe { functions.context?(self.plugin.o_ins) };
+        if context.is_null() {
+            return None;
+        }
+        let (create_counter, create_gauge) = (functions.create_counter?, functions.create_gauge?);
+        let mut keys = [c"name".as_ptr().cast_mut(), c"class".as_ptr().cast_mut()];
+        let (ns, empty) = (c"kubehose".as_ptr().cast_mut(), c"".as_ptr().cast_mut());
+        let mut bounds = CALL_SECONDS;
+        // SAFETY: the functions are the host's own (see include/kubehose_host.h); all texts end with a NUL and are
+        // copied; the label keys are as many as the counts say; Init runs on the thread that owns the context.
+        let metrics = unsafe {
+            let counter = |(metric, help, _): &Exported| {
+                create_counter(
+                    context,
+                    ns,
+                    empty,
+                    metric.as_ptr().cast_mut(),
+                    help.as_ptr().cast_mut(),
+                    1,
+                    keys.as_mut_ptr(),
+                )
+            };
+            let counters = COUNTERS.each_ref().map(counter);
+            let gauges = GAUGES.each_ref().map(|(metric, help, _)| {
+                create_gauge(
+                    context,
+                    ns,
+                    empty,
+                    metric.as_ptr().cast_mut(),
+                    help.as_ptr().cast_mut(),
+                    1,
+                    keys.as_mut_ptr(),
+                )
+            });
+            let errors = create_counter(
+                context,
+                ns,
+                empty,
+                c"errors_total".as_ptr().cast_mut(),
+                c"Calls that came to nothing.".as_ptr().cast_mut(),
+                2,
+                keys.as_mut_ptr(),
+            );
+            let buckets = functions.create_buckets?(bounds.as_mut_ptr(), bounds.len() as _);
+            let seconds = functions.create_histogram?(
+                context,
+                ns,
+                empty,
+                c"put_record_batch_seconds".as_ptr().cast_mut(),
+                c"How long PutRecordBatch calls took.".as_ptr().cast_mut(),
+                buckets,
+                1,
+                keys.as_mut_ptr(),
+            );
+            Metrics { functions, name, counters, gauges, errors, seconds }
+        };
+        let made = metrics.counters.iter().all(|counter| !counter.is_null())
+            && metrics.gauges.iter().all(|gauge| !gauge.is_null())
+            && !metrics.errors.is_null()
+            && !metrics.seconds.is_null();
+        made.then_some(metrics)
+    }
+}
+
+/// The functions of the host's metrics library, where it has them.
+#[derive(Clone, Copy)]
+struct MetricFunctions {
+    context: ffi::flb_output_get_cmt_instance_fn,
+    create_counter: ffi::cmt_counter_create_fn,
+    set_counter: ffi::cmt_counter_set_fn,
+    create_gauge: ffi::cmt_gauge_create_fn,
+    set_gauge: ffi::cmt_gauge_set_fn,
+    create_buckets: ffi::cmt_histogram_buckets_create_size_fn,
+    create_histogram: ffi::cmt_histogram_create_fn,
+    set_histogram: ffi::cmt_histogram_set_default_fn,
+}
+
+impl MetricFunctions {
+    fn find() -> MetricFunctions {
+        type Pointer = Option<NonNull<c_void>>;
+        // SAFETY: as in `Functions::find`.
+        unsafe {
+            MetricFunctions {
+                context: std::mem::transmute::<Pointer, ffi::flb_output_get_cmt_instance_fn>(symbol(
+                    c"flb_output_get_cmt_instance",
+                )),
+                create_counter: std::mem::transmute::<Pointer, ffi::cmt_counter_create_fn>(symbol(
+                    c"cmt_counter_create",
+                )),
+                set_counter: std::mem::transmute::<Pointer, ffi::cmt_counter_set_fn>(symbol(c"cmt_counter_set")),
+                create_gauge: std::mem::transmute::<Pointer, ffi::cmt_gauge_create_fn>(symbol(c"cmt_gauge_create")),
+                set_gauge: std::mem::transmute::<Pointer, ffi::cmt_gauge_set_fn>(symbol(c"cmt_gauge_set")),
+                create_buckets: std::mem::transmute::<Pointer, ffi::cmt_histogram_buckets_create_size_fn>(symbol(
+                    c"cmt_histogram_buckets_create_size",
+                )),
+                create_histogram: std::mem::transmute::<Pointer, ffi::cmt_histogram_create_fn>(symbol(
+                    c"cmt_histogram_create",
+                )),
+                set_histogram: std::mem::transmute::<Pointer, ffi::cmt_histogram_set_default_fn>(symbol(
+                    c"cmt_histogram_set_default",
+                )),
+            }
+        }
+    }
+}
+
+/// An output's metrics on the host's own endpoint.
+pub struct Metrics {
+    functions: MetricFunctions,
+    name: CString,
+    counters: [*mut ffi::cmt_counter; COUNTERS.len()],
+    gauges: [*mut ffi::cmt_gauge; GAUGES.len()],
+    errors: *mut ffi::cmt_counter,
+    seconds: *mut ffi::cmt_histogram,
+}
+
+// SAFETY: the host's objects live until the output's ExitCtx has returned, and no thread of ours outlives that. The first
+// `publish`, at Init on the host's thread, makes every series; later ones, from one other thread, find them and store
+// numbers atomically, which is how the host itself counts from several threads.
+unsafe impl Send for Metrics {}
+
+impl Metrics {
+    /// Shows the counts as they are now.
+    pub fn publish(&self, counts: &Counts) {
+        let MetricFunctions {
+            set_counter: Some(set_counter),
+            set_gauge: Some(set_gauge),
+            set_histogram: Some(set_histogram),
+            ..
+        } = self.functions
+        else {
+            return;
+        };
+        let snapshot = counts.snapshot();
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let mut labels = [self.name.as_ptr().cast_mut(), std::ptr::null_mut()];
+        let (mut buckets, sum, calls) = counts.call_seconds.read();
+        // SAFETY: the objects are what `Output::metrics` made, the functions the host's own; label values are as many as
+        // the counts say, and the buckets one more than the bounds.
+        unsafe {
+            for ((_, _, read), counter) in COUNTERS.iter().zip(self.counters) {
+                set_counter(counter, now, read(&snapshot) as f64, 1, labels.as_mut_ptr());
+            }
+            for ((_, _, read), gauge) in GAUGES.iter().zip(self.gauges) {
+                set_gauge(gauge, now, read(&snapshot) as f64, 1, labels.as_mut_ptr());
+            }
+            for (class, count) in &snapshot.errors {
+                let Ok(class) = CString::new(*class) else { continue };
+                labels[1] = class.as_ptr().cast_mut();
+                set_counter(self.errors, now, *count as f64, 2, labels.as_mut_ptr());
+            }
+            set_histogram(self.seconds, now, buckets.as_mut_ptr(), sum, calls, 1, labels.as_mut_ptr());
         }
     }
 }

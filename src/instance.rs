@@ -6,7 +6,7 @@ use crate::dead_letter::Aside;
 use crate::delivery::{Courier, CourierParts};
 use crate::encode::{Encoder, HandOver};
 use crate::error::Error;
-use crate::host::{self, FlushData, Handle, Level, Log, Output, Status};
+use crate::host::{self, FlushData, Handle, Level, Log, Metrics, Output, Status};
 use crate::ledger::{Flush, Identity, Ledger};
 use crate::metrics::{Counts, Snapshot};
 use crate::spool::Spool;
@@ -48,7 +48,7 @@ pub fn start(output: &Output<'_>) -> bool {
     std::panic::set_hook(Box::new(|_| {}));
     let log = Arc::new(output.log());
     let started = Config::read(&|name| output.property(name), &|name| std::env::var(name).ok())
-        .and_then(|config| Instance::start(config, log.clone()));
+        .and_then(|config| Instance::start(config, log.clone(), output.metrics()));
     match started {
         Ok(instance) => {
             let handle = Handle::new(NEXT.fetch_add(1, Ordering::Relaxed));
@@ -83,12 +83,15 @@ pub fn exit(handle: Handle) {
 }
 
 impl Instance {
-    /// Starts the threads of an output.
+    /// Starts the threads of an output, whose counts are shown in `metrics`.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(config: Config, log: Arc<Log>) -> Result<Instance, Error> {
+    pub fn start(config: Config, log: Arc<Log>, metrics: Option<Metrics>) -> Result<Instance, Error> {
         let counts = Arc::new(Counts::default());
+        if let Some(metrics) = &metrics {
+            metrics.publish(&counts);
+        }
         let ledger = Arc::new(Ledger::new(counts.clone()));
         let opening = Arc::new(Opening::new(&config.firehose.delivery_stream));
         let dead_letters =
@@ -138,6 +141,7 @@ impl Instance {
             buffers: give_back,
             released: release,
             commands: orders,
+            metrics,
         };
         let encoder = Encoder {
             config,
@@ -155,7 +159,7 @@ impl Instance {
             spool_logged: None,
         };
         let threads = host::without_signals(|| {
-            let courier = named("kubehose-send", move || deliver(parts))?;
+            let courier = start_courier(parts)?;
             let encoder = named("kubehose-encode", move || encoder.run());
             // Without an encoder the courier's orders have ended already, and so does it.
             encoder.map(|encoder| vec![encoder, courier])
@@ -202,6 +206,11 @@ impl Instance {
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
+}
+
+/// Starts a courier on a thread of its own.
+pub(crate) fn start_courier(parts: CourierParts) -> std::io::Result<JoinHandle<()>> {
+    named("kubehose-send", move || deliver(parts))
 }
 
 fn named(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {

@@ -5,6 +5,7 @@
 //! repeated key the last value counts, at the first one's place.
 
 use crate::chunk::{Token, Value};
+use std::cell::Cell;
 
 /// What stands where a container was nested deeper than [`crate::chunk::MAX_DEPTH`].
 pub const TOO_DEEP: &[u8] = b"\"[nested too deep]\"";
@@ -16,6 +17,22 @@ pub struct Cut<'p> {
     pub removed: &'p [usize],
     /// One string (its index) that ends after so many bytes of JSON text, at a character's border.
     pub shortened: Option<(usize, usize)>,
+    /// What dots in keys become.
+    pub dots: Option<Dots<'p>>,
+    /// This is within a key: a container that is a key itself is not written there, since text within text within text
+    /// doubles with each level.
+    pub in_key: bool,
+}
+
+/// How dots in keys are replaced.
+#[derive(Clone, Copy)]
+pub struct Dots<'p> {
+    /// What stands in for a dot.
+    pub with: &'p str,
+    /// Names (as JSON strings) that are taken already beside the map that is written first.
+    pub taken: &'p [Vec<u8>],
+    /// Counts values that were left out because their key became another's.
+    pub collisions: &'p Cell<u64>,
 }
 
 /// Appends `value` as JSON.
@@ -55,7 +72,8 @@ pub fn write_value(out: &mut Vec<u8>, value: Value<'_, '_>, cut: Cut<'_>) {
         }
         Token::Map { .. } => {
             out.push(b'{');
-            write_pairs(out, value, cut);
+            let dots = cut.dots.map(|dots| Dots { taken: &[], ..dots });
+            write_pairs(out, value, Cut { dots, ..cut });
             out.push(b'}');
         }
     }
@@ -64,8 +82,14 @@ pub fn write_value(out: &mut Vec<u8>, value: Value<'_, '_>, cut: Cut<'_>) {
 /// Appends the pairs of a map without its braces; says whether there were any.
 pub fn write_pairs(out: &mut Vec<u8>, map: Value<'_, '_>, cut: Cut<'_>) -> bool {
     let mut any = false;
-    if has_repeated_keys(map) {
-        for (key, value) in last_of_each(map) {
+    if let Some(dots) = cut.dots
+        && map.pairs().any(|(key, _)| has_dot(key))
+    {
+        for (name, key, value) in renamed(map, dots, cut) {
+            any |= write_named(out, any, &name, key, value, cut);
+        }
+    } else if has_repeated_keys(map) {
+        for (key, value) in last_of_each(map, cut.in_key) {
             any |= write_pair(out, any, key, value, cut);
         }
     } else {
@@ -76,6 +100,69 @@ pub fn write_pairs(out: &mut Vec<u8>, map: Value<'_, '_>, cut: Cut<'_>) -> bool 
     any
 }
 
+fn has_dot(key: Value<'_, '_>) -> bool {
+    match key.token() {
+        Token::Str(text) | Token::Bin(text) => text.contains(&b'.'),
+        // A float has one as JSON, too.
+        Token::F32(_) | Token::F64(_) | Token::Array { .. } | Token::Map { .. } => true,
+        _ => false,
+    }
+}
+
+/// The pairs with their keys as JSON, dots replaced; of two keys that become one, the first wins.
+fn renamed<'t, 'a>(map: Value<'t, 'a>, dots: Dots<'_>, cut: Cut<'_>) -> Vec<(Vec<u8>, Value<'t, 'a>, Value<'t, 'a>)> {
+    let mut named: Vec<(Vec<u8>, Value<'t, 'a>, Value<'t, 'a>)> = Vec::new();
+    let mut names: std::collections::HashSet<Vec<u8>> = dots.taken.iter().cloned().collect();
+    for (key, value) in last_of_each(map, cut.in_key) {
+        if cut.removed.contains(&key.at) {
+            continue;
+        }
+        let mut text = Vec::new();
+        write_key(&mut text, key, cut.in_key);
+        let name = replace_dots(&text, dots.with);
+        if names.insert(name.clone()) {
+            named.push((name, key, value));
+        } else {
+            dots.collisions.set(dots.collisions.get() + 1);
+        }
+    }
+    named
+}
+
+/// A key, as JSON, with its dots replaced.
+pub fn replace_dots(key: &[u8], with: &str) -> Vec<u8> {
+    let mut with_json = Vec::new();
+    write_escaped(&mut with_json, with.as_bytes());
+    let mut name = Vec::with_capacity(key.len());
+    for (index, part) in key.split(|byte| *byte == b'.').enumerate() {
+        if index > 0 {
+            name.extend_from_slice(&with_json);
+        }
+        name.extend_from_slice(part);
+    }
+    name
+}
+
+fn write_named(
+    out: &mut Vec<u8>,
+    comma: bool,
+    name: &[u8],
+    key: Value<'_, '_>,
+    value: Value<'_, '_>,
+    cut: Cut<'_>,
+) -> bool {
+    if cut.removed.contains(&key.at) {
+        return false;
+    }
+    if comma {
+        out.push(b',');
+    }
+    out.extend_from_slice(name);
+    out.push(b':');
+    write_value(out, value, cut);
+    true
+}
+
 fn write_pair(out: &mut Vec<u8>, comma: bool, key: Value<'_, '_>, value: Value<'_, '_>, cut: Cut<'_>) -> bool {
     if !cut.removed.is_empty() && cut.removed.contains(&key.at) {
         return false;
@@ -83,32 +170,34 @@ fn write_pair(out: &mut Vec<u8>, comma: bool, key: Value<'_, '_>, value: Value<'
     if comma {
         out.push(b',');
     }
-    write_key(out, key);
+    write_key(out, key, cut.in_key);
     out.push(b':');
     write_value(out, value, cut);
     true
 }
 
 /// Appends a key, always as a string: a number or a container as its JSON within quotes.
-pub fn write_key(out: &mut Vec<u8>, key: Value<'_, '_>) {
+pub fn write_key(out: &mut Vec<u8>, key: Value<'_, '_>, in_key: bool) {
     match key.token() {
         Token::Str(text) => write_string(out, text),
         Token::Bin(_) | Token::Ext(_) | Token::TooDeep => write_value(out, key, Cut::default()),
+        Token::Array { .. } | Token::Map { .. } if in_key => out.extend_from_slice(TOO_DEEP),
         _ => {
             let mut text = Vec::new();
-            write_value(&mut text, key, Cut::default());
+            write_value(&mut text, key, Cut { in_key: true, ..Cut::default() });
             write_string(out, &text);
         }
     }
 }
 
-/// Whether two keys of the map are the same once they are JSON.
+/// Whether two keys of the map may be the same once they are JSON.
 ///
 /// Nearly every map has a few short, plain keys, all different, so that is decided without writing any.
 fn has_repeated_keys(map: Value<'_, '_>) -> bool {
     /// Up to here, comparing each with each is cheaper than anything cleverer.
     const FEW: usize = 32;
     let mut seen: [&[u8]; FEW] = [&[]; FEW];
+    let mut lengths = 0u64;
     for (index, (key, _)) in map.pairs().enumerate() {
         let Token::Str(text) = key.token() else { return true };
         let Some(slot) = seen.get_mut(index) else { return true };
@@ -116,20 +205,23 @@ fn has_repeated_keys(map: Value<'_, '_>) -> bool {
             return true;
         }
         *slot = text;
-        if seen.iter().take(index).any(|earlier| earlier.len() == text.len() && *earlier == text) {
+        // Only one of the same length can be the same.
+        let length = 1 << text.len().min(63);
+        if lengths & length != 0 && seen.iter().take(index).any(|earlier| *earlier == text) {
             return true;
         }
+        lengths |= length;
     }
     false
 }
 
 /// The pairs, each key once, at its first place and with its last value.
-fn last_of_each<'t, 'a>(map: Value<'t, 'a>) -> Vec<(Value<'t, 'a>, Value<'t, 'a>)> {
+fn last_of_each<'t, 'a>(map: Value<'t, 'a>, in_key: bool) -> Vec<(Value<'t, 'a>, Value<'t, 'a>)> {
     let mut places: std::collections::HashMap<Vec<u8>, usize> = std::collections::HashMap::new();
     let mut pairs = Vec::new();
     for (key, value) in map.pairs() {
         let mut text = Vec::new();
-        write_key(&mut text, key);
+        write_key(&mut text, key, in_key);
         match places.entry(text) {
             std::collections::hash_map::Entry::Occupied(place) => {
                 if let Some(pair) = pairs.get_mut(*place.get()) {
@@ -147,9 +239,12 @@ fn last_of_each<'t, 'a>(map: Value<'t, 'a>) -> Vec<(Value<'t, 'a>, Value<'t, 'a>
 
 /// Appends a string with its quotes.
 pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    if is_plain(text) {
+    if next_special(text, 0) == text.len() {
         out.extend_from_slice(text);
+    } else if let Ok(text) = std::str::from_utf8(text) {
+        write_escaped(out, text.as_bytes());
     } else {
         for part in text.utf8_chunks() {
             write_escaped(out, part.valid().as_bytes());
@@ -190,16 +285,33 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// ASCII with nothing to escape. Written so that the compiler makes vector code of it.
-fn is_plain(text: &[u8]) -> bool {
-    let (blocks, rest) = text.as_chunks::<32>();
-    let special = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte >= 0x80);
-    for block in blocks {
-        if block.iter().fold(false, |found, byte| found | special(*byte)) {
-            return false;
+/// The high bit of each byte that JSON must escape, or that is not ASCII.
+/// <https://graphics.stanford.edu/~seander/bithacks.html#HasLessInWord>
+fn special_bits(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    // In each: below 0x20, equal to a quote, equal to a backslash; a borrow may mark the byte above a marked one.
+    let below = word.wrapping_sub(ONES * 0x20) & !word;
+    let quote = quote.wrapping_sub(ONES) & !quote;
+    let backslash = backslash.wrapping_sub(ONES) & !backslash;
+    (below | quote | backslash | word) & HIGH
+}
+
+/// Where at or behind `from` the next byte stands that is to be escaped or is not ASCII; the text's length if there is
+/// none. The first byte that is marked is marked rightly, whatever borrows do above it.
+fn next_special(text: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let bits = special_bits(u64::from_le_bytes(*word));
+        if bits != 0 {
+            return at + bits.trailing_zeros() as usize / 8;
         }
+        at += 8;
     }
-    !rest.iter().any(|byte| special(*byte))
+    let rest = text.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| ESCAPE[*byte as usize] != 0 || *byte >= 0x80).unwrap_or(rest.len())
 }
 
 /// For each byte, what follows the backslash; 0: nothing to escape; `u`: as \u00XX.
@@ -223,14 +335,18 @@ static ESCAPE: [u8; 256] = {
 /// Appends valid UTF-8 with what JSON demands escaped.
 fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut done = 0;
-    for (at, byte) in text.iter().enumerate() {
+    let (mut done, mut at) = (0, 0);
+    loop {
+        at = next_special(text, at);
+        let Some(byte) = text.get(at) else { break };
         let escape = ESCAPE[*byte as usize];
+        at += 1;
         if escape == 0 {
+            // Not ASCII: as it is.
             continue;
         }
-        out.extend_from_slice(&text[done..at]);
-        done = at + 1;
+        out.extend_from_slice(&text[done..at - 1]);
+        done = at;
         if escape == b'u' {
             let (high, low) = (HEX[(byte >> 4) as usize], HEX[(byte & 15) as usize]);
             out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);

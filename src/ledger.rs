@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 /// How long an ended delivery is remembered whose chunk the host may still bring again. The host's scheduler waits at
 /// most 2,000 s between retries by default (`scheduler.cap`).
@@ -27,11 +27,7 @@ pub struct Identity(u128);
 impl Identity {
     /// Of these bytes under this tag.
     pub fn of(tag: &[u8], bytes: &[u8]) -> Identity {
-        let mut hasher = Xxh3::new();
-        hasher.update(&(tag.len() as u64).to_le_bytes());
-        hasher.update(tag);
-        hasher.update(bytes);
-        Identity(hasher.digest128())
+        Identity(xxh3_128_with_seed(bytes, xxh3_64(tag)))
     }
 
     /// As it is written into files.

@@ -18,8 +18,11 @@ pub mod instance;
 pub mod json;
 pub mod ledger;
 pub mod metrics;
+pub mod pack;
+pub mod path;
 pub mod record;
 pub mod remap;
+pub mod replay;
 pub mod spool;
 
 /// The version of kubehose.

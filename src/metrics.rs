@@ -1,8 +1,10 @@
 //! The counts of one output, in one place.
 
 use crate::firehose::{Class, Setup};
+use std::ffi::CStr;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Firehose bills each record as a multiple of this many bytes.
 /// <https://aws.amazon.com/firehose/pricing/>
@@ -15,6 +17,8 @@ macro_rules! counts {
         pub struct Counts {
             $($(#[doc = $doc])+ pub $name: Count,)+
             errors: [Count; CLASSES.len()],
+            /// How long PutRecordBatch calls took, those that failed included.
+            pub call_seconds: Histogram,
         }
 
         /// The counts at one moment.
@@ -62,6 +66,8 @@ counts! {
     throttled,
     /// Chunks refused with RETRY because `max_buffer` was full.
     chunks_refused,
+    /// Values left out because `replace_dots` made two keys one.
+    key_collisions,
     /// Calls in flight now.
     in_flight,
     /// Bytes held in memory now, encoded.
@@ -111,6 +117,64 @@ impl Count {
     }
 }
 
+/// Upper bounds of the buckets of [`Counts::call_seconds`].
+pub const CALL_SECONDS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// How long calls took.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// How many took no longer than each bound; the last, how many there were.
+    buckets: [Count; CALL_SECONDS.len() + 1],
+    nanos: Count,
+}
+
+impl Histogram {
+    /// Counts one call.
+    pub fn observe(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        for (bound, bucket) in CALL_SECONDS.iter().chain([&f64::INFINITY]).zip(&self.buckets) {
+            if seconds <= *bound {
+                bucket.add(1);
+            }
+        }
+        self.nanos.add(u64::try_from(took.as_nanos()).unwrap_or(0));
+    }
+
+    /// The buckets, the sum in seconds, and the number of calls.
+    pub fn read(&self) -> ([u64; CALL_SECONDS.len() + 1], f64, u64) {
+        let buckets: [u64; CALL_SECONDS.len() + 1] = std::array::from_fn(|at| self.buckets[at].get());
+        (buckets, self.nanos.get() as f64 / 1e9, buckets[CALL_SECONDS.len()])
+    }
+}
+
+/// What the host's metrics endpoint shows: name behind `kubehose_`, help, and the number.
+pub type Exported = (&'static CStr, &'static CStr, fn(&Snapshot) -> u64);
+
+/// The counters, which only ever grow.
+pub const COUNTERS: [Exported; 11] = [
+    (c"events_total", c"Events decoded.", |s| s.events),
+    (c"records_accepted_total", c"Records that Firehose has taken.", |s| s.records_accepted),
+    (c"records_resent_total", c"Records sent once more.", |s| s.records_resent),
+    (c"records_put_aside_total", c"Records put aside.", |s| s.records_put_aside),
+    (c"records_dropped_total", c"Records put aside that no dead-letter file holds.", |s| s.records_dropped),
+    (
+        c"records_possibly_duplicate_total",
+        c"Records sent once more although the first call may have been taken.",
+        |s| s.records_possibly_duplicate,
+    ),
+    (c"bytes_total", c"Bytes of accepted records, before base64.", |s| s.bytes),
+    (c"billed_bytes_total", c"Bytes that Firehose bills for them.", |s| s.billed_bytes),
+    (c"batches_total", c"PutRecordBatch calls of which at least one record was taken.", |s| s.batches),
+    (c"throttled_total", c"Calls and records refused because there were too many.", |s| s.throttled),
+    (c"undecodable_total", c"Stretches of chunks that were no event.", |s| s.undecodable),
+];
+
+/// The gauges.
+pub const GAUGES: [Exported; 2] = [
+    (c"in_flight", c"PutRecordBatch calls in flight.", |s| s.in_flight),
+    (c"held_bytes", c"Bytes held in memory, encoded.", |s| s.held),
+];
+
 /// What Firehose bills for a record of this size, in bytes.
 pub fn billed(bytes: u64) -> u64 {
     bytes.div_ceil(BILLING_STEP).max(1) * BILLING_STEP
@@ -121,7 +185,7 @@ impl fmt::Display for Snapshot {
         write!(
             out,
             "events={} accepted={} resent={} possibly_duplicate={} put_aside={} dropped={} bytes={} billed_bytes={} \
-             batches={} throttled={} chunks_refused={} undecodable={} held={}",
+             batches={} throttled={} chunks_refused={} undecodable={} key_collisions={} held={}",
             self.events,
             self.records_accepted,
             self.records_resent,
@@ -134,6 +198,7 @@ impl fmt::Display for Snapshot {
             self.throttled,
             self.chunks_refused,
             self.undecodable,
+            self.key_collisions,
             self.held,
         )?;
         for (class, count) in self.errors.iter().filter(|(_, count)| *count > 0) {

@@ -4,10 +4,14 @@
 //! reason.
 
 use crate::chunk::{Event, Time, Token, Value};
-use crate::json::{self, Cut};
-use crate::remap::{Moved, Plan, Remap, TagFields};
+use crate::json::{self, Cut, Dots};
+use crate::pack::PackOptions;
+use crate::path::{Found, Path, Paths};
+use crate::remap::{Moved, Plan, Remap, TagFields, remove_all};
 use jiff::Timestamp;
 use jiff::fmt::strtime;
+use std::cell::Cell;
+use std::fmt;
 
 /// The most bytes of one record, before base64: 1,000 KiB.
 ///
@@ -38,6 +42,60 @@ pub struct RecordOptions {
     pub newline: bool,
     /// What to do with a record that is too large.
     pub oversize: Oversize,
+    /// Only these root attributes (`data_keys`), after the mapping.
+    pub data_keys: Option<Vec<Box<[u8]>>>,
+    /// All but these (`drop_keys`), after the mapping.
+    pub drop_keys: DropKeys,
+    /// The value at this path alone (`log_key`), raw.
+    pub log_key: Option<LogKey>,
+    /// What stands in for dots in keys (`replace_dots`).
+    pub replace_dots: Option<String>,
+    /// How texts become records.
+    pub pack: PackOptions,
+}
+
+/// The option `drop_keys`.
+#[derive(Clone, Debug, Default)]
+pub struct DropKeys {
+    paths: Paths,
+    /// Those that are root attributes, which may be targets of the mapping, too.
+    roots: Vec<Box<[u8]>>,
+    any: bool,
+}
+
+impl DropKeys {
+    /// Leaves out what these paths lead to.
+    pub fn new(paths: &[Path]) -> DropKeys {
+        let mut keys = DropKeys { any: !paths.is_empty(), ..DropKeys::default() };
+        for path in paths {
+            keys.paths.add(path);
+            if let [root] = path.segments() {
+                keys.roots.push(root.clone());
+            }
+        }
+        keys
+    }
+}
+
+/// The option `log_key`.
+#[derive(Clone, Debug)]
+pub struct LogKey {
+    paths: Paths,
+    /// Its name, where it is a root attribute.
+    root: Option<Box<[u8]>>,
+}
+
+impl LogKey {
+    /// The value that `path` leads to, or that is mapped to the root attribute of this name.
+    pub fn new(path: &Path) -> LogKey {
+        let mut paths = Paths::default();
+        paths.add(path);
+        let root = match path.segments() {
+            [root] => Some(root.clone()),
+            _ => None,
+        };
+        LogKey { paths, root }
+    }
 }
 
 /// The option `time_key` with its format.
@@ -51,9 +109,12 @@ pub struct TimeKey {
 
 impl TimeKey {
     /// An attribute `name` with times written as `format` says.
-    pub fn new(name: &str, format: TimeFormat) -> TimeKey {
+    pub fn new(name: &str, format: TimeFormat, dots: Option<&str>) -> TimeKey {
         let mut opening = Vec::new();
         json::write_string(&mut opening, name.as_bytes());
+        if let Some(with) = dots {
+            opening = json::replace_dots(&opening, with);
+        }
         opening.extend_from_slice(b":\"");
         TimeKey { name: name.as_bytes().into(), opening: opening.into(), format }
     }
@@ -126,6 +187,17 @@ pub enum Unfit {
         /// The record's size in bytes.
         bytes: usize,
     },
+    /// It has no `log_key`.
+    NoLogKey,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unfit::TooLarge { bytes } => write!(out, "it has {bytes} bytes, Firehose takes {MAX_RECORD}"),
+            Unfit::NoLogKey => out.write_str("it has no log_key"),
+        }
+    }
 }
 
 /// Writes events as records; keeps what can be reused between them.
@@ -133,27 +205,126 @@ pub struct RecordEncoder<'o> {
     options: &'o RecordOptions,
     /// The second last written, and its texts: neighbours in a chunk mostly share it.
     second: Option<(i64, Vec<String>)>,
+    plan: Plan,
+    found: Vec<Option<Found>>,
+    collisions: Cell<u64>,
 }
 
 impl<'o> RecordEncoder<'o> {
     /// An encoder for `options`.
     pub fn new(options: &'o RecordOptions) -> Self {
-        RecordEncoder { options, second: None }
+        RecordEncoder { options, second: None, plan: Plan::default(), found: Vec::new(), collisions: Cell::new(0) }
     }
 
-    /// Writes the record of `event` over `out`.
+    /// Values that were left out because `replace_dots` made two keys one.
+    pub fn collisions(&self) -> u64 {
+        self.collisions.get()
+    }
+
+    /// Writes the text of `event` over `out`: the record, unless it is joined with others or compressed.
     ///
     /// # Errors
     /// [`Unfit`] when it cannot be brought within the limit; `out` then holds the whole text.
     pub fn encode(&mut self, event: &Event<'_, '_>, tag: Option<&TagFields>, out: &mut Vec<u8>) -> Result<(), Unfit> {
-        let mut plan = Plan::default();
+        let mut plan = std::mem::take(&mut self.plan);
         self.options.remap.plan(event, tag, &mut plan);
         if let Some(key) = &self.options.time {
             // The user asked for the event's time under this name: an attribute of the event gives way.
-            plan.remove_all(event.body, &key.name);
+            remove_all(&mut plan.removed, event.body, &key.name);
         }
-        self.write(event, &plan, None, out);
-        if out.len() <= MAX_RECORD {
+        self.select(event, &mut plan);
+        let fits = match &self.options.log_key {
+            None => self.write_within(event, tag, &plan, out),
+            Some(key) => self.write_log_key(key, event, tag, &plan, out),
+        };
+        self.plan = plan;
+        fits
+    }
+
+    /// `data_keys` and `drop_keys`.
+    fn select(&mut self, event: &Event<'_, '_>, plan: &mut Plan) {
+        let options = self.options;
+        if let Some(wanted) = &options.data_keys {
+            let keep = |name: &[u8]| wanted.iter().any(|wanted| **wanted == *name);
+            for (key, _) in event.body.pairs() {
+                if !matches!(key.token(), Token::Str(name) | Token::Bin(name) if keep(name)) {
+                    plan.removed.push(key.at);
+                }
+            }
+            options.remap.retain_moved(plan, keep);
+        }
+        if options.drop_keys.any {
+            options.drop_keys.paths.find(event.body, &mut self.found);
+            plan.removed.extend(self.found.iter().flatten().map(|found| found.key));
+            options.remap.retain_moved(plan, |name| !options.drop_keys.roots.iter().any(|root| **root == *name));
+        }
+    }
+
+    /// One value alone: a string as it is, anything else as its JSON.
+    fn write_log_key(
+        &mut self,
+        key: &LogKey,
+        event: &Event<'_, '_>,
+        tag: Option<&TagFields>,
+        plan: &Plan,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unfit> {
+        let moved = key.root.as_ref().and_then(|name| self.options.remap.moved_value(name, tag, plan));
+        key.paths.find(event.body, &mut self.found);
+        let found = self.found.first().copied().flatten().filter(|found| !plan.removed.contains(&found.key));
+        let found = found.map(|found| Moved::At(found.value));
+        out.clear();
+        match moved.or(found) {
+            None => {
+                self.write(event, tag, plan, None, out);
+                return Err(Unfit::NoLogKey);
+            }
+            // What a tag tells has nothing in it that JSON would escape.
+            Some(Moved::Json(text)) => out.extend_from_slice(text.get(1..text.len() - 1).unwrap_or_default()),
+            Some(Moved::At(at)) => {
+                let value = Value { tape: event.body.tape, at };
+                match value.token() {
+                    Token::Str(text) => out.extend_from_slice(String::from_utf8_lossy(text).as_bytes()),
+                    Token::Bin(text) if std::str::from_utf8(text).is_ok() => out.extend_from_slice(text),
+                    _ => {
+                        let dots = self.dots(&[]);
+                        json::write_value(out, value, Cut { dots, ..Cut::default() });
+                    }
+                }
+            }
+        }
+        let limit = self.options.pack.limit() - usize::from(self.options.newline);
+        if out.len() > limit {
+            let cuttable = !matches!(out.first(), Some(b'{' | b'['));
+            if self.options.oversize == Oversize::Drop || !cuttable {
+                return Err(Unfit::TooLarge { bytes: out.len() });
+            }
+            // At a character's border.
+            let end = (0..=limit).rev().find(|at| out.get(*at).is_none_or(|byte| byte & 0xC0 != 0x80));
+            out.truncate(end.unwrap_or(0));
+        }
+        if self.options.newline {
+            out.push(b'\n');
+        }
+        Ok(())
+    }
+
+    fn dots<'p>(&'p self, taken: &'p [Vec<u8>]) -> Option<Dots<'p>> {
+        let with = self.options.replace_dots.as_deref()?;
+        Some(Dots { with, taken, collisions: &self.collisions })
+    }
+
+    /// Writes the record; one that is too large again, with its longest string cut.
+    fn write_within(
+        &mut self,
+        event: &Event<'_, '_>,
+        tag: Option<&TagFields>,
+        plan: &Plan,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unfit> {
+        self.write(event, tag, plan, None, out);
+        let limit = self.options.pack.limit();
+        if out.len() <= limit {
             return Ok(());
         }
         let bytes = out.len();
@@ -161,11 +332,11 @@ impl<'o> RecordEncoder<'o> {
             let mut strings = longest_strings(event);
             while let Some((length, at)) = strings.pop() {
                 // Room for the marker, its number of up to 20 digits, and the comma.
-                let excess = bytes - MAX_RECORD + TRUNCATED.len() + 24;
-                let Some(limit) = length.checked_sub(excess) else { break };
-                let mut cut = Vec::with_capacity(MAX_RECORD);
-                self.write(event, &plan, Some((at, limit, bytes)), &mut cut);
-                if cut.len() <= MAX_RECORD {
+                let excess = bytes - limit + TRUNCATED.len() + 24;
+                let Some(left) = length.checked_sub(excess) else { break };
+                let mut cut = Vec::with_capacity(limit);
+                self.write(event, tag, plan, Some((at, left, bytes)), &mut cut);
+                if cut.len() <= limit {
                     *out = cut;
                     return Ok(());
                 }
@@ -177,13 +348,25 @@ impl<'o> RecordEncoder<'o> {
     fn write(
         &mut self,
         event: &Event<'_, '_>,
-        plan: &Plan<'_, '_>,
+        tag: Option<&TagFields>,
+        plan: &Plan,
         shortened: Option<(usize, usize, usize)>,
         out: &mut Vec<u8>,
     ) {
         out.clear();
         out.push(b'{');
-        let cut = Cut { removed: &plan.removed, shortened: shortened.map(|(at, limit, _)| (at, limit)) };
+        let mut taken = Vec::new();
+        if self.options.replace_dots.is_some() {
+            taken.extend(self.options.remap.moved_names(plan));
+            let time =
+                self.options.time.iter().map(|key| key.opening.strip_suffix(b":\"").unwrap_or_default().to_vec());
+            taken.extend(time);
+        }
+        let with = self.options.replace_dots.as_deref();
+        let collisions = Cell::new(0);
+        let dots = with.map(|with| Dots { with, taken: &taken, collisions: &collisions });
+        let cut =
+            Cut { removed: &plan.removed, shortened: shortened.map(|(at, limit, _)| (at, limit)), dots, in_key: false };
         let mut any = if let Token::Map { .. } = event.body.token() {
             json::write_pairs(out, event.body, cut)
         } else {
@@ -196,26 +379,22 @@ impl<'o> RecordEncoder<'o> {
                 out.push(b',');
             }
         };
-        for (name, value) in &plan.moved {
-            comma(out);
-            out.extend_from_slice(name);
-            match value {
-                Moved::Value(value) => json::write_value(out, *value, cut),
-                Moved::Json(text) => out.extend_from_slice(text),
-            }
-        }
+        self.options.remap.write_moved(event, tag, plan, cut, out, &mut comma);
         if let Some(group) = event.group {
             for name in [&b"resource"[..], b"scope"] {
-                if event.body.get(name).is_none()
+                let wanted = self.options.data_keys.as_ref();
+                if wanted.is_none_or(|wanted| wanted.iter().any(|wanted| **wanted == *name))
+                    && event.body.get(name).is_none()
                     && let Some((key, value)) = group.get(name)
                 {
                     comma(out);
-                    json::write_key(out, Value { tape: group.tape, at: key });
+                    json::write_key(out, Value { tape: group.tape, at: key }, false);
                     out.push(b':');
-                    json::write_value(out, value, Cut::default());
+                    json::write_value(out, value, Cut { dots, ..Cut::default() });
                 }
             }
         }
+        self.collisions.set(self.collisions.get() + collisions.get());
         if let Some((_, _, whole)) = shortened {
             comma(out);
             json::write_string(out, TRUNCATED.as_bytes());
@@ -314,7 +493,17 @@ pub(crate) mod tests {
     use serde_json::json;
 
     pub fn options(remap: Remap) -> RecordOptions {
-        RecordOptions { remap, time: None, newline: true, oversize: Oversize::Truncate }
+        RecordOptions {
+            remap,
+            time: None,
+            newline: true,
+            oversize: Oversize::Truncate,
+            data_keys: None,
+            drop_keys: DropKeys::default(),
+            log_key: None,
+            replace_dots: None,
+            pack: PackOptions::default(),
+        }
     }
 
     /// A chunk with one event at 1,700,000,000.123456789 s.
@@ -361,7 +550,7 @@ pub(crate) mod tests {
             ("%H%z %9N %f %3N %N", "22+0000 123456789 123456 123 123456789"),
             ("100%% \"%Y\"", "100% \"2023\""),
         ] {
-            timed.time = Some(TimeKey::new("@t", TimeFormat::parse(format).unwrap()));
+            timed.time = Some(TimeKey::new("@t", TimeFormat::parse(format).unwrap(), None));
             assert_eq!(text(&timed, &json!({"a": 1})), json!({"a": 1, "@t": expected}).to_string(), "{format}");
             assert_eq!(text(&timed, &json!({"@t": 1})), json!({"@t": expected}).to_string(), "{format}");
         }
@@ -412,5 +601,115 @@ pub(crate) mod tests {
         );
         plain.oversize = Oversize::Drop;
         assert!(encode(&plain, "", &chunk_of(&json!({"log": "x".repeat(1_100_000)}))).is_err());
+    }
+
+    /// Records of one event under options as a user writes them.
+    fn with(given: &[(&str, &str)], body: &serde_json::Value) -> Result<String, String> {
+        let get = |name: &str| {
+            let given = given.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            given.or_else(|| match name {
+                "region" => Some("eu-west-1".to_owned()),
+                "delivery_stream" => Some("s".to_owned()),
+                _ => None,
+            })
+        };
+        let config = crate::config::Config::read(&get, &|_| None).map_err(|error| error.to_string())?;
+        let text = encode(&config.record, "", &chunk_of(body)).map_err(|unfit| unfit.to_string())?;
+        Ok(String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_sent() {
+        let body = json!({"log": "x", "stream": "stdout", "kubernetes": {"pod_name": "p", "labels": {"a.b": 1}}});
+        for (options, expected) in [
+            (vec![("data_keys", "log, pod_name")], r#"{"log":"x","pod_name":"p"}"#),
+            (vec![("data_keys", "nothing")], "{}"),
+            (vec![("data_keys", "log"), ("time_key", "t"), ("time_key_format", "%Y")], r#"{"log":"x","t":"2023"}"#),
+            (vec![("drop_keys", "stream,kubernetes")], r#"{"log":"x","pod_name":"p"}"#),
+            (
+                vec![("drop_keys", "$kubernetes['labels']['a.b'],pod_name")],
+                r#"{"log":"x","stream":"stdout","kubernetes":{"labels":{}}}"#,
+            ),
+            (vec![("data_keys", "log,stream"), ("drop_keys", "stream")], r#"{"log":"x"}"#),
+            (vec![("log_key", "log")], "x"),
+            (vec![("log_key", "pod_name")], "p"),
+            (vec![("log_key", "kubernetes.labels")], r#"{"a.b":1}"#),
+            (vec![("log_key", "kubernetes.labels"), ("replace_dots", "_")], r#"{"a_b":1}"#),
+            (
+                vec![("replace_dots", "_"), ("drop_keys", "log,stream")],
+                r#"{"kubernetes":{"labels":{"a_b":1}},"pod_name":"p"}"#,
+            ),
+        ] {
+            assert_eq!(with(&options, &body).unwrap(), format!("{expected}\n"), "{options:?}");
+        }
+        assert_eq!(with(&[("log_key", "absent")], &body), Err("it has no log_key".to_owned()));
+        // A string is unquoted and unescaped, and matched by its whole name.
+        let raw = json!({"logs": "no", "log": "a \"b\"\n\u{e9}"});
+        assert_eq!(with(&[("log_key", "log")], &raw).unwrap(), "a \"b\"\n\u{e9}\n");
+        assert_eq!(with(&[("log_key", "log")], &json!({"log": 1.5})).unwrap(), "1.5\n");
+        for other in [("data_keys", "a"), ("drop_keys", "a"), ("time_key", "a")] {
+            assert!(with(&[("log_key", "log"), other], &body).unwrap_err().contains("log_key"));
+        }
+    }
+
+    #[test]
+    fn dots_are_replaced_everywhere_and_the_first_of_two_keys_wins() {
+        let body =
+            json!({"a.b": 1, "a_b": 2, "c": [{"d.e": {"f.g": 3}}], "pod.name": 4, "kubernetes": {"pod_name": "p"}});
+        let text = with(&[("replace_dots", "_")], &body).unwrap();
+        assert_eq!(text, "{\"a_b\":1,\"c\":[{\"d_e\":{\"f_g\":3}}],\"kubernetes\":{},\"pod_name\":\"p\"}\n");
+        let named = [("replace_dots", "-"), ("remap", "c=x.y"), ("time_key", "t.t"), ("time_key_format", "%Y")];
+        assert_eq!(with(&named, &json!({"c": 1})).unwrap(), "{\"x-y\":1,\"t-t\":\"2023\"}\n");
+    }
+
+    #[test]
+    fn a_raw_value_that_is_too_large_is_cut_at_a_character() {
+        let body = json!({"log": "\u{e9}".repeat(600_000)});
+        let text = with(&[("log_key", "log")], &body).unwrap();
+        assert!(text.len() <= MAX_RECORD && text.len() > MAX_RECORD - 4);
+        assert!(with(&[("log_key", "log"), ("oversize", "drop")], &body).unwrap_err().contains("1200000 bytes"));
+    }
+
+    #[test]
+    fn all_pairs_of_options_give_a_record_or_a_reason() {
+        let values: [(&str, &[&str]); 12] = [
+            ("data_keys", &["log,pod_name", "kubernetes"]),
+            ("drop_keys", &["stream", "$kubernetes['labels']"]),
+            ("log_key", &["log", "kubernetes"]),
+            ("replace_dots", &["_", ""]),
+            ("time_key", &["@timestamp", "log"]),
+            ("time_key_format", &["%Y-%m-%dT%H:%M:%S.%3NZ"]),
+            ("newline", &["on", "off"]),
+            ("simple_aggregation", &["on"]),
+            ("compression", &["gzip", "zstd", "snappy"]),
+            ("oversize", &["drop"]),
+            ("remap", &["none", "log=message,stream=log"]),
+            ("remap_override", &["on"]),
+        ];
+        let body = json!({"log": "x".repeat(1_100_000), "stream": "s", "a.b": 1,
+            "kubernetes": {"pod_name": "p", "labels": {"c.d": "e"}}});
+        let mut records = 0;
+        for (first, first_values) in &values {
+            for (second, second_values) in &values {
+                for pair in first_values.iter().flat_map(|one| second_values.iter().map(move |two| (*one, *two))) {
+                    let options = [(*first, pair.0), (*second, pair.1)];
+                    let text = match with(&options, &body) {
+                        Ok(text) => text,
+                        Err(reason) => {
+                            assert!(reason.contains("log_key") || reason.contains("bytes"), "{options:?}: {reason}");
+                            continue;
+                        }
+                    };
+                    records += 1;
+                    assert!(text.len() <= MAX_RECORD);
+                    if !options.iter().any(|(name, _)| *name == "log_key") {
+                        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+                        // A key stands there once: reading and writing again gives the same text.
+                        assert_eq!(value.to_string(), text.trim_end(), "{options:?}");
+                    }
+                }
+            }
+        }
+        assert!(records > 300, "{records}");
     }
 }

@@ -4,7 +4,8 @@
 //! there and may not be overwritten, the source stays where it is.
 
 use crate::chunk::{Event, Token, Value};
-use crate::json;
+use crate::json::{self, Cut};
+use crate::path::{Found, Path, Paths};
 
 /// The four attributes of Datadog's guide for EKS Fargate, source and target.
 ///
@@ -19,57 +20,15 @@ pub const DATADOG: [(&str, &str); 4] = [
 /// Where Fluent Bit's kubernetes filter puts its fields.
 const KUBERNETES: &[u8] = b"kubernetes";
 
-/// The path to a value: `a.b.c`, or `$a['b.c']['d']` as Fluent Bit's record accessor writes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path {
-    segments: Vec<Box<[u8]>>,
-}
-
-impl Path {
-    /// Reads either form. The error says what is wrong with the text.
-    pub fn parse(text: &str) -> Result<Path, String> {
-        let segments = match text.strip_prefix('$') {
-            Some(accessor) => parse_accessor(accessor)?,
-            None => text.split('.').map(str::to_owned).collect(),
-        };
-        if segments.iter().any(String::is_empty) {
-            return Err(format!("the path '{text}' has an empty part"));
-        }
-        Ok(Path { segments: segments.into_iter().map(|part| part.into_bytes().into_boxed_slice()).collect() })
-    }
-
-    /// Where the path leads to in `root`: the index of the last key, and its value.
-    pub fn find<'t, 'a>(&self, root: Value<'t, 'a>) -> Option<(usize, Value<'t, 'a>)> {
-        let mut found: Option<(usize, Value<'t, 'a>)> = None;
-        for part in &self.segments {
-            found = Some(found.map_or(root, |(_, value)| value).get(part)?);
-        }
-        found
-    }
-}
-
-/// `a['b.c']['d']`, what follows the dollar sign.
-fn parse_accessor(text: &str) -> Result<Vec<String>, String> {
-    let (first, mut rest) = text.split_at(text.find('[').unwrap_or(text.len()));
-    let mut parts = vec![first.to_owned()];
-    while !rest.is_empty() {
-        let inner = rest.strip_prefix("['").and_then(|rest| rest.split_once("']"));
-        let Some((part, behind)) = inner else {
-            return Err(format!("'${text}' is no record accessor: after the first key, each part is written ['key']"));
-        };
-        parts.push(part.to_owned());
-        rest = behind;
-    }
-    Ok(parts)
-}
-
 /// One rule.
 #[derive(Clone, Debug)]
 struct Rule {
-    source: Path,
-    target: Box<[u8]>,
+    /// Numbers of its source and of its target among the paths that are looked up.
+    source: usize,
+    target: usize,
+    name: Box<[u8]>,
     /// `"target":`, ready to be written.
-    target_json: Box<[u8]>,
+    name_json: Box<[u8]>,
     /// Which part of the tag stands in for the source when there is no `kubernetes` map.
     tag_field: Option<TagField>,
 }
@@ -86,7 +45,7 @@ enum TagField {
 impl TagField {
     /// The field that the kubernetes filter takes from the same part.
     fn of(source: &Path) -> Option<TagField> {
-        let [first, field] = source.segments.as_slice() else {
+        let [first, field] = source.segments() else {
             return None;
         };
         if &**first != KUBERNETES {
@@ -138,6 +97,9 @@ impl TagFields {
 #[derive(Clone, Debug, Default)]
 pub struct Remap {
     rules: Vec<Rule>,
+    paths: Paths,
+    /// Number of the path to the `kubernetes` map.
+    kubernetes: usize,
     /// Keep the source where it was, as Datadog's remapper does with `preserve_source`.
     pub preserve_source: bool,
     /// Overwrite a target that is already there, as Datadog's remapper does with `override_on_conflict`.
@@ -163,26 +125,36 @@ impl Remap {
                 pairs
             }
         };
-        let mut rules: Vec<Rule> = Vec::new();
+        let mut remap = Remap::default();
+        remap.kubernetes = remap.paths.add(&Path::attribute(KUBERNETES));
         for (source, target) in pairs {
             let source = Path::parse(source)?;
             if target.is_empty() {
                 return Err("a target is empty".to_owned());
             }
-            if rules.iter().any(|rule| *rule.target == *target.as_bytes()) {
+            if remap.rules.iter().any(|rule| *rule.name == *target.as_bytes()) {
                 return Err(format!("the target '{target}' stands there twice"));
             }
-            let mut target_json = Vec::new();
-            json::write_string(&mut target_json, target.as_bytes());
-            target_json.push(b':');
-            rules.push(Rule {
+            let mut name_json = Vec::new();
+            json::write_string(&mut name_json, target.as_bytes());
+            name_json.push(b':');
+            let rule = Rule {
                 tag_field: TagField::of(&source),
-                source,
-                target: target.as_bytes().into(),
-                target_json: target_json.into(),
-            });
+                source: remap.paths.add(&source),
+                target: remap.paths.add(&Path::attribute(target.as_bytes())),
+                name: target.as_bytes().into(),
+                name_json: name_json.into(),
+            };
+            remap.rules.push(rule);
         }
-        Ok(Remap { rules, ..Remap::default() })
+        Ok(remap)
+    }
+
+    /// Replaces the dots in the targets' names.
+    pub fn replace_dots(&mut self, with: &str) {
+        for rule in &mut self.rules {
+            rule.name_json = json::replace_dots(&rule.name_json, with).into();
+        }
     }
 
     /// Whether the tag can be of any use.
@@ -191,63 +163,106 @@ impl Remap {
     }
 
     /// Decides for one event what moves where; `plan` is written anew.
-    pub fn plan<'t, 'a>(&'t self, event: &Event<'t, 'a>, tag: Option<&'t TagFields>, plan: &mut Plan<'t, 'a>) {
-        plan.removed.clear();
-        plan.moved.clear();
+    pub fn plan(&self, event: &Event<'_, '_>, tag: Option<&TagFields>, plan: &mut Plan) {
+        let Plan { found, removed, moved } = plan;
+        removed.clear();
+        moved.clear();
         let root = event.body;
-        if !matches!(root.token(), Token::Map { .. }) {
+        if self.rules.is_empty() || !matches!(root.token(), Token::Map { .. }) {
             return;
         }
-        let tag = tag.filter(|_| self.tag_fallback && root.get(KUBERNETES).is_none());
-        for rule in &self.rules {
-            let (key, moved) = match (rule.source.find(root), tag, rule.tag_field) {
-                (Some((key, value)), ..) => (Some(key), Moved::Value(value)),
-                (None, Some(tag), Some(field)) => (None, Moved::Json(tag.get(field))),
-                _ => continue,
-            };
-            if let Some((target, _)) = root.get(&rule.target) {
-                if key == Some(target) || !self.override_on_conflict {
+        self.paths.find(root, found);
+        let from_tag = self.tag_fallback && tag.is_some() && found[self.kubernetes].is_none();
+        for (number, rule) in self.rules.iter().enumerate() {
+            let source = found[rule.source];
+            if source.is_none() && !(from_tag && rule.tag_field.is_some()) {
+                continue;
+            }
+            if let Some(target) = found[rule.target] {
+                if source == Some(target) || !self.override_on_conflict {
                     continue;
                 }
-                plan.remove_all(root, &rule.target);
+                remove_all(removed, root, &rule.name);
             }
-            if let Some(key) = key
+            if let Some(source) = source
                 && !self.preserve_source
             {
-                plan.removed.push(key);
+                removed.push(source.key);
             }
-            plan.moved.push((&rule.target_json, moved));
+            moved.push((number, source.map(|source| source.value)));
+        }
+    }
+
+    /// The names of what a plan moves, as JSON strings.
+    pub fn moved_names(&self, plan: &Plan) -> impl Iterator<Item = Vec<u8>> {
+        let rules = plan.moved.iter().filter_map(|(number, _)| self.rules.get(*number));
+        rules.map(|rule| rule.name_json.strip_suffix(b":").unwrap_or_default().to_vec())
+    }
+
+    /// Of what a plan moves, keeps the targets that `keep` wants.
+    pub fn retain_moved(&self, plan: &mut Plan, keep: impl Fn(&[u8]) -> bool) {
+        plan.moved.retain(|(number, _)| self.rules.get(*number).is_some_and(|rule| keep(&rule.name)));
+    }
+
+    /// The value that a plan moves to this target: where it is on the tape, or its JSON from the tag.
+    pub fn moved_value<'t>(&self, name: &[u8], tag: Option<&'t TagFields>, plan: &Plan) -> Option<Moved<'t>> {
+        let (number, source) =
+            plan.moved.iter().find(|(number, _)| self.rules.get(*number).is_some_and(|rule| *rule.name == *name))?;
+        match source {
+            Some(at) => Some(Moved::At(*at)),
+            None => Some(Moved::Json(tag?.get(self.rules.get(*number)?.tag_field?))),
+        }
+    }
+
+    /// Appends what a plan moves, `"name":value` each, with `comma` called before each.
+    pub fn write_moved(
+        &self,
+        event: &Event<'_, '_>,
+        tag: Option<&TagFields>,
+        plan: &Plan,
+        cut: Cut<'_>,
+        out: &mut Vec<u8>,
+        mut comma: impl FnMut(&mut Vec<u8>),
+    ) {
+        for (number, source) in &plan.moved {
+            let Some(rule) = self.rules.get(*number) else { continue };
+            comma(out);
+            out.extend_from_slice(&rule.name_json);
+            match (source, tag, rule.tag_field) {
+                (Some(at), ..) => json::write_value(out, Value { tape: event.body.tape, at: *at }, cut),
+                (None, Some(tag), Some(field)) => out.extend_from_slice(tag.get(field)),
+                (None, ..) => out.extend_from_slice(b"null"),
+            }
         }
     }
 }
 
-/// A value on its way to a root attribute.
+/// A value that a plan moves.
 #[derive(Clone, Copy, Debug)]
-pub enum Moved<'t, 'a> {
-    /// From the event.
-    Value(Value<'t, 'a>),
-    /// Ready JSON text.
+pub enum Moved<'t> {
+    /// Its index on the event's tape.
+    At(usize),
+    /// Ready JSON.
     Json(&'t [u8]),
 }
 
-/// What happens to the attributes of one event. Its buffers are reused from event to event of a chunk.
+/// What happens to the attributes of one event. Its buffers are reused from event to event.
 #[derive(Debug, Default)]
-pub struct Plan<'t, 'a> {
+pub struct Plan {
+    found: Vec<Option<Found>>,
     /// Keys (indices on the event's tape) that are left out, with their values.
     pub removed: Vec<usize>,
-    /// `"name":` and value of what is added to the root.
-    pub moved: Vec<(&'t [u8], Moved<'t, 'a>)>,
+    /// Rules, and where on the tape their values are; none for one from the tag.
+    moved: Vec<(usize, Option<usize>)>,
 }
 
-impl<'a> Plan<'_, 'a> {
-    /// Leaves out a root attribute, each time that it stands there.
-    pub fn remove_all(&mut self, root: Value<'_, 'a>, name: &[u8]) {
-        for (key, _) in root.pairs() {
-            if let Token::Str(text) | Token::Bin(text) = key.token()
-                && text == name
-            {
-                self.removed.push(key.at);
-            }
+/// Leaves out a root attribute, each time that it stands there.
+pub fn remove_all(removed: &mut Vec<usize>, root: Value<'_, '_>, name: &[u8]) {
+    for (key, _) in root.pairs() {
+        if let Token::Str(text) | Token::Bin(text) = key.token()
+            && text == name
+        {
+            removed.push(key.at);
         }
     }
 }

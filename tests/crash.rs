@@ -1,4 +1,10 @@
 //! `kill -9`, restarts, and the spool: what the host or the spool keeps arrives.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test; clippy.toml sees only the test functions"
+)]
 
 mod host;
 

@@ -1,4 +1,10 @@
 //! The plugin in its host: the main job, the host's calls, its ends and its reloads.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test; clippy.toml sees only the test functions"
+)]
 
 mod host;
 
@@ -175,4 +181,63 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
         early.0,
         late.0
     );
+}
+
+#[test]
+fn the_hosts_own_metrics_endpoint_shows_the_counts() {
+    if !real_or_skip("metrics on the host's own endpoint") {
+        return;
+    }
+    use kubehose_local::firehose::{Faults, Options, Server};
+    let faults = Faults { fail_every_record: 100, fail_every_request: 10, ..Faults::default() };
+    let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let mut running = Scene::new()
+        .service("HTTP_Server", "on")
+        .service("HTTP_Listen", "127.0.0.1")
+        .service("HTTP_Port", &port)
+        .tail(EVENTS, &[])
+        .output(&server, &[("alias", "mine")])
+        .start();
+    until("20,000 records", Duration::from_secs(60), || server.stats().records_accepted >= EVENTS as u64);
+    let scrape = || {
+        use std::io::{Read as _, Write as _};
+        let mut socket = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        socket.write_all(b"GET /api/v2/metrics/prometheus HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        text
+    };
+    let number = |text: &str, name: &str| -> Option<f64> {
+        let line = text.lines().find(|line| line.starts_with(&format!("kubehose_{name}{{name=\"mine\"")))?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    // The host gathers its metrics now and then.
+    until("final counts", Duration::from_secs(30), || {
+        number(&scrape(), "records_accepted_total") == Some(EVENTS as f64)
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let (text, stats) = (scrape(), server.stats());
+    for (name, expected) in [
+        ("events_total", EVENTS as u64),
+        ("records_accepted_total", stats.records_accepted),
+        ("bytes_total", stats.bytes_accepted),
+        ("billed_bytes_total", stats.bytes_billed),
+        ("batches_total", stats.statuses[&200]),
+        ("records_put_aside_total", 0),
+        ("records_possibly_duplicate_total", 0),
+        ("in_flight", 0),
+        ("held_bytes", 0),
+        ("put_record_batch_seconds_count", stats.requests),
+        ("errors_total", 0),
+    ] {
+        assert_eq!(number(&text, name), Some(expected as f64), "{name}\n{text}");
+    }
+    let service =
+        text.lines().find(|line| line.contains("errors_total") && line.contains("class=\"service\"")).unwrap();
+    assert!(service.ends_with(&format!(" {}", stats.statuses[&500])), "{service}");
+    assert!(number(&text, "records_resent_total") > Some(0.0) && number(&text, "throttled_total") > Some(0.0));
+    running.signal("TERM");
+    assert!(running.wait(Duration::from_secs(30)).success());
+    assert_each_once(&server, EVENTS, &running.log());
 }

@@ -1,6 +1,12 @@
 //! A soak: a steady flow with faults that come and go, for as long as `KUBEHOSE_SOAK_SECONDS` says (600 by default).
 //!
 //! Ignored unless asked for: `cargo test --release --test soak -- --ignored --nocapture`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test; clippy.toml sees only the test functions"
+)]
 
 mod host;
 

@@ -1,0 +1,321 @@
+//! kubehose beside the built-in `kinesis_firehose` and `null`, in the real Fluent Bit, in turn; `make bench` runs it.
+//!
+//! All get the same events from `in_forward` (which passes msgpack through, so that the input costs next to nothing),
+//! and deliver over TLS to the same stand-in. CPU is the host's, user and system, above `null`'s; every figure is the
+//! median of `KUBEHOSE_ROUNDS` rounds (5 by default) in which the contenders take turns. Arguments name the tables to be
+//! run: `cpu`, `drain`, `small`, `flat`, `aggregate`; none runs all.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test; clippy.toml sees only the test functions"
+)]
+
+#[path = "../tests/host/mod.rs"]
+mod host;
+
+use host::*;
+use kubehose_local::firehose::{Faults, Keep, Options, Server};
+use serde_json::json;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// Events of one run, unless a table says otherwise.
+const EVENTS: usize = 200_000;
+
+/// Who delivers, and how.
+#[derive(Clone, Copy)]
+struct Contender {
+    name: &'static str,
+    plugin: &'static str,
+    options: &'static [(&'static str, &'static str)],
+}
+
+const NULL: Contender = Contender { name: "null", plugin: "null", options: &[] };
+const THEIRS: Contender = Contender { name: "kinesis_firehose", plugin: "kinesis_firehose", options: &[] };
+const OURS: Contender = Contender { name: "kubehose", plugin: "kubehose", options: &[("Workers", "1")] };
+const TAKEN: Contender =
+    Contender { name: "kubehose, taken", plugin: "kubehose", options: &[("acknowledge", "taken")] };
+const SPOOLED: Contender =
+    Contender { name: "kubehose, spool_dir", plugin: "kubehose", options: &[("spool_dir", "FOLDER/spool")] };
+const EIGHT: Contender =
+    Contender { name: "kubehose, Workers 8", plugin: "kubehose", options: &[("Workers", "8"), ("concurrency", "64")] };
+const TAKEN_64: Contender = Contender {
+    name: "kubehose, taken",
+    plugin: "kubehose",
+    options: &[("acknowledge", "taken"), ("concurrency", "64")],
+};
+const SPOOLED_64: Contender = Contender {
+    name: "kubehose, spool_dir",
+    plugin: "kubehose",
+    options: &[("spool_dir", "FOLDER/spool"), ("concurrency", "64")],
+};
+
+/// What one run cost.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    /// Seconds of CPU, user and system.
+    cpu: f64,
+    /// Peak resident set, MB.
+    rss: f64,
+    /// Seconds from the first event to the last record.
+    wall: f64,
+    requests: f64,
+}
+
+/// The events as messages of the forward protocol (PackedForward), each about a megabyte, or of `each` events.
+struct Flow {
+    messages: Vec<Vec<u8>>,
+    events: usize,
+    bytes: usize,
+}
+
+fn kubernetes_event(n: usize) -> serde_json::Value {
+    json!({
+        "time": "2026-11-22T23:20:34.123456789Z", "stream": "stdout", "logtag": "F",
+        "log": format!("10.0.{}.{} - - [22/Nov/2026:23:20:34 +0000] \"GET /api/v1/items/{n}?page={} HTTP/1.1\" 200 {} \"https://shop.example/cart\" \"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\" rt=0.{}", n % 256, n % 199, n % 17, n % 5000, n % 997),
+        "kubernetes": {
+            "pod_name": format!("web-6c8b449b8f-{:05}", n % 50), "namespace_name": "shop",
+            "pod_id": "6f2ca1b4-7f5c-4b6c-9a52-3b8a2a8b6f11",
+            "labels": {"app": "nginx", "app.kubernetes.io/part-of": "shop", "pod-template-hash": "6c8b449b8f", "tier": "frontend"},
+            "annotations": {"kubernetes.io/psp": "eks.privileged", "prometheus.io/scrape": "true"},
+            "host": "ip-10-0-1-17.eu-west-1.compute.internal", "pod_ip": "10.0.1.23", "container_name": "nginx",
+            "docker_id": format!("{:064x}", n % 50),
+            "container_hash": "docker.io/library/nginx@sha256:0d17b565c37bcbd895e9d92315a05c1c3c9a29f762b011a10c54a66cd53c9b31",
+            "container_image": "docker.io/library/nginx:1.27"
+        }
+    })
+}
+
+impl Flow {
+    fn of(events: usize, each: Option<usize>) -> Flow {
+        let mut flow = Flow { messages: Vec::new(), events, bytes: 0 };
+        let (mut entries, mut held) = (Vec::new(), 0);
+        for n in 0..events {
+            let event = kubernetes_event(n);
+            flow.bytes += event.to_string().len() + 1;
+            entries.extend_from_slice(&[0x92, 0xd7, 0x00, 0x65, 0x53, 0xf1, 0x00, 0x07, 0x5b, 0xcd, 0x15]);
+            entries.extend_from_slice(&rmp_serde::to_vec(&event).unwrap());
+            held += 1;
+            let full = each.map_or(entries.len() > 1_000_000, |each| held == each);
+            if full || n + 1 == events {
+                let mut message = vec![0x92];
+                rmp::encode::write_str(&mut message, "kube.x").unwrap();
+                rmp::encode::write_bin(&mut message, &entries).unwrap();
+                flow.messages.push(message);
+                entries.clear();
+                held = 0;
+            }
+        }
+        flow
+    }
+
+    fn run(&self, contender: Contender, faults: &Faults, pause: Duration) -> Cost {
+        let server =
+            Server::start(Options { keep: Keep::Nothing, faults: faults.clone(), ..firehose_options(true) }).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let scene = Scene::new().service("Flush", "0.2").service("Log_Level", "warn");
+        let folder = scene.folder.path().display().to_string();
+        let mut scene = scene.section(
+            "INPUT",
+            &[
+                ("Name", "forward"),
+                ("Listen", "127.0.0.1"),
+                ("Port", &port),
+                ("Buffer_Max_Size", "16M"),
+                ("Buffer_Chunk_Size", "2M"),
+            ],
+        );
+        let options: Vec<(&str, String)> =
+            contender.options.iter().map(|(key, value)| (*key, value.replace("FOLDER", &folder))).collect();
+        let options: Vec<(&str, &str)> = options.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        scene = match contender.plugin {
+            "null" => scene.section("OUTPUT", &[("Name", "null"), ("Match", "*")]),
+            "kubehose" => scene.output(&server, &[&options[..], &[("shutdown_timeout", "1m")]].concat()),
+            peer => {
+                let (port, ca) = (server.port().to_string(), server.ca_pem_path().unwrap().display().to_string());
+                let peers = [
+                    ("Name", peer),
+                    ("Match", "*"),
+                    ("region", "eu-west-1"),
+                    ("delivery_stream", STREAM),
+                    ("endpoint", "127.0.0.1"),
+                    ("port", port.as_str()),
+                    ("tls.ca_file", ca.as_str()),
+                    ("tls.vhost", "localhost"),
+                ];
+                scene.section("OUTPUT", &[&peers[..], &options[..]].concat())
+            }
+        };
+        let mut running = scene.start();
+        let address = format!("127.0.0.1:{port}");
+        until("input", Duration::from_secs(10), || TcpStream::connect(&address).is_ok());
+        let pid = running.child.id();
+        let mut socket = TcpStream::connect(&address).unwrap();
+        let start = Instant::now();
+        for message in &self.messages {
+            socket.write_all(message).unwrap();
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
+            }
+        }
+        drop(socket);
+        let expected = self.events as u64;
+        if contender.plugin == "null" {
+            // Nothing tells when it is done but that it does nothing any more.
+            let mut last = (-1.0, Instant::now());
+            until("rest", Duration::from_secs(60), || {
+                // Its timers tick on.
+                if cpu(pid) > last.0 + 0.003 {
+                    last = (cpu(pid), Instant::now());
+                }
+                last.1.elapsed() > Duration::from_millis(1200)
+            });
+        } else {
+            let aggregated = contender.options.iter().any(|(key, _)| *key == "simple_aggregation");
+            let (mut seen, mut since) = (0, Instant::now());
+            until("last record", Duration::from_secs(240), || {
+                let accepted = server.stats().records_accepted;
+                if accepted != seen {
+                    (seen, since) = (accepted, Instant::now());
+                }
+                accepted >= expected || (aggregated && accepted > 0 && since.elapsed() > Duration::from_millis(1500))
+            });
+        }
+        let wall = start.elapsed().as_secs_f64();
+        let cost = Cost { cpu: cpu(pid), rss: peak(pid), wall, requests: server.stats().requests as f64 };
+        running.signal("TERM");
+        running.wait(Duration::from_secs(60));
+        cost
+    }
+}
+
+/// Seconds of CPU that a process's threads have used, to the nanosecond; all of ours live until it ends.
+fn cpu(pid: u32) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let spent = tasks.filter_map(|task| {
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<f64>().ok()
+    });
+    spent.sum::<f64>() / 1e9
+}
+
+fn peak(pid: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The contenders in turn, `rounds` times; the medians of each.
+fn in_turn(flow: &Flow, contenders: &[Contender], faults: &Faults, pause: Duration) -> Vec<Cost> {
+    let rounds: usize = std::env::var("KUBEHOSE_ROUNDS").map_or(5, |text| text.parse().unwrap());
+    let mut all = vec![Vec::new(); contenders.len()];
+    for round in 1..=rounds {
+        for (contender, costs) in contenders.iter().zip(&mut all) {
+            eprint!("\r\x1b[Kround {round} of {rounds}: {}", contender.name);
+            costs.push(flow.run(*contender, faults, pause));
+        }
+    }
+    eprint!("\r\x1b[K");
+    let of = |costs: &[Cost], field: fn(&Cost) -> f64| median(&mut costs.iter().map(field).collect::<Vec<_>>());
+    let medians = all.iter().map(|costs| Cost {
+        cpu: of(costs, |c| c.cpu),
+        rss: of(costs, |c| c.rss),
+        wall: of(costs, |c| c.wall),
+        requests: of(costs, |c| c.requests),
+    });
+    medians.collect()
+}
+
+/// A megabyte each so often, about 80 MB a second: a flow that each can follow, so that no backlog's memory is measured.
+const PACE: Duration = Duration::from_millis(12);
+
+fn cpu_table() {
+    let flow = Flow::of(EVENTS, None);
+    let megabytes = flow.bytes as f64 / 1e6;
+    println!("\n## CPU and memory: {EVENTS} events, {megabytes:.0} MB of JSON\n");
+    println!(
+        "| output | CPU s | above null s | ms per MB | ratio | peak RSS MB | ratio |\n|---|---|---|---|---|---|---|"
+    );
+    let contenders = [NULL, THEIRS, OURS, TAKEN, SPOOLED];
+    let costs = in_turn(&flow, &contenders, &Faults::default(), PACE);
+    for (contender, cost) in contenders.iter().zip(&costs) {
+        let above = cost.cpu - costs[0].cpu;
+        println!(
+            "| {} | {:.3} | {above:.3} | {:.2} | {:.2} | {:.0} | {:.2} |",
+            contender.name,
+            cost.cpu,
+            above * 1000.0 / megabytes,
+            above / (costs[1].cpu - costs[0].cpu),
+            cost.rss,
+            cost.rss / costs[1].rss
+        );
+    }
+    println!(
+        "\nspool_dir adds {:.0} % of CPU to `taken`",
+        100.0 * ((costs[4].cpu - costs[0].cpu) / (costs[3].cpu - costs[0].cpu) - 1.0)
+    );
+}
+
+fn drain_table() {
+    let flow = Flow::of(EVENTS, None);
+    println!("\n## Seconds to drain {EVENTS} events\n");
+    println!(
+        "| latency of a call | kinesis_firehose | Workers 8 | ratio | taken | ratio | spool_dir | ratio |\n|---|---|---|---|---|---|---|---|"
+    );
+    for latency in [20, 100, 300] {
+        let faults = Faults { latency_ms: latency, ..Faults::default() };
+        let costs = in_turn(&flow, &[THEIRS, EIGHT, TAKEN_64, SPOOLED_64], &faults, Duration::ZERO);
+        let theirs = costs[0].wall;
+        let ours: Vec<String> = costs[1..].iter().map(|c| format!("{:.2} | {:.2}", c.wall, c.wall / theirs)).collect();
+        println!("| {latency} ms | {theirs:.2} | {} |", ours.join(" | "));
+    }
+}
+
+fn small_table() {
+    let flow = Flow::of(20_000, Some(10));
+    println!("\n## Small chunks: {} events, 10 a message, one message each 3 ms\n", flow.events);
+    println!("| output | CPU above null s | ratio | requests |\n|---|---|---|---|");
+    let contenders = [NULL, THEIRS, OURS];
+    let costs = in_turn(&flow, &contenders, &Faults::default(), Duration::from_millis(3));
+    for (contender, cost) in contenders.iter().zip(&costs).skip(1) {
+        let above = cost.cpu - costs[0].cpu;
+        println!(
+            "| {} | {above:.3} | {:.2} | {} |",
+            contender.name,
+            above / (costs[1].cpu - costs[0].cpu),
+            cost.requests
+        );
+    }
+}
+
+fn flat_table() {
+    println!("\n## Cost per event as the number of events grows\n");
+    println!("| events | CPU above null, ns per event |\n|---|---|");
+    for events in [10_000, 100_000, 1_000_000] {
+        let flow = Flow::of(events, None);
+        let costs = in_turn(&flow, &[NULL, OURS], &Faults::default(), Duration::ZERO);
+        println!("| {events} | {:.0} |", (costs[1].cpu - costs[0].cpu) * 1e9 / events as f64);
+    }
+}
+
+fn main() {
+    let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    if !real_or_skip("the comparison with kinesis_firehose") {
+        return;
+    }
+    for (name, table) in
+        [("cpu", cpu_table as fn()), ("drain", drain_table), ("small", small_table), ("flat", flat_table)]
+    {
+        if named.is_empty() || named.iter().any(|wanted| wanted == name) {
+            table();
+        }
+    }
+}

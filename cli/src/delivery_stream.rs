@@ -1,0 +1,575 @@
+//! `kubehose delivery-stream`: Direct PUT → Datadog, with what Datadog did not take kept in S3.
+//!
+//! Vendors' pages: <https://docs.aws.amazon.com/firehose/latest/APIReference/API_CreateDeliveryStream.html>,
+//! <https://docs.datadoghq.com/logs/guide/send-aws-services-logs-with-the-datadog-kinesis-firehose-destination/>.
+//! The API key is never written: the stream reads it out of Secrets Manager.
+
+use clap::{Args as ClapArgs, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use crate::aws::{Account, Bucket, Region, RoleArn, RoleName, SecretArn, StreamName};
+use crate::datadog::Site;
+use crate::iam_policy::{self, Stream};
+use crate::pipeline::hcl;
+use crate::verdict::{self, Failure, Outcome, print};
+
+/// Write the delivery stream to Datadog, with its roles, policies, log group and bucket.
+#[derive(ClapArgs)]
+#[command(after_help = "Examples:
+  kubehose delivery-stream --site eu --region eu-west-1 --account 123456789012 --delivery-stream logs \\
+    --format cloudformation > stream.json
+  kubehose delivery-stream --site us1 --region us-east-1 --account 123456789012 --delivery-stream logs --bucket spare \\
+    --role-arn arn:aws:iam::123456789012:role/logs-delivery \\
+    --secret-arn arn:aws:secretsmanager:us-east-1:123456789012:secret:datadog-AbCdEf > stream.json
+  aws firehose create-delivery-stream --cli-input-json file://stream.json")]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// Input of `aws firehose create-delivery-stream`, a template, or resources
+    #[arg(long, value_enum, default_value_t = Format::Cli)]
+    format: Format,
+    /// Role that Firehose takes on [cli: required]
+    #[arg(long, value_name = "ARN", value_parser = RoleArn::new)]
+    role_arn: Option<RoleArn>,
+    /// Existing pod execution role that gets the right to put records; without it one is made [cloudformation, terraform]
+    #[arg(long, value_name = "NAME", value_parser = RoleName::new)]
+    pod_execution_role: Option<RoleName>,
+    /// Neither make nor touch a pod execution role [cloudformation, terraform]
+    #[arg(long, conflicts_with = "pod_execution_role")]
+    no_pod_execution_role: bool,
+    /// The router also writes its own log to CloudWatch, so the pod execution role may [cloudformation, terraform]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true",
+        action = clap::ArgAction::Set)]
+    flb_log_cw: bool,
+}
+
+/// How the stream is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Cli,
+    Cloudformation,
+    Terraform,
+}
+
+/// What Datadog recommends for the stream.
+pub const BUFFER_SECONDS: u32 = 60;
+/// The size that goes with it, in MiB.
+pub const BUFFER_MIB: u32 = 2;
+/// For how long Firehose tries again.
+pub const RETRY_SECONDS: u32 = 60;
+
+/// Which stream.
+#[derive(ClapArgs, Clone, Debug)]
+pub struct Settings {
+    /// Datadog site that takes the logs
+    #[arg(long, value_enum)]
+    pub site: Site,
+    /// Region of the delivery stream
+    #[arg(long, env = "AWS_REGION", value_parser = Region::new)]
+    pub region: Region,
+    /// Account of the delivery stream
+    #[arg(long, value_name = "DIGITS", value_parser = Account::new)]
+    pub account: Account,
+    /// Name of the delivery stream
+    #[arg(long, value_name = "NAME", value_parser = StreamName::new)]
+    pub delivery_stream: StreamName,
+    /// Existing bucket for what Datadog did not take; without it one is made [cli: required]
+    #[arg(long, value_name = "NAME", value_parser = Bucket::new)]
+    pub bucket: Option<Bucket>,
+    /// Existing secret {"api_key": "…"}; without it one is made out of a parameter [cli: required]
+    #[arg(long, value_name = "ARN", value_parser = SecretArn::new)]
+    pub secret_arn: Option<SecretArn>,
+    /// Seconds after which what has gathered goes to Datadog
+    #[arg(long, value_name = "SECONDS", default_value_t = BUFFER_SECONDS, value_parser = clap::value_parser!(u32).range(0..=900))]
+    pub buffer_seconds: u32,
+    /// MiB at which it goes before that
+    #[arg(long, value_name = "MIB", default_value_t = BUFFER_MIB, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub buffer_mib: u32,
+    /// Seconds for which Firehose tries again
+    #[arg(long, value_name = "SECONDS", default_value_t = RETRY_SECONDS, value_parser = clap::value_parser!(u32).range(0..=7200))]
+    pub retry_seconds: u32,
+    /// Attribute put on every log of the stream; `service` and `source` change what the pipeline's filter sees
+    #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+    pub attributes: Vec<(String, String)>,
+}
+
+/// What the template does about the pod execution role.
+#[derive(Clone, Copy, Debug)]
+pub enum PodRole<'a> {
+    Make,
+    Grant(&'a RoleName),
+    Leave,
+}
+
+fn attribute(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value))
+            if (1..=256).contains(&name.len()) && value.len() <= 1024 && !text.chars().any(char::is_control) =>
+        {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("expected NAME=VALUE of up to 256 and 1024 characters".to_owned()),
+    }
+}
+
+/// Runs `kubehose delivery-stream`.
+pub fn run(args: &Args) -> Outcome {
+    let settings = &args.settings;
+    let pod_role = match (&args.pod_execution_role, args.no_pod_execution_role) {
+        (Some(name), _) => PodRole::Grant(name),
+        (None, true) => PodRole::Leave,
+        (None, false) => PodRole::Make,
+    };
+    match args.format {
+        Format::Cli => {
+            let missing = |flag: &str, what: &str| Failure::new(format!("{flag} is missing: --format cli {what}"));
+            let role = args.role_arn.as_ref().ok_or_else(|| {
+                missing(
+                    "--role-arn",
+                    "writes the stream alone, so it needs the role made of `kubehose iam-policy --of delivery`",
+                )
+            })?;
+            let bucket = settings
+                .bucket
+                .as_ref()
+                .ok_or_else(|| missing("--bucket", "writes the stream alone, so it needs a bucket"))?;
+            let secret = settings.secret_arn.as_ref().ok_or_else(|| {
+                missing(
+                    "--secret-arn",
+                    "needs a secret {\"api_key\": \"…\"} in Secrets Manager, because the key itself is not written",
+                )
+            })?;
+            let parts = Parts { role: role.as_ref(), bucket: &bucket.arn(&settings.region), secret: secret.as_ref() };
+            print(&verdict::json(&create_input(settings, &parts)))
+        }
+        Format::Cloudformation => print(&verdict::json(&cloudformation(settings, pod_role, args.flb_log_cw))),
+        Format::Terraform => print(&terraform(settings, pod_role, args.flb_log_cw)),
+    }
+}
+
+impl Settings {
+    fn stream(&self) -> Stream<'_> {
+        Stream { region: &self.region, account: &self.account, name: &self.delivery_stream }
+    }
+}
+
+/// The ARNs that the stream refers to, or what stands for them in a template.
+struct Parts<'a> {
+    role: &'a str,
+    bucket: &'a str,
+    secret: &'a str,
+}
+
+/// Streams of Firehose's own log, one for each place that it delivers to.
+const DELIVERY_LOG: &str = "HttpEndpointDelivery";
+const BACKUP_LOG: &str = "BackupDelivery";
+
+/// Input of CreateDeliveryStream.
+fn create_input(settings: &Settings, parts: &Parts<'_>) -> Value {
+    let log =
+        |stream: &str| json!({"Enabled": true, "LogGroupName": settings.stream().log_group(), "LogStreamName": stream});
+    let attributes: Vec<Value> = settings
+        .attributes
+        .iter()
+        .map(|(name, value)| json!({"AttributeName": name, "AttributeValue": value}))
+        .collect();
+    let mut request = json!({"ContentEncoding": "GZIP"});
+    if !attributes.is_empty() {
+        request["CommonAttributes"] = Value::Array(attributes);
+    }
+    json!({
+        "DeliveryStreamName": settings.delivery_stream.as_ref(),
+        "DeliveryStreamType": "DirectPut",
+        "HttpEndpointDestinationConfiguration": {
+            "EndpointConfiguration": {"Url": settings.site.firehose_url(), "Name": "Datadog"},
+            "SecretsManagerConfiguration": {"Enabled": true, "SecretARN": parts.secret, "RoleARN": parts.role},
+            "BufferingHints": {"SizeInMBs": settings.buffer_mib, "IntervalInSeconds": settings.buffer_seconds},
+            "RequestConfiguration": request,
+            "RetryOptions": {"DurationInSeconds": settings.retry_seconds},
+            "CloudWatchLoggingOptions": log(DELIVERY_LOG),
+            "RoleARN": parts.role,
+            "S3BackupMode": "FailedDataOnly",
+            "S3Configuration": {
+                "RoleARN": parts.role,
+                "BucketARN": parts.bucket,
+                "Prefix": "failed/",
+                "ErrorOutputPrefix": "errors/",
+                "CompressionFormat": "GZIP",
+                "CloudWatchLoggingOptions": log(BACKUP_LOG)
+            }
+        }
+    })
+}
+
+/// AWS's own policy for pulling images and the like.
+fn pod_execution_policy(stream: &Stream<'_>) -> String {
+    format!("arn:{}:iam::aws:policy/AmazonEKSFargatePodExecutionRolePolicy", stream.partition())
+}
+
+/// Every string with `${…}` in it becomes a substitution.
+fn substitute(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.contains("${") => json!({"Fn::Sub": text}),
+        Value::Array(items) => items.into_iter().map(substitute).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, substitute(value))).collect(),
+        other => other,
+    }
+}
+
+/// A CloudFormation template
+/// (<https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-kinesisfirehose-deliverystream.html>).
+pub fn cloudformation(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bool) -> Value {
+    let stream = settings.stream();
+    let mut parameters = Map::new();
+    let mut resources = Map::new();
+    let mut outputs = Map::new();
+
+    let bucket = match &settings.bucket {
+        Some(bucket) => bucket.arn(&settings.region),
+        None => {
+            resources.insert(
+                "FailedRecords".to_owned(),
+                json!({
+                    "Type": "AWS::S3::Bucket",
+                    // The bucket holds logs that exist nowhere else.
+                    "DeletionPolicy": "Retain",
+                    "UpdateReplacePolicy": "Retain",
+                    "Properties": {
+                        "PublicAccessBlockConfiguration": {
+                            "BlockPublicAcls": true,
+                            "BlockPublicPolicy": true,
+                            "IgnorePublicAcls": true,
+                            "RestrictPublicBuckets": true
+                        }
+                    }
+                }),
+            );
+            outputs.insert("FailedRecordsBucket".to_owned(), json!({"Value": {"Ref": "FailedRecords"}}));
+            "${FailedRecords.Arn}".to_owned()
+        }
+    };
+    let secret = match &settings.secret_arn {
+        Some(secret) => secret.to_string(),
+        None => {
+            parameters.insert(
+                "DatadogApiKey".to_owned(),
+                json!({"Type": "String", "NoEcho": true, "MinLength": 32, "Description": "Datadog API key"}),
+            );
+            resources.insert(
+                "ApiKey".to_owned(),
+                json!({
+                    "Type": "AWS::SecretsManager::Secret",
+                    "DeletionPolicy": "Delete",
+                    "UpdateReplacePolicy": "Delete",
+                    "Properties": {
+                        "Description": format!("Datadog API key of the delivery stream {}", stream.name),
+                        "SecretString": "{\"api_key\":\"${DatadogApiKey}\"}"
+                    }
+                }),
+            );
+            "${ApiKey}".to_owned()
+        }
+    };
+    resources.insert(
+        "DeliveryLog".to_owned(),
+        json!({
+            "Type": "AWS::Logs::LogGroup",
+            "DeletionPolicy": "Delete",
+            "UpdateReplacePolicy": "Delete",
+            "Properties": {"LogGroupName": stream.log_group(), "RetentionInDays": 14}
+        }),
+    );
+    for (id, name) in [("DeliveryLogStream", DELIVERY_LOG), ("BackupLogStream", BACKUP_LOG)] {
+        resources.insert(
+            id.to_owned(),
+            json!({
+                "Type": "AWS::Logs::LogStream",
+                "Properties": {"LogGroupName": {"Ref": "DeliveryLog"}, "LogStreamName": name}
+            }),
+        );
+    }
+    resources.insert(
+        "DeliveryRole".to_owned(),
+        json!({
+            "Type": "AWS::IAM::Role",
+            "Properties": {
+                "AssumeRolePolicyDocument": iam_policy::delivery_trust(stream.account),
+                "Policies": [{
+                    "PolicyName": "deliver",
+                    "PolicyDocument": iam_policy::delivery(&stream, &bucket, Some(&secret))
+                }]
+            }
+        }),
+    );
+    let parts = Parts { role: "${DeliveryRole.Arn}", bucket: &bucket, secret: &secret };
+    resources.insert(
+        "DeliveryStream".to_owned(),
+        json!({
+            "Type": "AWS::KinesisFirehose::DeliveryStream",
+            "DependsOn": ["DeliveryLogStream", "BackupLogStream"],
+            "Properties": create_input(settings, &parts)
+        }),
+    );
+    outputs.insert("DeliveryStreamArn".to_owned(), json!({"Value": "${DeliveryStream.Arn}"}));
+
+    let put_records = iam_policy::router(&stream, flb_log_cw);
+    match pod_role {
+        PodRole::Leave => {}
+        PodRole::Grant(role) => {
+            resources.insert(
+                "PutRecords".to_owned(),
+                json!({
+                    "Type": "AWS::IAM::RolePolicy",
+                    "Properties": {"RoleName": role.as_ref(), "PolicyName": "kubehose", "PolicyDocument": put_records}
+                }),
+            );
+        }
+        PodRole::Make => {
+            resources.insert(
+                "PodExecutionRole".to_owned(),
+                json!({
+                    "Type": "AWS::IAM::Role",
+                    "Properties": {
+                        "AssumeRolePolicyDocument": iam_policy::router_trust(&stream),
+                        "ManagedPolicyArns": [pod_execution_policy(&stream)],
+                        "Policies": [{"PolicyName": "kubehose", "PolicyDocument": put_records}]
+                    }
+                }),
+            );
+            outputs.insert(
+                "PodExecutionRoleArn".to_owned(),
+                json!({"Description": "For the Fargate profile", "Value": "${PodExecutionRole.Arn}"}),
+            );
+        }
+    }
+
+    let mut template = Map::new();
+    template.insert("AWSTemplateFormatVersion".to_owned(), json!("2010-09-09"));
+    template.insert("Description".to_owned(), json!(format!("Logs of EKS Fargate to Datadog: {}", stream.name)));
+    if !parameters.is_empty() {
+        template.insert("Parameters".to_owned(), Value::Object(parameters));
+    }
+    template.insert("Resources".to_owned(), substitute(Value::Object(resources)));
+    template.insert("Outputs".to_owned(), substitute(Value::Object(outputs)));
+    Value::Object(template)
+}
+
+/// `value` as a heredoc of Terraform's, in which `${…}` is a reference.
+fn heredoc(value: &Value) -> String {
+    format!("<<-JSON\n{value:#}\n  JSON")
+}
+
+/// Terraform's resources
+/// (<https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/kinesis_firehose_delivery_stream>).
+pub fn terraform(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bool) -> String {
+    let stream = settings.stream();
+    let name = hcl(stream.name.as_ref());
+    let mut text = format!(
+        "terraform {{
+  required_providers {{
+    aws = {{
+      source  = \"hashicorp/aws\"
+      version = \">= 5.64\"
+    }}
+  }}
+}}
+
+provider \"aws\" {{
+  region = {}
+}}
+",
+        hcl(stream.region.as_ref())
+    );
+    let bucket = match &settings.bucket {
+        Some(bucket) => bucket.arn(&settings.region),
+        None => {
+            text.push_str(
+                "
+resource \"aws_s3_bucket\" \"failed\" {
+  bucket_prefix = \"kubehose-failed-\"
+
+  # The bucket holds logs that exist nowhere else.
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource \"aws_s3_bucket_public_access_block\" \"failed\" {
+  bucket                  = aws_s3_bucket.failed.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+",
+            );
+            "${aws_s3_bucket.failed.arn}".to_owned()
+        }
+    };
+    let secret = match &settings.secret_arn {
+        Some(secret) => secret.to_string(),
+        None => {
+            text.push_str(
+                "
+variable \"datadog_api_key\" {
+  description = \"Datadog API key\"
+  type        = string
+  sensitive   = true
+}
+
+resource \"aws_secretsmanager_secret\" \"api_key\" {
+  name_prefix = \"kubehose-datadog-api-key-\"
+}
+
+resource \"aws_secretsmanager_secret_version\" \"api_key\" {
+  secret_id     = aws_secretsmanager_secret.api_key.id
+  secret_string = jsonencode({ api_key = var.datadog_api_key })
+}
+",
+            );
+            "${aws_secretsmanager_secret.api_key.arn}".to_owned()
+        }
+    };
+    let common: String = settings
+        .attributes
+        .iter()
+        .map(|(name, value)| {
+            format!(
+                "
+      common_attributes {{
+        name  = {}
+        value = {}
+      }}
+",
+                hcl(name),
+                hcl(value)
+            )
+        })
+        .collect();
+    text.push_str(&format!(
+        "
+resource \"aws_cloudwatch_log_group\" \"delivery\" {{
+  name              = {log_group}
+  retention_in_days = 14
+}}
+
+resource \"aws_cloudwatch_log_stream\" \"delivery\" {{
+  name           = \"{DELIVERY_LOG}\"
+  log_group_name = aws_cloudwatch_log_group.delivery.name
+}}
+
+resource \"aws_cloudwatch_log_stream\" \"backup\" {{
+  name           = \"{BACKUP_LOG}\"
+  log_group_name = aws_cloudwatch_log_group.delivery.name
+}}
+
+resource \"aws_iam_role\" \"delivery\" {{
+  name_prefix        = \"kubehose-delivery-\"
+  assume_role_policy = {trust}
+}}
+
+resource \"aws_iam_role_policy\" \"delivery\" {{
+  role   = aws_iam_role.delivery.id
+  policy = {policy}
+}}
+
+resource \"aws_kinesis_firehose_delivery_stream\" \"kubehose\" {{
+  name        = {name}
+  destination = \"http_endpoint\"
+
+  http_endpoint_configuration {{
+    url                = {url}
+    name               = \"Datadog\"
+    role_arn           = aws_iam_role.delivery.arn
+    buffering_size     = {mib}
+    buffering_interval = {seconds}
+    retry_duration     = {retry}
+    s3_backup_mode     = \"FailedDataOnly\"
+
+    secrets_manager_configuration {{
+      enabled    = true
+      secret_arn = {secret}
+      role_arn   = aws_iam_role.delivery.arn
+    }}
+
+    request_configuration {{
+      content_encoding = \"GZIP\"
+{common}    }}
+
+    cloudwatch_logging_options {{
+      enabled         = true
+      log_group_name  = aws_cloudwatch_log_group.delivery.name
+      log_stream_name = aws_cloudwatch_log_stream.delivery.name
+    }}
+
+    s3_configuration {{
+      role_arn            = aws_iam_role.delivery.arn
+      bucket_arn          = {bucket}
+      prefix              = \"failed/\"
+      error_output_prefix = \"errors/\"
+      compression_format  = \"GZIP\"
+
+      cloudwatch_logging_options {{
+        enabled         = true
+        log_group_name  = aws_cloudwatch_log_group.delivery.name
+        log_stream_name = aws_cloudwatch_log_stream.backup.name
+      }}
+    }}
+  }}
+
+  depends_on = [aws_iam_role_policy.delivery]
+}}
+",
+        log_group = hcl(&stream.log_group()),
+        trust = heredoc(&iam_policy::delivery_trust(stream.account)),
+        policy = heredoc(&iam_policy::delivery(&stream, &bucket, Some(&secret))),
+        url = hcl(settings.site.firehose_url()),
+        mib = settings.buffer_mib,
+        seconds = settings.buffer_seconds,
+        retry = settings.retry_seconds,
+        // References stay references here, so no escaping; both forms are checked names.
+        secret = format_args!("\"{secret}\""),
+        bucket = format_args!("\"{bucket}\""),
+    ));
+    let put_records = heredoc(&iam_policy::router(&stream, flb_log_cw));
+    match pod_role {
+        PodRole::Leave => {}
+        PodRole::Grant(role) => text.push_str(&format!(
+            "
+resource \"aws_iam_role_policy\" \"put_records\" {{
+  name   = \"kubehose\"
+  role   = {}
+  policy = {put_records}
+}}
+",
+            hcl(role.as_ref())
+        )),
+        PodRole::Make => text.push_str(&format!(
+            "
+resource \"aws_iam_role\" \"pod_execution\" {{
+  name_prefix        = \"kubehose-pods-\"
+  assume_role_policy = {}
+}}
+
+resource \"aws_iam_role_policy_attachment\" \"pod_execution\" {{
+  role       = aws_iam_role.pod_execution.name
+  policy_arn = {}
+}}
+
+resource \"aws_iam_role_policy\" \"put_records\" {{
+  name   = \"kubehose\"
+  role   = aws_iam_role.pod_execution.id
+  policy = {put_records}
+}}
+
+output \"pod_execution_role_arn\" {{
+  description = \"For the Fargate profile\"
+  value       = aws_iam_role.pod_execution.arn
+}}
+",
+            heredoc(&iam_policy::router_trust(&stream)),
+            hcl(&pod_execution_policy(&stream))
+        )),
+    }
+    text
+}

@@ -1,0 +1,58 @@
+//! What Kubernetes calls things, and how a text goes into its YAML.
+
+use std::fmt;
+
+/// A DNS label (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names>): the name of a
+/// namespace, of a container, and of everything that is written here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// Checks `text` once.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let good = (1..=63).contains(&text.len())
+            && text.starts_with(edge)
+            && text.ends_with(edge)
+            && text.chars().all(|c| edge(c) || c == '-');
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("expected a name as Kubernetes takes them: 1 to 63 of a-z 0-9 -, a letter or digit at both ends"
+                .to_owned())
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// An image's reference, with no more of its grammar than keeps it one YAML scalar.
+pub fn image(text: &str) -> Result<String, String> {
+    let good = !text.is_empty()
+        && text.len() <= 512
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b));
+    if good { Ok(text.to_owned()) } else { Err("expected an image such as registry.example/kubehose:0.1".to_owned()) }
+}
+
+/// `text` as a literal block scalar: kubectl, diff and people read it as the file that it becomes.
+pub fn literal(text: &str, indent: usize) -> String {
+    let mut out = String::from("|\n");
+    for line in text.lines() {
+        if !line.is_empty() {
+            out.push_str(&" ".repeat(indent));
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// `text` as a single-quoted scalar, for what could be read as another type.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

@@ -1,0 +1,106 @@
+//! Fluent Bit's YAML format, brought into the same sections as the classic one.
+//!
+//! Vendor's page: <https://docs.fluentbit.io/manual/administration/configuring-fluent-bit/yaml>.
+
+use std::rc::Rc;
+
+use super::conf::{Conf, Entry, Section, Word};
+use super::options::near;
+use super::yaml::{Node, Value};
+use super::{Findings, rules};
+
+/// The keys of the root (src/config_format/flb_cf_yaml.c).
+const ROOT: [&str; 12] = [
+    "env",
+    "parsers",
+    "multiline_parsers",
+    "stream_processor",
+    "plugins",
+    "upstream_servers",
+    "pipeline",
+    "service",
+    "customs",
+    "includes",
+    "extensions",
+    "processors",
+];
+/// The parts of a pipeline, each with its section.
+const PIPELINE: [(&str, &str); 3] = [("inputs", "INPUT"), ("filters", "FILTER"), ("outputs", "OUTPUT")];
+
+/// Whether the document is a configuration.
+pub fn is_configuration(document: &Node) -> bool {
+    document.pairs().iter().any(|(key, _)| key.text().is_some_and(|key| ROOT.contains(&key)))
+}
+
+/// The document's sections.
+pub fn read(document: &Node, findings: &mut Findings) -> Conf {
+    let mut conf = Conf::default();
+    for (key, value) in document.pairs() {
+        let name = key.text().unwrap_or_default();
+        match name {
+            "service" => conf.sections.push(section("SERVICE", value)),
+            "parsers" => list(value, "PARSER", findings, &mut conf),
+            "customs" => list(value, "CUSTOM", findings, &mut conf),
+            "includes" => conf.directives.push(Word { text: "includes".to_owned(), at: key.at }),
+            "plugins" => plugins(value, &mut conf),
+            "pipeline" => {
+                for (part, entries) in value.pairs() {
+                    let name = part.text().unwrap_or_default();
+                    match PIPELINE.iter().find(|(known, _)| *known == name) {
+                        Some((_, section)) => {
+                            conf.routes |= entries.items().iter().any(|entry| entry.get("routes").is_some());
+                            list(entries, section, findings, &mut conf);
+                        }
+                        None => unknown_key(part, PIPELINE.map(|(known, _)| known), findings),
+                    }
+                }
+            }
+            _ if ROOT.contains(&name) => {}
+            // A custom plugin's section may have any name; a misspelt one is near to another.
+            _ if near(name, ROOT).is_none() => {}
+            _ => unknown_key(key, ROOT, findings),
+        }
+    }
+    conf
+}
+
+fn unknown_key(key: &Node, known: impl IntoIterator<Item = &'static str>, findings: &mut Findings) {
+    let name = key.text().unwrap_or_default();
+    let more = near(name, known).map_or(String::new(), |near| format!(": did you mean {near}?"));
+    findings.add(&rules::YAML_KEY, key.at, format!("there is no {name}{more}"));
+}
+
+fn list(node: &Rc<Node>, name: &str, findings: &mut Findings, conf: &mut Conf) {
+    if !matches!(node.value, Value::Sequence(_)) {
+        findings.add(&rules::YAML_SHAPE, node.at, "this is no list".to_owned());
+    }
+    conf.sections.extend(node.items().iter().map(|item| section(name, item)));
+}
+
+/// Each scalar is an entry, and each scalar of a list is one of the same name.
+fn section(name: &str, node: &Node) -> Section {
+    let mut entries = Vec::new();
+    for (key, value) in node.pairs() {
+        let Some(text) = key.text() else { continue };
+        let word = Word { text: text.to_owned(), at: key.at };
+        let values = if value.items().is_empty() { std::slice::from_ref(value) } else { value.items() };
+        for value in values {
+            if let Some(text) = value.text() {
+                entries.push(Entry { key: word.clone(), value: Word { text: text.to_owned(), at: value.at } });
+            }
+        }
+    }
+    Section { name: name.to_owned(), at: node.at, entries }
+}
+
+/// `plugins:` is a list of paths.
+fn plugins(node: &Node, conf: &mut Conf) {
+    let path = |item: &Rc<Node>| {
+        let text = item.text()?.to_owned();
+        let key = Word { text: "path".to_owned(), at: item.at };
+        Some(Entry { key, value: Word { text, at: item.at } })
+    };
+    // Not in the main file's [PLUGINS]: in YAML that is where it belongs.
+    let entries = node.items().iter().filter_map(path).collect();
+    conf.sections.push(Section { name: "YAML_PLUGINS".to_owned(), at: node.at, entries });
+}

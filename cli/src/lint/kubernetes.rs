@@ -1,0 +1,195 @@
+//! The rules over Kubernetes manifests: aws-logging above all, and every ConfigMap that holds a Fluent Bit configuration.
+
+use std::rc::Rc;
+
+use saphyr_parser::ScalarStyle;
+
+use super::conf::{self, Conf, Origin, Section};
+use super::options::near;
+use super::router::{self, OwnLog, Scope};
+use super::yaml::{Node, Place, Value};
+use super::{Findings, rules};
+use crate::fargate;
+
+/// What a file says about the namespace, for the rule that looks at all files together.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The namespace aws-observability.
+    pub namespace: bool,
+    /// An aws-logging ConfigMap.
+    pub aws_logging: Option<Place>,
+}
+
+/// Whether the document is a manifest.
+pub fn is_manifest(document: &Node) -> bool {
+    document.get("kind").is_some() && document.get("apiVersion").is_some()
+}
+
+/// Checks one manifest; of a List each of its items.
+pub fn check(document: &Node, lines: &[&str], findings: &mut Findings, seen: &mut Seen) {
+    match document.get("kind").and_then(|kind| kind.text()) {
+        Some("List") => {
+            for item in document.get("items").map_or(&[][..], |items| items.items()) {
+                check(item, lines, findings, seen);
+            }
+        }
+        Some("Namespace") => check_namespace(document, findings, seen),
+        Some("ConfigMap") => check_config_map(document, lines, findings, seen),
+        _ => {}
+    }
+}
+
+fn metadata<'n>(document: &'n Node, key: &str) -> Option<&'n Rc<Node>> {
+    document.get("metadata")?.get(key)
+}
+
+fn check_namespace(document: &Node, findings: &mut Findings, seen: &mut Seen) {
+    let Some(name) = metadata(document, "name") else { return };
+    if name.text() != Some(fargate::NAMESPACE) {
+        return;
+    }
+    seen.namespace = true;
+    let (key, value) = fargate::NAMESPACE_LABEL;
+    match metadata(document, "labels").and_then(|labels| labels.get(key)) {
+        None => findings.add(&rules::NAMESPACE_LABEL, name.at, format!("there is no label {key}")),
+        Some(label) if label.text() != Some(value) => {
+            findings.add(
+                &rules::NAMESPACE_LABEL,
+                label.at,
+                format!("the label is {:?}", label.text().unwrap_or_default()),
+            );
+        }
+        Some(_) => {}
+    }
+}
+
+fn check_config_map(document: &Node, lines: &[&str], findings: &mut Findings, seen: &mut Seen) {
+    let name = metadata(document, "name");
+    let namespace = metadata(document, "namespace");
+    let is_named = name.and_then(|name| name.text()) == Some(fargate::CONFIG_MAP);
+    let is_there = namespace.and_then(|namespace| namespace.text()) == Some(fargate::NAMESPACE);
+    // kube-root-ca.crt stands in every namespace.
+    let holds_sections =
+        fargate::SECTION_OF_KEY.iter().any(|(key, _)| document.get("data").is_some_and(|data| data.get(key).is_some()));
+    match (is_named, is_there) {
+        (false, true) if holds_sections => {
+            let at = name.map_or(document.at, |name| name.at);
+            findings.add(
+                &rules::CONFIG_MAP_NAME,
+                at,
+                format!("it is called {:?}", name.and_then(|n| n.text()).unwrap_or_default()),
+            );
+        }
+        (true, false) => {
+            let at = namespace.or(name).map_or(document.at, |node| node.at);
+            let is = namespace.and_then(|node| node.text()).unwrap_or("default");
+            findings.add(&rules::CONFIG_MAP_NAMESPACE, at, format!("its namespace is {is}"));
+        }
+        (false, false) => return check_other(document, lines, findings),
+        _ => {}
+    }
+    if !is_named && !holds_sections {
+        return;
+    }
+    seen.aws_logging = Some(name.map_or(document.at, |name| name.at));
+    check_aws_logging(document, lines, findings);
+}
+
+/// A ConfigMap of someone who runs Fluent Bit by himself.
+fn check_other(document: &Node, lines: &[&str], findings: &mut Findings) {
+    for (key, value) in document.get("data").map_or(&[][..], |data| data.pairs()) {
+        let (Some(name), Some(text)) = (key.text(), value.text()) else {
+            continue;
+        };
+        let is_configuration = name.ends_with(".conf") && text.lines().any(super::is_section_line);
+        if is_configuration {
+            let read = conf::read(text, &origin(value, lines), findings);
+            // The other files of the ConfigMap are included in an order that only the program knows.
+            let open = name != "fluent-bit.conf" || !read.directives.is_empty() || super::names_other_files(&read);
+            router::check(&read, Scope { fargate: None, open }, findings);
+        }
+    }
+}
+
+fn origin<'l>(value: &Node, lines: &'l [&'l str]) -> Origin<'l> {
+    match &value.value {
+        // The parser puts a literal block where its first line that is not empty begins.
+        Value::Scalar { style: ScalarStyle::Literal, text } => {
+            let empty = text.lines().take_while(|line| line.trim().is_empty()).count();
+            Origin::Block { first_line: value.at.line.saturating_sub(empty).max(1), lines }
+        }
+        _ => Origin::Point(value.at),
+    }
+}
+
+fn check_aws_logging(document: &Node, lines: &[&str], findings: &mut Findings) {
+    if let Some(binary) = document.get("binaryData") {
+        findings.add(&rules::DATA_BINARY, binary.at, "binaryData is there".to_owned());
+    }
+    let Some(data) = document.get("data").filter(|data| !data.pairs().is_empty()) else {
+        findings.add(&rules::DATA_MISSING, document.at, "data is missing or empty".to_owned());
+        return;
+    };
+    findings.start = data.at;
+    let mut all = Conf::default();
+    let mut own_log = OwnLog::Off;
+    let mut characters = 0;
+    for (key, value) in data.pairs() {
+        let name = key.text().unwrap_or_default();
+        characters += value.text().map_or(0, |text| text.chars().count());
+        let section = fargate::SECTION_OF_KEY.iter().find(|(known, _)| *known == name);
+        if section.is_none() && name != fargate::FLB_LOG_CW {
+            let known = fargate::SECTION_OF_KEY.iter().map(|(known, _)| *known).chain([fargate::FLB_LOG_CW]);
+            let more = near(name, known).map_or(String::new(), |near| format!(": did you mean {near}?"));
+            findings.add(&rules::DATA_KEY, key.at, format!("{name} is not read{more}"));
+        }
+        let Some(text) = value.string() else {
+            findings.add(&rules::DATA_NOT_STRING, value.at, format!("{name} is not a string"));
+            if name == fargate::FLB_LOG_CW && value.text() == Some("true") {
+                own_log = OwnLog::On;
+            }
+            continue;
+        };
+        if name == fargate::FLB_LOG_CW {
+            match text {
+                "true" => own_log = OwnLog::On,
+                "false" => {}
+                other => findings.add(&rules::FLB_LOG_CW, value.at, format!("it is {other:?}")),
+            }
+            continue;
+        }
+        let read = conf::read(text, &origin(value, lines), findings);
+        for directive in &read.directives {
+            findings.add(&rules::DIRECTIVE_NOT_ALLOWED, directive.at, format!("`{}`", directive.text));
+        }
+        for section_read in &read.sections {
+            check_place(section_read, name, section.map(|(_, wanted)| *wanted), findings);
+        }
+        all.sections.extend(read.sections);
+    }
+    if characters > fargate::MAX_CHARACTERS {
+        findings.add(&rules::CONFIG_MAP_SIZE, data.at, format!("it holds {characters}"));
+    } else if characters > fargate::NEAR_MAX_CHARACTERS {
+        findings.add(&rules::CONFIG_MAP_NEAR_SIZE, data.at, format!("it holds {characters}"));
+    }
+    router::check(&all, Scope { fargate: Some(own_log), open: false }, findings);
+}
+
+/// Whether `section` may stand under `key`.
+fn check_place(section: &Section, key: &str, wanted: Option<&str>, findings: &mut Findings) {
+    let name = section.name.as_str();
+    let allowed = fargate::SECTION_OF_KEY.iter().map(|(_, section)| *section);
+    match fargate::SECTION_OF_KEY.iter().find(|(_, allowed)| *allowed == name) {
+        None if conf::SECTIONS.contains(&name) => {
+            findings.add(&rules::SECTION_NOT_ALLOWED, section.at, format!("[{name}] is not yours"));
+        }
+        None => {
+            let more = near(name, allowed).map_or(String::new(), |near| format!(": did you mean [{near}]?"));
+            findings.add(&rules::SECTION_UNKNOWN, section.at, format!("there is no [{name}]{more}"));
+        }
+        Some((right, _)) if wanted.is_some_and(|wanted| wanted != name) => {
+            findings.add(&rules::SECTION_KEY, section.at, format!("[{name}] stands under {key}, not under {right}"));
+        }
+        Some(_) => {}
+    }
+}

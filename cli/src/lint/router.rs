@@ -1,0 +1,482 @@
+//! The rules over what a router's configuration says, whichever format it was written in.
+
+use super::conf::{self, Conf, Entry, Section};
+use super::options::{self, FIREHOSE_OUTPUTS};
+use super::pattern::overlap;
+use super::{Findings, rules};
+use crate::{datadog, fargate};
+
+/// What is known about where the configuration runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope {
+    /// On EKS Fargate; whether its router's own log is an input too.
+    pub fargate: Option<OwnLog>,
+    /// Whether parts may stand in files that are not read here.
+    pub open: bool,
+}
+
+/// `flb_log_cw`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnLog {
+    On,
+    Off,
+}
+
+/// Checks everything that needs no more than the sections.
+pub fn check(conf: &Conf, scope: Scope, findings: &mut Findings) {
+    for section in &conf.sections {
+        check_section(section, scope, conf.routes, findings);
+    }
+    check_service(conf, scope, findings);
+    let on_router = Router::of(conf, scope);
+    on_router.check_matches(findings);
+    on_router.check_parsers(findings);
+    on_router.check_remap(findings);
+    on_router.check_outputs(findings);
+}
+
+/// What the guide, or anyone's, wants to have filled in: `<REGION>`.
+fn placeholder(text: &str) -> Option<&str> {
+    let mut rest = text;
+    while let Some(start) = rest.find('<') {
+        let inner = rest.get(start + 1..)?;
+        let end = inner.find('>')?;
+        let name = inner.get(..end)?;
+        let capital = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_ ".contains(&b));
+        if !name.is_empty() && capital && !rest.get(..start)?.ends_with('?') {
+            return rest.get(start..start + end + 2);
+        }
+        rest = inner;
+    }
+    None
+}
+
+fn check_section(section: &Section, scope: Scope, routes: bool, findings: &mut Findings) {
+    let plugin = section.plugin();
+    let named = conf::NAMED.contains(&section.name.as_str());
+    if named && section.value("name").is_none() && !section.entries.is_empty() {
+        findings.add(&rules::NAME_MISSING, section.at, format!("[{}] has no Name", section.name));
+    }
+    let routed = section.name == "FILTER" || (section.name == "OUTPUT" && !routes);
+    if routed && section.get("match").is_none() && section.get("match_regex").is_none() && !section.entries.is_empty() {
+        findings.add(&rules::MATCH_MISSING, section.at, format!("[{}] {plugin} has no Match", section.name));
+    }
+    if section.name == "PARSER" && !section.entries.is_empty() {
+        match section.value("format").map(str::to_ascii_lowercase).as_deref() {
+            None => findings.add(&rules::PARSER_FORMAT, section.at, format!("the parser {plugin} has no Format")),
+            Some("regex") if section.get("regex").is_none() => {
+                findings.add(&rules::PARSER_REGEX, section.at, format!("the parser {plugin} has no Regex"));
+            }
+            _ => {}
+        }
+    }
+    for entry in &section.entries {
+        let key = entry.key.text.as_str();
+        let value = entry.value.text.as_str();
+        if let Some(found) = placeholder(value) {
+            findings.add(&rules::PLACEHOLDER, entry.value.at, format!("{key} is still {found}"));
+        }
+        if scope.fargate.is_some() && value.contains("${") {
+            findings.add(&rules::ENVIRONMENT_NOT_ALLOWED, entry.value.at, format!("{key} is {value}"));
+        }
+        if let Some(unknown) = options::unknown(&section.name, &plugin, key) {
+            let more = match (unknown.near, unknown.elsewhere) {
+                (Some(near), _) => format!(": did you mean {near}?"),
+                (None, Some(other)) => format!("; it is one of {other}"),
+                (None, None) => String::new(),
+            };
+            findings.add(&rules::OPTION_UNKNOWN, entry.key.at, format!("{plugin} has no option {key}{more}"));
+        } else if options::is_single(&section.name, &plugin, key)
+            && section.get(key).is_some_and(|first| first.key.at != entry.key.at)
+        {
+            findings.add(&rules::OPTION_TWICE, entry.key.at, format!("{key} stands twice"));
+        }
+    }
+    if scope.fargate.is_some() {
+        check_fargate_section(section, &plugin, findings);
+    }
+    if section.name == "OUTPUT" && FIREHOSE_OUTPUTS.contains(&plugin.as_str()) {
+        check_firehose_output(section, &plugin, scope, findings);
+    }
+}
+
+fn check_fargate_section(section: &Section, plugin: &str, findings: &mut Findings) {
+    let Some(name) = section.get("name") else { return };
+    match section.name.as_str() {
+        "FILTER" if !fargate::FILTER_NAMES.contains(&plugin) => {
+            let more = options::near(plugin, fargate::FILTER_NAMES)
+                .map_or(String::new(), |near| format!(": did you mean {near}?"));
+            findings.add(
+                &rules::FILTER_NOT_ALLOWED,
+                name.value.at,
+                format!("{plugin} is not a supported filter{more}"),
+            );
+        }
+        "OUTPUT" if !fargate::OUTPUT_NAMES.contains(&plugin) => {
+            let more = options::near(plugin, fargate::OUTPUT_NAMES)
+                .map_or(String::new(), |near| format!(": did you mean {near}?"));
+            findings.add(
+                &rules::OUTPUT_NOT_ALLOWED,
+                name.value.at,
+                format!("{plugin} is not a supported output plugin{more}"),
+            );
+        }
+        "FILTER" if plugin == "kubernetes" => {
+            for entry in &section.entries {
+                let key = entry.key.text.as_str();
+                if fargate::KUBERNETES_FORBIDDEN.iter().any(|forbidden| forbidden.eq_ignore_ascii_case(key)) {
+                    findings.add(&rules::KUBERNETES_FORBIDDEN, entry.key.at, format!("{key} is forbidden"));
+                }
+            }
+            if let Some(entry) = section.get("kube_tag_prefix")
+                && entry.value.text != fargate::TAG_PREFIX
+            {
+                findings.add(
+                    &rules::KUBE_TAG_PREFIX,
+                    entry.value.at,
+                    format!("the tags begin with {}", fargate::TAG_PREFIX),
+                );
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_switched_on(value: &str) -> bool {
+    ["on", "true", "yes"].contains(&value.to_ascii_lowercase().as_str())
+}
+
+fn check_firehose_output(section: &Section, plugin: &str, scope: Scope, findings: &mut Findings) {
+    let known = |entry: &&Entry| !entry.value.text.contains("${") && placeholder(&entry.value.text).is_none();
+    let environment = plugin == "kubehose" && scope.fargate.is_none();
+    for (option, required) in [("region", !environment), ("delivery_stream", true)] {
+        if required && section.get(option).is_none() {
+            findings.add(&rules::OPTION_MISSING, section.at, format!("{plugin} has no {option}"));
+        }
+    }
+    if let Some(entry) = section.get("region").filter(known)
+        && !kubehose::config::is_region(&entry.value.text)
+    {
+        findings.add(&rules::REGION, entry.value.at, format!("{} is no region", entry.value.text));
+    }
+    if let Some(entry) = section.get("delivery_stream").filter(known)
+        && !kubehose::config::is_stream_name(&entry.value.text)
+    {
+        findings.add(&rules::STREAM_NAME, entry.value.at, format!("{} is no stream's name", entry.value.text));
+    }
+    if let Some(entry) = section.get("log_key") {
+        findings.add(&rules::LOG_KEY, entry.key.at, format!("only `{}` is sent", entry.value.text));
+    }
+    if section.get("time_key").is_some() {
+        match section.get("time_key_format") {
+            None => findings.add(
+                &rules::TIME_FORMAT,
+                section.at,
+                "the default time_key_format ends at the second, without zone".to_owned(),
+            ),
+            Some(entry) => {
+                let format = &entry.value.text;
+                let zone = format.ends_with('Z') || format.contains("%z") || format.contains("%s");
+                let fraction = ["%L", "%f", "%3N", "%6N", "%9N"].iter().any(|part| format.contains(part));
+                if !zone || !fraction {
+                    let lacks = if zone { "milliseconds" } else { "a zone" };
+                    findings.add(&rules::TIME_FORMAT, entry.value.at, format!("{format} has no part for {lacks}"));
+                }
+            }
+        }
+    }
+    if plugin == "kubehose" {
+        check_kubehose_output(section, &known, scope, findings);
+    }
+}
+
+/// Files are looked for where the plugin runs, not where its configuration is read.
+const OPTIONS_OF_FILES: [&str; 2] = ["ca_file", "dead_letter_file"];
+
+fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, scope: Scope, findings: &mut Findings) {
+    if let Some(entry) = section.get("tls")
+        && is_switched_on(&entry.value.text)
+    {
+        findings.add(&rules::TLS_ON, entry.key.at, "tls is on".to_owned());
+    }
+    let checked_elsewhere = ["region", "delivery_stream"];
+    for spec in kubehose::config::OPTIONS {
+        let Some(entry) = section.get(spec.name).filter(known) else {
+            continue;
+        };
+        if OPTIONS_OF_FILES.contains(&spec.name) || checked_elsewhere.contains(&spec.name) {
+            continue;
+        }
+        // The plugin's own reader judges, one option at a time.
+        let get = |name: &str| match name {
+            "region" => Some("eu-west-1".to_owned()),
+            "delivery_stream" => Some("logs".to_owned()),
+            "role_arn" if spec.name == "external_id" => section.value("role_arn").map(str::to_owned),
+            _ => (name == spec.name).then(|| entry.value.text.clone()),
+        };
+        if let Err(error) = kubehose::config::Config::read(&get, &|_| None) {
+            findings.add(&rules::OPTION_VALUE, entry.value.at, error.to_string());
+        }
+    }
+    if scope.fargate.is_none() && section.value("workers").unwrap_or("0") == "0" {
+        let at = section.get("workers").map_or(section.at, |entry| entry.value.at);
+        findings.add(&rules::WORKERS, at, "kubehose runs on the pipeline's own thread".to_owned());
+    }
+}
+
+fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
+    if scope.fargate.is_some() {
+        return;
+    }
+    let main = conf.sections.iter().any(|section| ["INPUT", "OUTPUT", "SERVICE"].contains(&section.name.as_str()));
+    for section in conf.sections.iter().filter(|section| section.name.ends_with("PLUGINS")) {
+        if main && section.name == "PLUGINS" {
+            findings.add(&rules::PLUGINS_SECTION, section.at, "[PLUGINS] stands in the main file".to_owned());
+        }
+        for entry in section.all("path") {
+            if entry.value.text.rsplit('/').next().is_some_and(|file| file.starts_with("flb-")) {
+                findings.add(&rules::PLUGIN_FILE, entry.value.at, entry.value.text.clone());
+            }
+        }
+    }
+    let path = conf.sections.iter().any(|section| section.name == "SERVICE" && section.get("storage.path").is_some());
+    if !path && !scope.open {
+        for input in conf.sections.iter().filter(|section| section.name == "INPUT") {
+            if let Some(entry) = input.get("storage.type")
+                && entry.value.text.eq_ignore_ascii_case("filesystem")
+            {
+                findings.add(&rules::STORAGE_PATH, entry.key.at, "storage.type filesystem needs it".to_owned());
+            }
+        }
+    }
+    let on_disk = conf.sections.iter().any(|section| {
+        section.name == "INPUT"
+            && section.value("storage.type").is_some_and(|kind| kind.eq_ignore_ascii_case("filesystem"))
+    });
+    for output in conf.sections.iter().filter(|section| section.name == "OUTPUT") {
+        let plugin = output.plugin();
+        let limit = output.value("retry_limit").unwrap_or("1");
+        if FIREHOSE_OUTPUTS.contains(&plugin.as_str()) && limit == "1" && !on_disk && !scope.open {
+            let at = output.get("retry_limit").map_or(output.at, |entry| entry.value.at);
+            findings.add(
+                &rules::RETRY_LIMIT,
+                at,
+                format!("{plugin} tries a chunk once more, and nothing is kept on disk"),
+            );
+        }
+    }
+}
+
+/// The parts of a configuration that work on records, in order.
+struct Router<'a> {
+    scope: Scope,
+    routes: bool,
+    inputs: Vec<&'a Section>,
+    filters: Vec<&'a Section>,
+    outputs: Vec<&'a Section>,
+    parsers: Vec<&'a Section>,
+}
+
+impl<'a> Router<'a> {
+    fn of(conf: &'a Conf, scope: Scope) -> Self {
+        let all = |name: &str| conf.sections.iter().filter(|section| section.name == name).collect();
+        Self {
+            scope,
+            routes: conf.routes,
+            inputs: all("INPUT"),
+            filters: all("FILTER"),
+            outputs: all("OUTPUT"),
+            parsers: all("PARSER"),
+        }
+    }
+
+    /// What the records may be tagged with; None where that cannot be known.
+    fn tags(&self) -> Option<Vec<String>> {
+        if self.routes || self.filters.iter().any(|filter| filter.plugin() == "rewrite_tag") {
+            return None;
+        }
+        if let Some(own_log) = self.scope.fargate {
+            let mut tags = vec![format!("{}*", fargate::TAG_PREFIX)];
+            if own_log == OwnLog::On {
+                tags.push(format!("{}*", fargate::OWN_LOG_TAG_PREFIX));
+            }
+            return Some(tags);
+        }
+        if self.scope.open || self.inputs.is_empty() {
+            return None;
+        }
+        let tag = |input: &&Section| match input.value("tag") {
+            Some(tag) if tag.contains("${") => None,
+            // `<name>` is filled from Tag_Regex.
+            Some(tag) if tag.contains('<') => Some(format!("{}*", tag.split('<').next().unwrap_or_default())),
+            Some(tag) => Some(tag.to_owned()),
+            // forward and the like bring tags of their own.
+            None => (input.plugin() == "tail").then(|| "tail.*".to_owned()),
+        };
+        self.inputs.iter().map(tag).collect()
+    }
+
+    fn check_matches(&self, findings: &mut Findings) {
+        let tags = self.tags();
+        for section in self.filters.iter().chain(&self.outputs) {
+            let Some(entry) = section.get("match") else { continue };
+            let pattern = entry.value.text.as_str();
+            if let Some(tags) = &tags
+                && !tags.iter().any(|tag| overlap(pattern, tag))
+            {
+                let message = format!("Match {pattern} meets none of {}", tags.join(", "));
+                findings.add(&rules::MATCH_NOTHING, entry.value.at, message);
+            } else if section.name == "FILTER"
+                && section.plugin() != "rewrite_tag"
+                && !self.outputs.is_empty()
+                && tags.is_some()
+                && !self.outputs.iter().any(|output| match output.value("match") {
+                    Some(other) => overlap(pattern, other),
+                    None => output.get("match_regex").is_some(),
+                })
+            {
+                findings.add(&rules::FILTER_UNSEEN, entry.value.at, format!("no output matches what {pattern} does"));
+            }
+            if section.name == "OUTPUT"
+                && self.scope.fargate == Some(OwnLog::On)
+                && overlap(pattern, &format!("{}*", fargate::OWN_LOG_TAG_PREFIX))
+            {
+                findings.add(&rules::OWN_LOG, entry.value.at, format!("Match {pattern} takes flblogs.* too"));
+            }
+        }
+    }
+
+    fn position(&self, plugin: &str) -> Option<usize> {
+        self.filters.iter().position(|filter| filter.plugin() == plugin)
+    }
+
+    /// The parser filters over `log`, with their places.
+    fn log_parsers(&self) -> impl Iterator<Item = (usize, &&'a Section)> {
+        self.filters.iter().enumerate().filter(|(_, filter)| {
+            filter.plugin() == "parser"
+                && filter.value("key_name").is_some_and(|key| key.trim_start_matches('$') == "log")
+        })
+    }
+
+    fn check_parsers(&self, findings: &mut Findings) {
+        let kubernetes = self.position("kubernetes");
+        let parsed_by_input = self.inputs.iter().any(|input| {
+            input.get("parser").is_some()
+                || input.get("multiline.parser").is_some()
+                || input.get("docker_mode").is_some()
+        });
+        if let Some(kubernetes) = kubernetes {
+            let filter = self.filters[kubernetes];
+            let files = self.scope.fargate.is_some() || self.inputs.iter().any(|input| input.plugin() == "tail");
+            let first = self.log_parsers().map(|(index, _)| index).min();
+            match first {
+                None if files && !parsed_by_input => {
+                    findings.add(
+                        &rules::CRI_PARSER,
+                        filter.at,
+                        "no parser stands before the kubernetes filter".to_owned(),
+                    );
+                }
+                Some(parser) if parser > kubernetes && !parsed_by_input => {
+                    findings.add(&rules::PARSER_ORDER, filter.at, "the parser filter comes later".to_owned());
+                }
+                _ => {}
+            }
+        }
+        for (_, filter) in self.log_parsers() {
+            for entry in filter.all("parser") {
+                let definition =
+                    self.parsers.iter().find(|parser| parser.value("name") == Some(entry.value.text.as_str()));
+                match definition {
+                    None if !self.scope.open => {
+                        findings.add(
+                            &rules::PARSER_UNDEFINED,
+                            entry.value.at,
+                            format!("there is no parser {}", entry.value.text),
+                        );
+                    }
+                    Some(parser) => {
+                        if let Some(regex) = parser.get("regex")
+                            && kubernetes.is_some()
+                            && !["(?<log>", "(?P<log>"].iter().any(|group| regex.value.text.contains(group))
+                        {
+                            findings.add(&rules::PARSER_DROPS_LOG, regex.value.at, "there is no (?<log>…)".to_owned());
+                        }
+                    }
+                    None => {}
+                }
+            }
+        }
+        let takes_time = |parser: &&&Section| {
+            parser.get("time_key").is_some() && !parser.value("time_keep").is_some_and(is_switched_on)
+        };
+        let used = |parser: &&&Section| {
+            self.log_parsers()
+                .any(|(_, filter)| filter.all("parser").any(|entry| parser.value("name") == Some(&entry.value.text)))
+        };
+        if self.parsers.iter().filter(takes_time).any(|parser| used(&parser)) {
+            for output in &self.outputs {
+                if FIREHOSE_OUTPUTS.contains(&output.plugin().as_str()) && output.get("time_key").is_none() {
+                    findings.add(&rules::TIME_KEY, output.at, format!("{} has no time_key", output.plugin()));
+                }
+            }
+        }
+    }
+
+    fn check_remap(&self, findings: &mut Findings) {
+        let kubernetes = self.position("kubernetes");
+        let sends = self.outputs.iter().any(|output| FIREHOSE_OUTPUTS.contains(&output.plugin().as_str()));
+        if kubernetes.is_none() && self.scope.fargate.is_some() && sends {
+            let at = self.outputs[0].at;
+            findings.add(&rules::KUBERNETES_MISSING, at, "no filter adds the pod's metadata".to_owned());
+        }
+        let mut prefixes: Vec<&str> = Vec::new();
+        for (index, filter) in self.filters.iter().enumerate() {
+            let lifts = filter.plugin() == "nest"
+                && filter.value("operation").is_some_and(|name| name.eq_ignore_ascii_case("lift"));
+            if lifts && filter.value("nested_under") == Some(datadog::KUBERNETES) {
+                prefixes.push(filter.value("add_prefix").unwrap_or_default());
+                if kubernetes.is_some_and(|kubernetes| kubernetes > index) {
+                    findings.add(&rules::REMAP_ORDER, filter.at, "the kubernetes filter comes later".to_owned());
+                }
+                let prefix = filter.value("add_prefix").unwrap_or_default();
+                let back =
+                    self.filters.iter().skip(index).any(|later| {
+                        later.plugin() == "nest" && later.value("nest_under") == Some(datadog::KUBERNETES)
+                    });
+                if !prefix.is_empty() && !back {
+                    findings.add(&rules::NOT_NESTED_BACK, filter.at, format!("{prefix}* stay at the root"));
+                }
+            }
+            if filter.plugin() == "modify" {
+                self.check_renames(filter, &prefixes, findings);
+            }
+        }
+    }
+
+    fn check_renames(&self, filter: &Section, prefixes: &[&str], findings: &mut Findings) {
+        let rules_of_names = ["rename", "hard_rename", "copy", "hard_copy"];
+        for entry in &filter.entries {
+            if !rules_of_names.contains(&entry.key.text.to_ascii_lowercase().as_str()) {
+                continue;
+            }
+            let source = entry.value.text.split_whitespace().next().unwrap_or_default();
+            let bare = source.trim_start_matches('$');
+            let lifted = prefixes.iter().any(|prefix| source.starts_with(prefix));
+            if lifted {
+                continue;
+            }
+            if bare.starts_with("kubernetes.") || bare.starts_with("kubernetes[") {
+                findings.add(&rules::RENAME_NESTED, entry.value.at, format!("{source} is a path"));
+            } else if datadog::kubernetes_fields().any(|(field, target)| source.ends_with(field) && source != target) {
+                findings.add(&rules::RENAME_BEFORE_LIFT, entry.value.at, format!("nothing has made {source} yet"));
+            }
+        }
+    }
+
+    fn check_outputs(&self, findings: &mut Findings) {
+        if self.scope.fargate.is_some() && self.outputs.is_empty() {
+            findings.add_at_start(&rules::OUTPUT_MISSING, "nothing is sent anywhere".to_owned());
+        }
+    }
+}

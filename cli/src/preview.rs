@@ -1,0 +1,295 @@
+//! `kubehose preview`: events and options in, the exact records and batches out, through the plugin's own stages.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::ops::Range;
+
+use clap::{Args as ClapArgs, ValueEnum};
+use kubehose::batch::{Batch, Batcher, Opening};
+use kubehose::chunk::{Chunk, Event};
+use kubehose::config::{Config, OPTIONS};
+use kubehose::pack::Packer;
+use kubehose::record::{RecordEncoder, TRUNCATED};
+use kubehose::remap::TagFields;
+use serde_json::{Value, json};
+
+use crate::cost::billed;
+use crate::verdict::{Failure, Outcome, Verdict, note, print_bytes};
+
+/// Show what the plugin makes of events: the exact bytes of each record, the batches, what is billed.
+///
+/// Events are JSON, one body a line, or a chunk of msgpack as the host flushes it. Records go to stdout as they are, the
+/// account of them to stderr. The exit code is 1 when something would be put aside or could not be read.
+#[derive(ClapArgs)]
+#[command(after_help = "Examples:
+  echo '{\"log\":\"hi\",\"kubernetes\":{\"pod_name\":\"web-1\"}}' | kubehose preview
+  kubehose preview --option remap=none --option time_key=_timestamp --format json events.ndjson")]
+pub struct Args {
+    /// Events; `-` is stdin
+    #[arg(value_name = "FILE", default_value = "-")]
+    file: String,
+    /// An option of the plugin
+    #[arg(short, long = "option", value_name = "NAME=VALUE", value_parser = option)]
+    options: Vec<(String, String)>,
+    /// The tag of the events
+    #[arg(long, value_name = "TAG", default_value = "kube.preview")]
+    tag: String,
+    /// The time of events that bring none, as in 2026-01-27T16:53:42.5Z; now, if not given
+    #[arg(long, value_name = "TIME")]
+    time: Option<jiff::Timestamp>,
+    /// What goes to stdout
+    #[arg(long, value_enum, default_value_t = Format::Records)]
+    format: Format,
+}
+
+/// What goes to stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The records, byte for byte
+    Records,
+    /// One JSON object a record: batch, sizes, what is billed, the record
+    Json,
+    /// The bodies of the PutRecordBatch calls, one a line
+    Bodies,
+}
+
+/// An option of the plugin, `NAME=VALUE`.
+pub fn option(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| "expected NAME=VALUE".to_owned())?;
+    if OPTIONS.iter().any(|spec| spec.name == name) {
+        return Ok((name.to_owned(), value.to_owned()));
+    }
+    let near = crate::lint::options::near(name, OPTIONS.iter().map(|spec| spec.name));
+    Err(format!(
+        "kubehose has no option {name}{}",
+        near.map_or(String::new(), |near| format!(": did you mean {near}?"))
+    ))
+}
+
+/// The most that is read of msgpack; a chunk is about 2 MB.
+const MAX_CHUNK: u64 = 256 << 20;
+
+/// What the events come to.
+#[derive(Default)]
+struct Account {
+    events: u32,
+    records: u64,
+    batches: u64,
+    bytes: u64,
+    billed: u64,
+    cut: u64,
+    aside: u64,
+    undecodable: u64,
+}
+
+/// The stages, one behind the other.
+struct Stages<'c> {
+    format: Format,
+    records: RecordEncoder<'c>,
+    tag: Option<TagFields>,
+    packer: Packer,
+    batcher: Batcher<'c>,
+    record: Vec<u8>,
+    account: Account,
+}
+
+/// Runs `kubehose preview`.
+pub fn run(args: &Args) -> Outcome {
+    let config = read_config(args)?;
+    let opening = Opening::new(&config.firehose.delivery_stream);
+    let mut stages = Stages {
+        format: args.format,
+        records: RecordEncoder::new(&config.record),
+        tag: TagFields::parse(args.tag.as_bytes()),
+        packer: Packer::new(config.record.pack),
+        batcher: Batcher::new(&opening),
+        record: Vec::new(),
+        account: Account::default(),
+    };
+    let failure = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", args.file));
+    let input: Box<dyn std::io::Read> = match args.file.as_str() {
+        "-" => Box::new(std::io::stdin().lock()),
+        path => Box::new(std::fs::File::open(path).map_err(failure)?),
+    };
+    let mut input = BufReader::new(input);
+    let first = input.fill_buf().map_err(failure)?.iter().copied().find(|byte| !byte.is_ascii_whitespace());
+    match first {
+        None => return Err(Failure::new(format!("{} is empty: give events, one JSON object a line", args.file))),
+        // An event of msgpack is an array of two; no JSON begins with that byte.
+        Some(0x92 | 0xdc | 0xdd) => {
+            let mut data = Vec::new();
+            input.take(MAX_CHUNK + 1).read_to_end(&mut data).map_err(failure)?;
+            if data.len() as u64 > MAX_CHUNK {
+                return Err(Failure::new(format!("the chunk is larger than {} MiB", MAX_CHUNK >> 20)));
+            }
+            stages.chunk(&data)?;
+        }
+        Some(_) => {
+            let time = args.time.unwrap_or_else(jiff::Timestamp::now);
+            let progress = crate::verdict::progress("events");
+            let mut line = Vec::new();
+            let mut number = 0;
+            while input.read_until(b'\n', &mut line).map_err(failure)? > 0 {
+                number += 1;
+                if !line.trim_ascii().is_empty() {
+                    let body: Value = serde_json::from_slice(&line).map_err(|error| {
+                        Failure::new(format!("{}, line {number}: no JSON ({error}); give one event a line", args.file))
+                    })?;
+                    stages.chunk(&msgpack(time, &body)?)?;
+                    progress.inc(1);
+                }
+                line.clear();
+            }
+            progress.finish_and_clear();
+        }
+    }
+    stages.finish()
+}
+
+fn read_config(args: &Args) -> Result<Config, Failure> {
+    let get = |name: &str| {
+        let given = args.options.iter().find(|(option, _)| option == name).map(|(_, value)| value.clone());
+        // What decides where the records go decides nothing about them.
+        given.or_else(|| match name {
+            "region" => Some("us-east-1".to_owned()),
+            "delivery_stream" => Some("preview".to_owned()),
+            _ => None,
+        })
+    };
+    Config::read(&get, &|_| None).map_err(|error| Failure::new(error.to_string()))
+}
+
+/// One event as the host encodes it: `[[time, {}], body]`.
+fn msgpack(time: jiff::Timestamp, body: &Value) -> Result<Vec<u8>, Failure> {
+    let seconds = u32::try_from(time.as_second()).map_err(|_| Failure::new("--time lies before 1970 or after 2106"))?;
+    let nanos = u32::try_from(time.subsec_nanosecond()).unwrap_or(0);
+    let mut out = vec![0x92, 0x92, 0xd7, 0x00];
+    out.extend_from_slice(&seconds.to_be_bytes());
+    out.extend_from_slice(&nanos.to_be_bytes());
+    out.push(0x80);
+    write(&mut out, body).map_err(|_| Failure::new("an event is too large for msgpack"))?;
+    Ok(out)
+}
+
+fn write(out: &mut Vec<u8>, value: &Value) -> Result<(), std::num::TryFromIntError> {
+    use rmp::encode;
+    // Writing to a Vec does not fail.
+    match value {
+        Value::Null => drop(encode::write_nil(out)),
+        Value::Bool(flag) => drop(encode::write_bool(out, *flag)),
+        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => drop(encode::write_uint(out, number)),
+            (None, Some(number)) => drop(encode::write_sint(out, number)),
+            (None, None) => drop(encode::write_f64(out, number.as_f64().unwrap_or(f64::NAN))),
+        },
+        Value::String(text) => drop(encode::write_str(out, text)),
+        Value::Array(items) => {
+            let _ = encode::write_array_len(out, u32::try_from(items.len())?);
+            for item in items {
+                write(out, item)?;
+            }
+        }
+        Value::Object(fields) => {
+            let _ = encode::write_map_len(out, u32::try_from(fields.len())?);
+            for (key, value) in fields {
+                let _ = encode::write_str(out, key);
+                write(out, value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Stages<'_> {
+    fn chunk(&mut self, data: &[u8]) -> Result<(), Failure> {
+        let mut chunk = Chunk::new(data);
+        while let Some(event) = chunk.next_event() {
+            self.event(&event)?;
+        }
+        self.account.undecodable += chunk.undecodable();
+        Ok(())
+    }
+
+    fn event(&mut self, event: &Event<'_, '_>) -> Result<(), Failure> {
+        let number = self.account.events;
+        self.account.events += 1;
+        if let Err(unfit) = self.records.encode(event, self.tag.as_ref(), &mut self.record) {
+            self.account.aside += 1;
+            note(&format!("event {}: put aside: {unfit}", number + 1));
+            return Ok(());
+        }
+        if is_cut(&self.record) {
+            self.account.cut += 1;
+            note(&format!("event {}: cut to {} bytes", number + 1, self.record.len()));
+        }
+        let place: Range<u32> = number..number + 1;
+        let (batcher, mut full) = (&mut self.batcher, Vec::new());
+        let pushed = self.packer.push(&self.record, place, |record, events| {
+            full.extend(batcher.push(record, events, || None));
+        });
+        pushed.map_err(|error| Failure::new(error.to_string()))?;
+        full.iter().try_for_each(|full| self.batch(full))
+    }
+
+    fn batch(&mut self, batch: &Batch) -> Result<(), Failure> {
+        self.account.batches += 1;
+        if self.format == Format::Bodies {
+            print_bytes(&batch.body())?;
+            print_bytes(b"\n")?;
+        }
+        for place in batch.places() {
+            let bytes = u64::from(place.bytes);
+            self.account.records += 1;
+            self.account.bytes += bytes;
+            self.account.billed += billed(bytes);
+            match self.format {
+                Format::Bodies => {}
+                Format::Records => print_bytes(&batch.record(place))?,
+                Format::Json => {
+                    let record = batch.record(place);
+                    let line = json!({
+                        "batch": self.account.batches,
+                        "events": [place.events.start + 1, place.events.end],
+                        "bytes": bytes,
+                        "billed": billed(bytes),
+                        "cut": is_cut(&record),
+                        "record": String::from_utf8_lossy(&record)
+                    });
+                    print_bytes(format!("{line}\n").as_bytes())?;
+                }
+            }
+        }
+        note(&format!(
+            "batch {}: {} records of {} bytes, a body of {}",
+            self.account.batches,
+            batch.places().len(),
+            batch.bytes(),
+            batch.body().len()
+        ));
+        Ok(())
+    }
+
+    fn finish(mut self) -> Outcome {
+        let (batcher, mut full) = (&mut self.batcher, Vec::new());
+        let finished = self.packer.finish(|record, events| full.extend(batcher.push(record, events, || None)));
+        finished.map_err(|error| Failure::new(error.to_string()))?;
+        full.iter().try_for_each(|full| self.batch(full))?;
+        if let Some(last) = self.batcher.finish() {
+            self.batch(&last)?;
+        }
+        let Account { events, records, batches, bytes, billed, cut, aside, undecodable } = self.account;
+        let times = if bytes > 0 { billed as f64 / bytes as f64 } else { 0.0 };
+        note(&format!(
+            "{events} events, {records} records of {bytes} bytes in {batches} batches; billed as {billed} bytes ({times:.1} times); \
+             {cut} cut, {aside} put aside, {undecodable} not readable"
+        ));
+        Ok(if aside + undecodable > 0 { Verdict::Findings } else { Verdict::Fine })
+    }
+}
+
+/// Whether the plugin has marked the record as shortened: the marker is its last attribute, or the last but the time.
+fn is_cut(record: &[u8]) -> bool {
+    let marker = format!("\"{TRUNCATED}\":");
+    let tail = record.get(record.len().saturating_sub(512)..).unwrap_or_default();
+    record.len() > kubehose::record::MAX_RECORD / 2
+        && tail.windows(marker.len()).any(|window| window == marker.as_bytes())
+}

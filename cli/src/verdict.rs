@@ -1,0 +1,93 @@
+//! How a subcommand ends: 0 fine, 1 findings, 2 a request that cannot be met; stdout carries only what was asked for.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write};
+use std::process::ExitCode;
+
+/// The end of a subcommand that did what it was asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing to complain of.
+    Fine,
+    /// It ran, and what it looked at is not in order.
+    Findings,
+}
+
+/// Why a subcommand could not do what it was asked to, with the cure.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl Failure {
+    /// A failure that says `what`.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What every subcommand returns.
+pub type Outcome = Result<Verdict, Failure>;
+
+/// The process's exit code; a failure is told on stderr.
+pub fn exit(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(Verdict::Fine) => ExitCode::SUCCESS,
+        Ok(Verdict::Findings) => ExitCode::from(1),
+        Err(failure) => {
+            note(&format!("error: {failure}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Writes `text` to stdout. A reader that has gone (`| head`) is no failure.
+pub fn print(text: &str) -> Outcome {
+    print_bytes(text.as_bytes())?;
+    Ok(Verdict::Fine)
+}
+
+/// Writes `bytes` to stdout, as they are.
+pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `text` as it is where a terminal listens on stdout and wants colour, without its escapes elsewhere.
+pub fn coloured(text: &str) -> String {
+    if io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        text.to_owned()
+    } else {
+        anstream::adapter::strip_str(text).to_string()
+    }
+}
+
+/// Says something on stderr; when nobody listens there, nothing is lost.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// `value` as the JSON that people read: two spaces, a newline at the end.
+pub fn json(value: &serde_json::Value) -> String {
+    format!("{value:#}\n")
+}
+
+/// Progress on stderr of what takes more than a second; silent where no terminal listens.
+pub fn progress(what: &'static str) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new_spinner();
+    let style = indicatif::ProgressStyle::with_template(&format!("{{elapsed}} {{human_pos}} {what}"));
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    // indicatif draws on stderr, and on a terminal only.
+    bar
+}

@@ -1,0 +1,166 @@
+//! The bundle needs no editing, its files pass their checkers, and apply.sh does the guide's steps once and again.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use support::{check, golden, kubehose, run, venv};
+
+const FLAGS: &str = "--site eu --region eu-west-1 --account 123456789012 --cluster fargate-cluster --fargate-profile \
+                     fargate-profile --delivery-stream logs";
+
+fn bundle(dir: &Path, options: &str) {
+    kubehose(&format!("bundle {} {FLAGS} {options}", dir.display())).fine();
+}
+
+/// Stand-ins that note their words in `calls`; `there` says whether what the script asks for exists.
+fn stand_ins(dir: &Path, there: bool) {
+    let answer = if there { 0 } else { 254 };
+    let script = format!(
+        r#"#!/bin/bash
+printf '%s %s\n' "$(basename "$0")" "$*" | sed "s#$TMPDIR[^ ]*/#TMP/#g" >>"$CALLS"
+case "$*" in
+*describe-stacks* | *get-policy\ * | *"get deployment"*) exit {answer} ;;
+*list-policy-versions*) printf 'v1\tv2\n' ;;
+*describe-fargate-profile*) echo arn:aws:iam::123456789012:role/path/pods ;;
+*"-X GET"* | *--silent*) cat >>"$CALLS.stdin"; {} ;;
+esac
+"#,
+        if there { r#"echo '[{"id":"x","name":"EKS Fargate Log Pipeline"}]'"# } else { "echo '[]'" }
+    );
+    for name in ["aws", "kubectl", "curl"] {
+        let path = dir.join(name);
+        std::fs::write(&path, &script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// Runs apply.sh against stand-ins: its exit code, the calls, everything it said.
+fn apply(bundle: &Path, there: bool, keys: bool, arguments: &[&str]) -> (i32, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let bin = dir.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    stand_ins(&bin, there);
+    let calls = dir.path().join("calls");
+    let mut command = Command::new("bash");
+    command
+        .arg(bundle.join("apply.sh"))
+        .args(arguments)
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+        .env("TMPDIR", dir.path())
+        .env("CALLS", &calls)
+        .env_remove("DD_API_KEY")
+        .env_remove("DD_APP_KEY");
+    if keys {
+        command.env("DD_API_KEY", "0123456789abcdef0123456789abcdef").env("DD_APP_KEY", "fedcba9876543210");
+    }
+    let done = run(&mut command);
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| ["bin", "calls", "calls.stdin"].contains(&name.to_str().unwrap())), "{left:?}");
+    (done.code, std::fs::read_to_string(calls).unwrap_or_default(), done.stdout + &done.stderr)
+}
+
+#[test]
+fn every_file_passes_its_checker_and_none_needs_editing() {
+    let dir = tempfile::tempdir().unwrap();
+    bundle(dir.path(), "");
+    let file = |name: &str| dir.path().join(name);
+    check("kubernetes", &[&file("aws-logging.yaml"), &file("sample-app.yaml")]);
+    check("cloudformation", &[&file("delivery-stream.cloudformation.json")]);
+    check("policy", &[&file("allow_kinesis_put_permission.json")]);
+    check("pipeline", &[&file("pipeline.json")]);
+    check("terraform", &[&file("terraform/delivery-stream.tf"), &file("terraform/pipeline/pipeline.tf")]);
+    if let Some(shellcheck) = venv("shellcheck", "shellcheck of apply.sh") {
+        let checked = run(Command::new(shellcheck).arg(file("apply.sh")));
+        assert_eq!(checked.code, 0, "{}", checked.stdout);
+    }
+    assert_eq!(kubehose(&format!("lint {}", file("aws-logging.yaml").display())).code, 0);
+    for name in
+        ["aws-logging.yaml", "sample-app.yaml", "allow_kinesis_put_permission.json", "apply.sh", "pipeline.json"]
+    {
+        let text = std::fs::read_to_string(file(name)).unwrap();
+        for placeholder in ["<REGION>", "<ACCOUNTID>", "<YOUR", "TODO", "CHANGEME"] {
+            assert!(!text.contains(placeholder), "{name} holds {placeholder}");
+        }
+    }
+    golden("apply.sh", &std::fs::read_to_string(file("apply.sh")).unwrap());
+    assert_ne!(std::fs::metadata(file("apply.sh")).unwrap().permissions().mode() & 0o111, 0);
+}
+
+#[test]
+fn the_first_run_makes_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    bundle(dir.path(), "");
+    let (code, calls, said) = apply(dir.path(), false, true, &[]);
+    assert_eq!(code, 0, "{said}");
+    golden("apply-first.txt", &calls);
+    for secret in ["0123456789abcdef0123456789abcdef", "fedcba9876543210"] {
+        assert!(!calls.contains(secret) && !said.contains(secret), "a key is shown");
+    }
+}
+
+#[test]
+fn the_second_run_makes_nothing_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    bundle(dir.path(), "");
+    let (code, calls, said) = apply(dir.path(), true, true, &[]);
+    assert_eq!(code, 0, "{said}");
+    golden("apply-again.txt", &calls);
+    assert!(!calls.contains("create-policy ") && !calls.contains("POST"), "{calls}");
+}
+
+#[test]
+fn a_rehearsal_calls_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    bundle(dir.path(), "");
+    let (code, calls, said) = apply(dir.path(), false, true, &["--dry-run"]);
+    assert_eq!((code, calls.as_str()), (0, ""), "{said}");
+    for step in [
+        "cloudformation deploy",
+        "kubectl apply -f aws-logging.yaml",
+        "create-policy",
+        "attach-role-policy",
+        "pipelines",
+    ] {
+        assert!(said.contains(step), "{step}: {said}");
+    }
+    assert!(!said.contains("0123456789abcdef"), "a key is shown");
+}
+
+#[test]
+fn without_keys_it_says_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    bundle(dir.path(), "");
+    let (code, calls, said) = apply(dir.path(), false, false, &[]);
+    assert_eq!(code, 1);
+    assert!(said.contains("DD_API_KEY") && !calls.contains("deploy"), "{said}");
+    // The stack is there, so the key is too; the pipeline is left.
+    let (code, calls, said) = apply(dir.path(), true, false, &[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("left to you") && !calls.contains("curl"), "{said}");
+    // A secret of one's own needs no key.
+    let own = tempfile::tempdir().unwrap();
+    bundle(
+        own.path(),
+        "--bucket spare --secret-arn arn:aws:secretsmanager:eu-west-1:123456789012:secret:datadog-AbCdEf",
+    );
+    assert_eq!(apply(own.path(), false, false, &[]).0, 0);
+}
+
+#[test]
+fn what_was_changed_by_hand_is_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    bundle(dir.path(), "");
+    bundle(dir.path(), "");
+    std::fs::write(dir.path().join("sample-app.yaml"), "mine").unwrap();
+    let line = format!("bundle {} {FLAGS}", dir.path().display());
+    let refused = kubehose(&line);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("sample-app.yaml"), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(dir.path().join("sample-app.yaml")).unwrap(), "mine");
+    kubehose(&format!("{line} --force")).fine();
+}

@@ -1,0 +1,136 @@
+"""Puts generated files through the checkers of the people who will read them: check.py KIND FILE...; exit 1 on findings."""
+
+import json
+import os
+import subprocess
+import sys
+
+BIN = os.path.dirname(sys.executable)
+
+
+def fail(message):
+    print(message)
+    sys.exit(1)
+
+
+def kubernetes(path):
+    """Kubernetes' own schemas, strictly: an unknown field is an error."""
+    done = subprocess.run([f"{BIN}/kubernetes-validate", "--strict", "--no-warn", path], capture_output=True, text=True)
+    if done.returncode:
+        fail(done.stdout + done.stderr)
+
+
+def cloudformation(path):
+    done = subprocess.run([f"{BIN}/cfn-lint", "--template", path], capture_output=True, text=True)
+    if done.returncode:
+        fail(done.stdout + done.stderr)
+
+
+def policy(path):
+    """parliament: every action and resource exists, and they belong together."""
+    from parliament import analyze_policy_string
+
+    findings = analyze_policy_string(open(path).read()).findings
+    if findings:
+        fail("\n".join(map(str, findings)))
+
+
+def trust(path):
+    """A trust policy has principals, which parliament does not take: check its shape."""
+    document = json.load(open(path))
+    assert document["Version"] == "2012-10-17"
+    for statement in document["Statement"]:
+        assert statement["Effect"] == "Allow" and statement["Action"] == "sts:AssumeRole"
+        assert statement["Principal"]["Service"].endswith(".amazonaws.com")
+        assert statement["Condition"], "a service that anyone can send as a confused deputy"
+
+
+def pipeline(path):
+    """Datadog's own client: its models refuse unknown types and values; what they make of it is what was written."""
+    from datadog_api_client.model_utils import validate_and_convert_types
+    from datadog_api_client.configuration import Configuration
+    from datadog_api_client.v1.model.logs_pipeline import LogsPipeline
+    from datadog_api_client.v1.model.logs_attribute_remapper import LogsAttributeRemapper
+
+    body = json.load(open(path))
+    model = validate_and_convert_types(body, (LogsPipeline,), ["body"], True, True, Configuration())
+    assert model.to_dict()["name"] == body["name"]
+    assert len(model.processors) == 4, model.processors
+    for processor in model.processors:
+        kind = type(getattr(processor, "_composed_instance", None) or processor.get_oneof_instance())
+        assert kind is LogsAttributeRemapper, kind
+
+
+def create_stream(path):
+    """botocore's model of CreateDeliveryStream takes the input, and moto makes the stream out of it."""
+    import boto3
+    from botocore.validate import validate_parameters
+    from moto import mock_aws
+
+    arguments = json.load(open(path))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        os.environ[name] = "test"
+    with mock_aws():
+        client = boto3.client("firehose", region_name="eu-west-1")
+        shape = client.meta.service_model.operation_model("CreateDeliveryStream").input_shape
+        validate_parameters(arguments, shape)
+        members(arguments, shape)
+        made = client.create_delivery_stream(**arguments)
+        assert made["DeliveryStreamARN"].endswith("/" + arguments["DeliveryStreamName"])
+        stream = client.describe_delivery_stream(DeliveryStreamName=arguments["DeliveryStreamName"])
+        destination = stream["DeliveryStreamDescription"]["Destinations"][0]["HttpEndpointDestinationDescription"]
+        wanted = arguments["HttpEndpointDestinationConfiguration"]["EndpointConfiguration"]["Url"]
+        assert destination["EndpointConfiguration"]["Url"] == wanted
+        assert stream["DeliveryStreamDescription"]["DeliveryStreamType"] == "DirectPut"
+
+
+def members(value, shape):
+    """validate_parameters knows names and types; enums and patterns stand in the model too."""
+    import re
+
+    if shape.type_name == "structure":
+        for key, inner in value.items():
+            members(inner, shape.members[key])
+    elif shape.type_name == "list":
+        for inner in value:
+            members(inner, shape.member)
+    elif shape.type_name == "string":
+        assert not shape.enum or value in shape.enum, (value, shape.enum)
+        pattern = shape.metadata.get("pattern")
+        assert not pattern or re.fullmatch(pattern, value), (value, pattern)
+
+
+def task_definition(path):
+    """botocore's model of RegisterTaskDefinition."""
+    import boto3
+    from botocore.validate import validate_parameters
+
+    client = boto3.client("ecs", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+    arguments = json.load(open(path))
+    shape = client.meta.service_model.operation_model("RegisterTaskDefinition").input_shape
+    validate_parameters(arguments, shape)
+    members(arguments, shape)
+
+
+def terraform(path):
+    """A parser of Terraform's language; the JSON in its heredocs is JSON."""
+    import hcl2
+
+    text = open(path).read()
+    with open(path) as file:
+        assert hcl2.load(file)
+    for part in text.split("<<-JSON\n")[1:]:
+        json.loads(part.split("\n  JSON")[0])
+
+
+for file in sys.argv[2:]:
+    {
+        "kubernetes": kubernetes,
+        "cloudformation": cloudformation,
+        "policy": policy,
+        "trust": trust,
+        "pipeline": pipeline,
+        "create-stream": create_stream,
+        "task-definition": task_definition,
+        "terraform": terraform,
+    }[sys.argv[1]](file)

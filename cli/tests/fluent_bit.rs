@@ -1,0 +1,414 @@
+//! The generated filters run in the real Fluent Bit, over the files of a container runtime, against a local Kubernetes API.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use support::{file_of, fluent_bit, kubehose};
+
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A stand-in of the Kubernetes API that knows one pod in every namespace; the address it listens at.
+fn kubernetes_api() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let request = lines.next().and_then(Result::ok).unwrap_or_default();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let path = request.split(' ').nth(1).unwrap_or("/");
+            let mut parts = path.rsplit('/');
+            let (pod, _, namespace) = (parts.next().unwrap_or(""), parts.next(), parts.next().unwrap_or(""));
+            let body = json!({
+                "kind": "Pod",
+                "metadata": {
+                    "name": pod,
+                    "namespace": namespace,
+                    "uid": "6b6a3a7c-0000-4000-8000-000000000000",
+                    "labels": {"app": "web", "app.kubernetes.io/name": "shop", "pod-template-hash": "6c8b449b8f"},
+                    "annotations": {"checksum/config": "abc"}
+                },
+                "spec": {"nodeName": "fargate-ip-10-0-0-1", "containers": [{"name": "nginx"}]},
+                "status": {
+                    "podIP": "10.0.0.2",
+                    "containerStatuses": [{
+                        "name": "nginx", "image": "nginx:1", "imageID": "nginx@sha256:1", "containerID": format!("containerd://{ID}")
+                    }]
+                }
+            })
+            .to_string();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    address
+}
+
+/// What Fluent Bit makes of `lines`, written by the container `nginx` of a pod in `namespace`, through `manifest`'s filters.
+fn through(program: &Path, manifest: &str, namespace: &str, lines: &[&str], api: &str) -> Vec<Value> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let log: String = lines.iter().map(|line| format!("2026-01-27T16:53:42.123456789Z stdout F {line}\n")).collect();
+    std::fs::create_dir(path("containers")).unwrap();
+    std::fs::write(path(&format!("containers/sample-app-6c8b_{namespace}_nginx-{ID}.log")), log).unwrap();
+    std::fs::write(path("token"), "token").unwrap();
+    std::fs::write(path("parsers.conf"), file_of(manifest, "parsers.conf")).unwrap();
+    // The stand-in's address is the one thing that a Fargate manifest must not hold.
+    let filters = file_of(manifest, "filters.conf").replace(
+        "kubernetes\n    Match ",
+        &format!("kubernetes\n    Kube_URL http://{api}\n    Kube_Token_File {}\n    Match ", path("token")),
+    );
+    assert!(filters.contains("Kube_URL"), "{filters}");
+    let config = format!(
+        "[SERVICE]
+    Flush 0.2
+    Log_Level warn
+    Parsers_File {}
+
+[INPUT]
+    Name tail
+    Path {}
+    Tag kube.var.log.containers.<file>
+    Tag_Regex ^.*/(?<file>[^/]+)$
+    Read_from_Head On
+    Exit_On_Eof On
+
+{filters}
+[OUTPUT]
+    Name stdout
+    Match kube.*
+    Format json_lines
+    json_date_key date_of_record
+    json_date_format iso8601
+",
+        path("parsers.conf"),
+        path("containers/*.log"),
+    );
+    std::fs::write(path("fluent-bit.conf"), config).unwrap();
+    let run = support::run(Command::new("timeout").arg("60").arg(program).args(["-q", "-c", &path("fluent-bit.conf")]));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(!run.stderr.contains("error"), "{}", run.stderr);
+    run.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn manifest(options: &str) -> String {
+    kubehose(&format!("manifest --region eu-west-1 --delivery-stream logs {options}")).fine()
+}
+
+/// The four names at the root, as Datadog knows them.
+fn four(record: &Value) -> [&Value; 4] {
+    [&record["kube_container_name"], &record["kube_namespace"], &record["pod_name"], &record["container_id"]]
+}
+
+const PLAIN: &str = "GET /";
+const OWN: &str = r#"{"pod_name":"mine","n":1}"#;
+
+#[test]
+fn renaming_moves_the_four_and_leaves_an_application_its_own() {
+    let Some(program) = fluent_bit("renaming by filters") else {
+        return;
+    };
+    let api = kubernetes_api();
+    let records = through(&program, &manifest(""), "shop", &[PLAIN, OWN], &api);
+    assert_eq!(records.len(), 2, "{records:?}");
+
+    assert_eq!(four(&records[0]), ["nginx", "shop", "sample-app-6c8b", ID]);
+    assert_eq!(records[0]["log"], "GET /");
+    let kubernetes = records[0]["kubernetes"].as_object().unwrap();
+    for moved in ["container_name", "namespace_name", "pod_name", "docker_id"] {
+        assert!(!kubernetes.contains_key(moved), "{moved} stands twice: {kubernetes:?}");
+    }
+    assert_eq!(kubernetes["host"], "fargate-ip-10-0-0-1");
+    assert_eq!(kubernetes["labels"]["app"], "web");
+    assert!(records[0].as_object().unwrap().keys().all(|key| !key.starts_with("kubehose")), "{:?}", records[0]);
+    assert_eq!(records[0]["date_of_record"], "2026-01-27T16:53:42.123456Z");
+
+    assert_eq!(four(&records[1]), ["nginx", "shop", "mine", ID]);
+    assert_eq!(records[1]["n"], 1);
+    assert_eq!(records[1]["kubernetes"]["pod_name"], "sample-app-6c8b");
+}
+
+#[test]
+fn preserving_keeps_both_names() {
+    let Some(program) = fluent_bit("preserving by filters") else {
+        return;
+    };
+    let api = kubernetes_api();
+    let records = through(&program, &manifest("--preserve-source"), "shop", &[PLAIN, OWN], &api);
+    assert_eq!(four(&records[0]), ["nginx", "shop", "sample-app-6c8b", ID]);
+    assert_eq!(records[0]["kubernetes"]["pod_name"], "sample-app-6c8b");
+    assert_eq!(records[0]["kubernetes"]["docker_id"], ID);
+    assert_eq!(four(&records[1]), ["nginx", "shop", "mine", ID]);
+    assert_eq!(records[1]["kubernetes"]["pod_name"], "sample-app-6c8b");
+}
+
+#[test]
+fn overriding_replaces_what_the_application_has() {
+    let Some(program) = fluent_bit("overriding by filters") else {
+        return;
+    };
+    let api = kubernetes_api();
+    for (options, source_stays) in [("--override", false), ("--override --preserve-source", true)] {
+        let records = through(&program, &manifest(options), "shop", &[OWN], &api);
+        assert_eq!(four(&records[0]), ["nginx", "shop", "sample-app-6c8b", ID], "{options}");
+        assert_eq!(records[0]["kubernetes"].get("pod_name").is_some(), source_stays, "{options}: {records:?}");
+    }
+}
+
+#[test]
+fn without_the_remap_the_map_stays_whole() {
+    let Some(program) = fluent_bit("no remap") else { return };
+    let records = through(&program, &manifest("--remap none"), "shop", &[PLAIN], &kubernetes_api());
+    assert_eq!(records[0]["kubernetes"]["pod_name"], "sample-app-6c8b");
+    assert!(records[0].get("pod_name").is_none());
+}
+
+#[test]
+fn smaller_records_keep_the_named_labels_only() {
+    let Some(program) = fluent_bit("smaller records") else {
+        return;
+    };
+    let options =
+        "--keep-labels app.kubernetes.io/name --drop annotations,log,pod-id,pod-ip,container-hash,container-image";
+    let records = through(&program, &manifest(options), "shop", &[OWN], &kubernetes_api());
+    let kubernetes = json!({
+        "pod_name": "sample-app-6c8b",
+        "host": "fargate-ip-10-0-0-1",
+        "labels": {"app.kubernetes.io/name": "shop"}
+    });
+    assert_eq!(records[0]["kubernetes"], kubernetes, "{records:?}");
+    assert!(records[0].get("log").is_none(), "the unparsed text stays: {records:?}");
+    let labels_off = through(&program, &manifest("--drop labels"), "shop", &[PLAIN], &kubernetes_api());
+    assert!(labels_off[0]["kubernetes"].get("labels").is_none(), "{labels_off:?}");
+}
+
+#[test]
+fn excluded_namespaces_are_not_sent() {
+    let Some(program) = fluent_bit("excluded namespaces") else {
+        return;
+    };
+    let manifest = manifest("--exclude-namespace kube-system,shop");
+    assert_eq!(through(&program, &manifest, "shop", &[PLAIN], &kubernetes_api()), Vec::<Value>::new());
+    assert_eq!(through(&program, &manifest, "shop-2", &[PLAIN], &kubernetes_api()).len(), 1);
+}
+
+#[test]
+fn the_guides_own_leaves_the_prefix_and_the_names() {
+    let Some(program) = fluent_bit("the guide's filters") else {
+        return;
+    };
+    let records = through(&program, &manifest("--guide"), "shop", &[OWN], &kubernetes_api());
+    assert_eq!(records[0]["kubernetes"]["pod_name"], "sample-app-6c8b");
+    assert_eq!(records[0]["kubernetes"]["docker_id"], ID);
+    assert!(records[0]["log"].as_str().unwrap().contains(" stdout F {"), "{records:?}");
+    assert!(records[0].get("n").is_none(), "JSON behind a prefix is not merged: {records:?}");
+}
+
+#[test]
+fn without_the_kubernetes_api_the_logs_still_pass() {
+    let Some(program) = fluent_bit("the API out of reach") else {
+        return;
+    };
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let records = through_without_api(&program, &manifest(""), &closed);
+    assert_eq!(records[0]["log"], "GET /");
+}
+
+/// As [`through`], where errors of the filter are expected.
+fn through_without_api(program: &Path, manifest: &str, api: &str) -> Vec<Value> {
+    let quiet = manifest.replace("Merge_Log           On", "Merge_Log           On\n        Log_Level           off");
+    through(program, &quiet, "shop", &[PLAIN], api)
+}
+
+/// What lint calls an error of form, Fluent Bit refuses, or lint would be too strict.
+#[test]
+fn what_lint_refuses_the_real_program_refuses_too() {
+    let Some(program) = fluent_bit("the broken files of lint") else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lint");
+    let mut taken = Vec::new();
+    for name in [
+        "indent",
+        "section-indented",
+        "section-unclosed",
+        "section-empty",
+        "key-outside",
+        "value-missing",
+        "value-missing-tab",
+        "name-missing",
+        "parser-format",
+        "parser-regex",
+        "parser-undefined",
+        "option-unknown",
+        "option-unknown-filter",
+        "option-missing",
+    ] {
+        let manifest = std::fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        for key in ["parsers.conf", "filters.conf", "output.conf"] {
+            std::fs::write(path(key), file_of(&manifest, key)).unwrap();
+        }
+        let config = format!(
+            "[SERVICE]\n    Parsers_File {}\n[INPUT]\n    Name dummy\n    Tag kube.a\n@INCLUDE {}\n@INCLUDE {}\n",
+            path("parsers.conf"),
+            path("filters.conf"),
+            path("output.conf")
+        );
+        if refuses(&program, dir.path(), &config) == Some(false) {
+            taken.push(name);
+        }
+    }
+    for name in ["indent-tab", "indent-none", "storage-path", "plugins-section"] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = std::fs::read_to_string(folder.join(format!("{name}.conf"))).unwrap();
+        let config = config.replace("/var/lib/router", &dir.path().display().to_string());
+        // The fault is to be the file's, not the missing plugin's.
+        let config = config.replace("Name            kubehose", "Name            stdout");
+        if refuses(&program, dir.path(), &config) == Some(false) {
+            taken.push(name);
+        }
+    }
+    assert_eq!(taken, [""; 0], "the real program takes these");
+}
+
+/// Whether the program ends at once, with an error.
+fn refuses(program: &Path, dir: &Path, config: &str) -> Option<bool> {
+    let path = dir.join("fluent-bit.conf");
+    std::fs::write(&path, config).unwrap();
+    let run = support::run(Command::new("timeout").arg("5").arg(program).arg("-q").arg("-c").arg(path));
+    // 124 is the end of the patience of timeout: it ran.
+    Some(run.code != 124 && run.code != 0)
+}
+
+/// A program that ends with the test.
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What arrives at a local Firehose endpoint from `config`, run in the real program with the plugin.
+fn delivered(program: &Path, dir: &Path, config: &str, plugins: &str, wanted: usize) -> Vec<Value> {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let endpoint = support::command()
+        .args(["firehose", "--listen", "127.0.0.1:0", "--port-file", &path("port"), "--output", &path("delivered")])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let _endpoint = Child(endpoint);
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let wait = || {
+        assert!(std::time::Instant::now() < patience, "nothing in 20 seconds");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    let port = loop {
+        match std::fs::read_to_string(path("port")).ok().and_then(|text| text.trim().parse::<u16>().ok()) {
+            Some(port) => break port,
+            None => wait(),
+        }
+    };
+    let stream = "    delivery_stream ";
+    let config = config
+        .replace(stream, &format!("    endpoint http://127.0.0.1:{port}\n{stream}"))
+        .replace("/kubehose/etc", &path(""))
+        .replace("/kubehose/state", &path(""))
+        // Tests share the machine's ports.
+        .replace("    HTTP_Server           On\n", "    HTTP_Server           Off\n")
+        .replace("multiline.parser", "Read_from_Head On\n    multiline.parser");
+    std::fs::write(path("fluent-bit.conf"), &config).unwrap();
+    std::fs::write(path("plugins.conf"), plugins).unwrap();
+    let said = std::fs::File::create(path("said")).unwrap();
+    let router = Command::new(program)
+        .args(["-c", &path("fluent-bit.conf")])
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("POD_NAME", "web-1")
+        .env("POD_NAMESPACE", "shop")
+        .stdout(std::process::Stdio::null())
+        .stderr(said)
+        .spawn()
+        .unwrap();
+    let _router = Child(router);
+    loop {
+        let lines = std::fs::read_to_string(path("delivered")).unwrap_or_default();
+        if lines.lines().count() >= wanted {
+            return lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        }
+        let late = std::time::Instant::now() >= patience;
+        assert!(!late, "not delivered: {}\n{config}", std::fs::read_to_string(path("said")).unwrap_or_default());
+        wait();
+    }
+}
+
+/// The plugin, as cargo built it beside the tests.
+fn plugin() -> Option<std::path::PathBuf> {
+    let named = std::env::var_os("KUBEHOSE_SO").map(std::path::PathBuf::from);
+    let path = named.or_else(|| Some(std::env::current_exe().ok()?.with_file_name("libkubehose.so")))?;
+    if path.is_file() {
+        return Some(path);
+    }
+    support::not_run(&format!("the plugin's manifests: no {}", path.display()));
+    None
+}
+
+fn plugin_manifest(target: &str, plugin: &Path, options: &str) -> String {
+    kubehose(&format!(
+        "manifest --target {target} --image a --plugin-path {} --region eu-west-1 --delivery-stream logs {options}",
+        plugin.display()
+    ))
+    .fine()
+}
+
+#[test]
+fn the_daemonsets_configuration_delivers_with_the_plugin() {
+    let (Some(program), Some(plugin)) = (fluent_bit("the DaemonSet's configuration"), plugin()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let containers = dir.path().join("containers");
+    std::fs::create_dir(&containers).unwrap();
+    let file = containers.join(format!("sample-app-6c8b_shop_nginx-{ID}.log"));
+    std::fs::write(file, format!("2026-01-27T16:53:42.123456789Z stdout F {OWN}\n")).unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "token").unwrap();
+    let manifest = plugin_manifest("daemonset", &plugin, "");
+    let api = format!("Kube_URL http://{}\n    Kube_Token_File {}\n    Match ", kubernetes_api(), token.display());
+    let config = file_of(&manifest, "fluent-bit.conf")
+        .replace("/var/log/containers", &containers.display().to_string())
+        .replace("kube.*\n    Path", "kube.var.log.containers.<file>\n    Tag_Regex ^.*/(?<file>[^/]+)$\n    Path")
+        .replace("kubernetes\n    Match ", &format!("kubernetes\n    {api}"));
+    let records = delivered(&program, dir.path(), &config, &file_of(&manifest, "plugins.conf"), 1);
+    assert_eq!(four(&records[0]), ["nginx", "shop", "mine", ID]);
+    assert_eq!(records[0]["kubernetes"]["pod_name"], "sample-app-6c8b", "{}", records[0]);
+    assert_eq!(records[0]["_timestamp"], "2026-01-27T16:53:42.123Z");
+}
+
+#[test]
+fn the_sidecars_configuration_delivers_with_the_plugin() {
+    let (Some(program), Some(plugin)) = (fluent_bit("the sidecar's configuration"), plugin()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let logs = dir.path().join("logs");
+    std::fs::create_dir(&logs).unwrap();
+    std::fs::write(logs.join("access.log"), "GET /\n").unwrap();
+    let manifest = plugin_manifest("sidecar", &plugin, &format!("--log-dir {}", "/logs"));
+    let config = file_of(&manifest, "fluent-bit.conf")
+        .replace("/logs/*.log", &format!("{}/*.log\n    Read_from_Head On", logs.display()));
+    let records = delivered(&program, dir.path(), &config, &file_of(&manifest, "plugins.conf"), 1);
+    assert_eq!(records[0]["log"], "GET /");
+    assert_eq!(records[0]["pod_name"], "web-1");
+    assert_eq!(records[0]["kube_namespace"], "shop");
+    assert_eq!(records[0]["kube_container_name"], "app");
+}

@@ -1,0 +1,80 @@
+# shellcheck shell=sh
+# To be sourced, from the root of the repository: installs what a build or the tests need and what is not there.
+#
+# need_build  a C compiler to link with, and libclang for bindgen
+# need_venv   .venv with what tests/requirements.txt names; without it the tests that need it say that they did not run
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+# Installs packages, as root or with sudo that asks nothing.
+apt() {
+    command -v apt-get >/dev/null || return 1
+    if [ "$(id -u)" -eq 0 ]; then
+        as_root=
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        as_root=sudo
+    else
+        return 1
+    fi
+    say "installing $* with apt-get"
+    $as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y "$@" >&2
+}
+
+# Where bindgen looks for libclang, as far as the usual installations go.
+has_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] && return 0
+    ldconfig -p 2>/dev/null | grep -q 'libclang[-.0-9]*\.so' && return 0
+    command -v llvm-config >/dev/null && return 0
+    for file in /usr/lib/llvm*/lib/libclang*.so* /usr/lib*/libclang*.so* /usr/local/lib*/libclang*.so*; do
+        [ -e "$file" ] && return 0
+    done
+    return 1
+}
+
+# PyPI's libclang comes without headers; include/kubehose_host.h includes none.
+pypi_libclang() {
+    for folder in .venv/lib/python3*/site-packages/clang/native; do
+        if [ -d "$folder" ]; then
+            LIBCLANG_PATH=$PWD/$folder
+            export LIBCLANG_PATH
+            return 0
+        fi
+    done
+    return 1
+}
+
+need_build() {
+    if ! command -v cargo >/dev/null; then
+        say "cargo is missing: install Rust from https://rustup.rs, then try again"
+        return 1
+    fi
+    if ! command -v cc >/dev/null && ! apt build-essential; then
+        say "a C compiler to link with (cc) is missing: install build-essential, gcc or clang, then try again"
+        return 1
+    fi
+    has_libclang || pypi_libclang || apt libclang1 || {
+        make_venv && say "installing libclang from PyPI" && .venv/bin/pip install -q libclang && pypi_libclang
+    } || {
+        say "libclang is missing, which bindgen reads include/kubehose_host.h with: install libclang-dev, or set LIBCLANG_PATH"
+        return 1
+    }
+}
+
+make_venv() {
+    [ -x .venv/bin/pip ] && return 0
+    python3 -m venv .venv >/dev/null 2>&1 && return 0
+    # Debian has the module in a package of its own, and leaves half of a folder behind without it.
+    rm -rf .venv
+    apt python3-venv && python3 -m venv .venv
+}
+
+need_venv() {
+    installed=.venv/requirements.txt
+    cmp -s tests/requirements.txt "$installed" && return 0
+    make_venv && say "installing tests/requirements.txt into .venv" &&
+        .venv/bin/pip install -q --disable-pip-version-check -r tests/requirements.txt &&
+        cp tests/requirements.txt "$installed" && return 0
+    say "not run, for want of a Python environment (.venv): the tests that say so; install python3-venv and see that PyPI can be reached"
+}

@@ -1,0 +1,203 @@
+//! Events' texts → Firehose records: joined (`simple_aggregation`) and compressed.
+//!
+//! Records decode on their own and in a row: gzip members, zstd frames and framed snappy may all be concatenated, as
+//! Firehose concatenates what it delivers.
+
+use crate::record::MAX_RECORD;
+use std::io::{self, Write};
+use std::ops::Range;
+
+/// Room that a compressor may need beyond what it is given, for data that cannot be compressed: snappy's framing takes
+/// most, 8 bytes in 64 KiB.
+const SLACK: usize = 8 * 1024;
+
+/// How each Firehose record is compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip, RFC 1952.
+    Gzip,
+    /// Zstandard, RFC 8878.
+    Zstd,
+    /// Snappy in its framing format.
+    Snappy,
+}
+
+/// How texts become records.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PackOptions {
+    /// Join texts by newlines, up to a record's limit.
+    pub aggregate: bool,
+    /// Compress each record.
+    pub compression: Compression,
+}
+
+impl PackOptions {
+    /// The most bytes of one text, and of what is joined, before compression.
+    pub fn limit(&self) -> usize {
+        match self.compression {
+            Compression::None => MAX_RECORD,
+            Compression::Gzip | Compression::Zstd | Compression::Snappy => MAX_RECORD - SLACK,
+        }
+    }
+}
+
+/// Makes the records of one chunk.
+pub struct Packer {
+    options: PackOptions,
+    joined: Vec<u8>,
+    events: Range<u32>,
+    packed: Vec<u8>,
+}
+
+impl Packer {
+    /// A packer with nothing in it.
+    pub fn new(options: PackOptions) -> Packer {
+        Packer { options, joined: Vec::new(), events: 0..0, packed: Vec::new() }
+    }
+
+    /// Takes the text of some events, of at most [`PackOptions::limit`] bytes; `each` gets every record that is ready,
+    /// with its events.
+    ///
+    /// # Errors
+    /// Those of a compressor, which has none for memory.
+    pub fn push(&mut self, text: &[u8], events: Range<u32>, mut each: impl FnMut(&[u8], Range<u32>)) -> io::Result<()> {
+        if !self.options.aggregate {
+            return self.pack(text, events, &mut each);
+        }
+        let between = usize::from(!self.joined.is_empty() && !self.joined.ends_with(b"\n"));
+        if !self.joined.is_empty() && self.joined.len() + between + text.len() > self.options.limit() {
+            self.finish(&mut each)?;
+        }
+        match self.joined.last() {
+            None => self.events = events,
+            Some(last) => {
+                if *last != b'\n' {
+                    self.joined.push(b'\n');
+                }
+                self.events.end = events.end;
+            }
+        }
+        self.joined.extend_from_slice(text);
+        Ok(())
+    }
+
+    /// Hands out what has been joined so far.
+    ///
+    /// # Errors
+    /// See [`Packer::push`].
+    pub fn finish(&mut self, mut each: impl FnMut(&[u8], Range<u32>)) -> io::Result<()> {
+        if self.joined.is_empty() {
+            return Ok(());
+        }
+        let joined = std::mem::take(&mut self.joined);
+        let packed = self.pack(&joined, self.events.clone(), &mut each);
+        self.joined = joined;
+        self.joined.clear();
+        packed
+    }
+
+    fn pack(&mut self, text: &[u8], events: Range<u32>, each: &mut impl FnMut(&[u8], Range<u32>)) -> io::Result<()> {
+        self.packed.clear();
+        match self.options.compression {
+            Compression::None => {
+                each(text, events);
+                return Ok(());
+            }
+            Compression::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(&mut self.packed, flate2::Compression::default());
+                encoder.write_all(text)?;
+                encoder.finish()?;
+            }
+            Compression::Zstd => {
+                let packed = zstd::bulk::compress(text, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+                self.packed.extend_from_slice(&packed);
+            }
+            Compression::Snappy => {
+                let mut encoder = snap::write::FrameEncoder::new(&mut self.packed);
+                encoder.write_all(text)?;
+                encoder.flush()?;
+            }
+        }
+        each(&self.packed, events);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Read as _;
+
+    fn records(options: PackOptions, texts: &[Vec<u8>]) -> Vec<(Vec<u8>, Range<u32>)> {
+        let mut packer = Packer::new(options);
+        let mut records = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            let events = index as u32..index as u32 + 1;
+            packer.push(text, events, |record, events| records.push((record.to_vec(), events))).unwrap();
+        }
+        packer.finish(|record, events| records.push((record.to_vec(), events))).unwrap();
+        records
+    }
+
+    fn decoded(compression: Compression, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        match compression {
+            Compression::None => out.extend_from_slice(bytes),
+            Compression::Gzip => {
+                flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut out).unwrap();
+            }
+            Compression::Zstd => out = zstd::decode_all(bytes).unwrap(),
+            Compression::Snappy => {
+                snap::read::FrameDecoder::new(bytes).read_to_end(&mut out).unwrap();
+            }
+        }
+        out
+    }
+
+    const ALL: [Compression; 4] = [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Snappy];
+
+    #[test]
+    fn the_largest_text_fits_into_a_record_even_if_it_cannot_be_compressed() {
+        for compression in ALL {
+            let options = PackOptions { aggregate: true, compression };
+            let mut state = 1u64;
+            let noise: Vec<u8> = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
+            })
+            .take(options.limit())
+            .collect();
+            let records = records(options, &[noise.clone(), b"x".to_vec()]);
+            assert_eq!(records.len(), 2, "{compression:?}");
+            assert!(records[0].0.len() <= MAX_RECORD, "{compression:?}: {}", records[0].0.len());
+            assert_eq!(decoded(compression, &records[0].0), noise);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn what_is_packed_unpacks_in_order_without_blank_lines(
+            lines in proptest::collection::vec("[a-z]{1,40}", 1..400),
+            newline in any::<bool>(),
+            aggregate in any::<bool>(),
+        ) {
+            for compression in ALL {
+                let end = if newline { "\n" } else { "" };
+                let texts: Vec<Vec<u8>> = lines.iter().map(|line| format!("{line}{end}").into_bytes()).collect();
+                let records = records(PackOptions { aggregate, compression }, &texts);
+                let all: Vec<u8> = records.iter().flat_map(|(record, _)| record.clone()).collect();
+                let text = String::from_utf8(decoded(compression, &all)).unwrap();
+                let expected = if aggregate && !newline { lines.join("\n") } else { lines.iter().map(|l| format!("{l}{end}")).collect() };
+                prop_assert_eq!(text, expected);
+                let covered: Vec<u32> = records.iter().flat_map(|(_, events)| events.clone()).collect();
+                prop_assert_eq!(covered, (0..lines.len() as u32).collect::<Vec<_>>());
+                prop_assert!(aggregate == (records.len() == 1) || lines.len() == 1);
+            }
+        }
+    }
+}

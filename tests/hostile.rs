@@ -1,0 +1,65 @@
+//! Chunks that were made, or found by the fuzzer, to hurt: none may cost more than a moment.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test; clippy.toml sees only the test functions"
+)]
+
+use kubehose::chunk::Chunk;
+use kubehose::config::Config;
+use kubehose::record::{MAX_RECORD, RecordEncoder};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// An event's time and empty metadata.
+const HEAD: &[u8] = b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80";
+
+/// The records of a chunk, which must be there in time.
+fn records(chunk: Vec<u8>) -> Vec<String> {
+    let (done, records) = mpsc::channel();
+    std::thread::spawn(move || {
+        let required = |name: &str| match name {
+            "region" => Some("eu-west-1".to_owned()),
+            "delivery_stream" => Some("s".to_owned()),
+            _ => None,
+        };
+        let options = Config::read(&required, &|_| None).unwrap().record;
+        let mut encoder = RecordEncoder::new(&options);
+        let (mut chunk, mut record, mut records) = (Chunk::new(&chunk), Vec::new(), Vec::new());
+        while let Some(event) = chunk.next_event() {
+            if encoder.encode(&event, None, &mut record).is_ok() {
+                assert!(record.len() <= MAX_RECORD);
+                records.push(String::from_utf8(record.clone()).unwrap());
+            }
+        }
+        let _ = done.send(records);
+    });
+    records.recv_timeout(Duration::from_secs(20)).expect("a chunk is encoded in time")
+}
+
+// Each level is text within a string, whose quotes and backslashes are escaped again: the record doubles with each.
+#[test]
+fn maps_as_keys_of_maps_as_keys_cost_no_more_than_their_bytes() {
+    for depth in [12, 24, 99, 200] {
+        let chunk = [HEAD, &vec![0x81; depth], &vec![0x01; depth + 1]].concat();
+        let records = records(chunk);
+        assert_eq!(records.len(), 1);
+        assert!(records[0].len() < 4096, "{} bytes", records[0].len());
+        let value: serde_json::Value = serde_json::from_str(&records[0]).unwrap();
+        assert!(value.is_object());
+    }
+}
+
+#[test]
+fn many_beginnings_of_events_that_cannot_be_read_to_their_end() {
+    // Each claims an array that takes in all that follows, and fails at the end of the chunk.
+    let mut chunk = Vec::new();
+    while chunk.len() < 2_000_000 {
+        let left = (2_000_000 - chunk.len()) as u32;
+        chunk.extend_from_slice(HEAD);
+        chunk.push(0xdd);
+        chunk.extend_from_slice(&(left / 2).to_be_bytes());
+    }
+    assert_eq!(records(chunk), Vec::<String>::new());
+}
