@@ -18,7 +18,10 @@ pub struct Args {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4573")]
     pub listen: SocketAddr,
-    /// Where the administration (/_kubehose/faults, /_kubehose/stats) also listens, untouched by faults.
+    /// Show a page at /_kubehose/: records as they arrive, rates, calls, and switches for the faults.
+    #[arg(long)]
+    pub ui: bool,
+    /// Where the administration (/_kubehose/…) also listens, untouched by faults; with --ui the next port if not given.
     #[arg(long, value_name = "ADDRESS")]
     pub admin_listen: Option<SocketAddr>,
     /// Write the port into this file once the endpoint listens.
@@ -76,9 +79,17 @@ impl From<&Args> for Options {
             expires,
             ..AccessKey::new(id, secret)
         });
+        // The page must stay in reach while the endpoint is `down`, and needs no certificate.
+        let beside = || {
+            SocketAddr::new(
+                args.listen.ip(),
+                args.listen.port().checked_add(1).filter(|_| args.listen.port() != 0).unwrap_or(0),
+            )
+        };
         Options {
             listen: args.listen,
-            admin_listen: args.admin_listen,
+            admin_listen: args.admin_listen.or_else(|| args.ui.then(beside)),
+            ui: args.ui,
             tls: args.tls,
             tls_dir: args.tls_dir.clone(),
             tls_names: args.tls_name.clone(),
@@ -128,6 +139,9 @@ fn try_run(args: &Args) -> Result<(), String> {
             None => String::new(),
         }
     );
+    if args.ui {
+        eprintln!("kubehose firehose: the page is at {}/_kubehose/", server.admin_url());
+    }
     runtime.block_on(async {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
     });

@@ -9,6 +9,7 @@
 //! [limits](https://docs.aws.amazon.com/firehose/latest/dev/limits.html),
 //! [Signature Version 4](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
 
+mod bench;
 mod command;
 mod connection;
 mod faults;

@@ -35,6 +35,8 @@ pub struct Options {
     pub count_unique: bool,
     /// The error code of a violated constraint (a record that is too large, too many records, …).
     pub validation_error: String,
+    /// Whether to keep what the page of the bench shows, and to serve it at `/_kubehose/`.
+    pub ui: bool,
     /// The faults to begin with.
     pub faults: Faults,
 }
@@ -54,6 +56,7 @@ impl Default for Options {
             keep: Keep::Nothing,
             count_unique: false,
             validation_error: VALIDATION_ERROR.to_owned(),
+            ui: false,
             faults: Faults::default(),
         }
     }

@@ -79,8 +79,12 @@ impl Output {
 
 /// Whether a record is written as it is: one that ends its line, or is compressed, where a newline would be rubbish.
 fn ends_as_written(record: &[u8]) -> bool {
-    const GZIP: &[u8] = &[0x1f, 0x8b];
-    const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-    const SNAPPY_FRAMED: &[u8] = &[0xff, 0x06, 0x00, 0x00, b's', b'N', b'a', b'P', b'p', b'Y'];
-    record.ends_with(b"\n") || [GZIP, ZSTD, SNAPPY_FRAMED].iter().any(|magic| record.starts_with(magic))
+    record.ends_with(b"\n") || compression(record).is_some()
+}
+
+/// How a record is compressed, if its first bytes say so.
+pub(super) fn compression(record: &[u8]) -> Option<&'static str> {
+    const MAGIC: [(&[u8], &str); 3] =
+        [(&[0x1f, 0x8b], "gzip"), (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"), (b"\xff\x06\x00\x00sNaPpY", "snappy")];
+    MAGIC.iter().find(|(magic, _)| record.starts_with(magic)).map(|(_, name)| *name)
 }

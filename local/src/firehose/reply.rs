@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::Response;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 
+use super::bench::{self, Events};
 use super::faults::{RecordError, RecordFate, RequestError};
 
 /// The media type of requests and replies.
@@ -50,17 +51,34 @@ impl From<RequestError> for ServiceError {
     }
 }
 
-pub(super) type Reply = Response<Full<Bytes>>;
+pub(super) type Reply = Response<Either<Full<Bytes>, Events>>;
 
 /// A reply with `body` and a fresh request id.
 pub(super) fn with_body(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()));
+    let mut reply = Response::new(Either::Left(Full::new(body.into())));
     *reply.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Ok(id) = HeaderValue::from_str(&request_id()) {
         headers.insert("x-amzn-requestid", id);
     }
+    reply
+}
+
+/// A file of the bench's page.
+pub(super) fn file(content_type: &'static str, text: &'static str) -> Reply {
+    let mut reply = with_body(200, content_type, text);
+    let policy = HeaderValue::from_static(bench::CONTENT_SECURITY_POLICY);
+    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+/// A stream of events, without end.
+pub(super) fn events(events: Events) -> Reply {
+    let mut reply = Response::new(Either::Right(events));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
 }
 

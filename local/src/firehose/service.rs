@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use http_body_util::BodyExt;
@@ -11,6 +11,7 @@ use hyper::{Method, Request};
 use ring::digest;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::bench::{self, Bench, Call, Events};
 use super::connection::Breaker;
 use super::faults::{Down, Fate, FaultState, Faults, RecordError, RecordFate};
 use super::options::{AccessKey, Options};
@@ -33,10 +34,15 @@ pub(super) struct Service {
     /// Told when the faults change, so that the listener opens or closes.
     pub faults_changed: tokio::sync::Notify,
     output_errors: AtomicU64,
+    /// What the page shows, if it was asked for.
+    pub bench: Option<Bench>,
+    calls: AtomicU64,
 }
 
 #[derive(Default)]
 struct Buffers {
+    /// The number of the call that they serve.
+    call: u64,
     body: Vec<u8>,
     records: Records,
     fates: Vec<RecordFate>,
@@ -89,6 +95,8 @@ impl Service {
             started: Instant::now(),
             faults_changed: tokio::sync::Notify::new(),
             output_errors: AtomicU64::new(0),
+            bench: options.ui.then(Bench::default),
+            calls: AtomicU64::new(0),
             options,
         })
     }
@@ -132,7 +140,7 @@ impl Service {
     }
 
     /// Answers a request. `breaker` breaks its connection; after that the reply does not matter.
-    pub async fn answer(&self, request: Request<Incoming>, breaker: &Breaker) -> Reply {
+    pub async fn answer(self: &Arc<Self>, request: Request<Incoming>, breaker: &Breaker) -> Reply {
         if request.uri().path().starts_with("/_kubehose/") {
             return self.administrate(request).await;
         }
@@ -146,6 +154,7 @@ impl Service {
         self.counters.lock().stats.requests += 1;
         if fate.cut_before {
             self.counters.fault("cut_before");
+            self.show("cut before it was read", None);
             breaker.reset();
             return std::future::pending().await;
         }
@@ -156,6 +165,8 @@ impl Service {
     }
 
     async fn serve(&self, request: Request<Incoming>, fate: &Fate, buffers: &mut Buffers, breaker: &Breaker) -> Reply {
+        buffers.call = self.calls.fetch_add(1, Ordering::Relaxed);
+        buffers.fates.clear();
         let (head, body) = request.into_parts();
         let read = read_body(body, &mut buffers.body).await;
         {
@@ -189,8 +200,14 @@ impl Service {
         if answer.is_ok() && fate.cut_after {
             self.counters.lock().stats.records_taken_then_cut += taken;
             self.counters.fault("cut_after");
+            self.show("cut after it was taken", Some(buffers));
             breaker.close();
             return std::future::pending().await;
+        }
+        match &answer {
+            Ok(_) if buffers.fates.is_empty() => {}
+            Ok(_) => self.show("200", Some(buffers)),
+            Err(refusal) => self.show(&refusal.error.code, Some(buffers)),
         }
         let reply = answer.unwrap_or_else(|refusal| {
             let mut counts = self.counters.lock();
@@ -202,6 +219,32 @@ impl Service {
         reply
     }
 
+    /// Has the page show a call that ends with `outcome`. What it brought counts only if it was looked at.
+    fn show(&self, outcome: &str, buffers: Option<&Buffers>) {
+        let Some(bench) = &self.bench else { return };
+        let mut call = Call { outcome: outcome.to_owned(), ..Call::default() };
+        match buffers {
+            None => call.id = self.calls.fetch_add(1, Ordering::Relaxed),
+            Some(Buffers { call: id, records, fates, .. }) => {
+                call.id = *id;
+                if !fates.is_empty() {
+                    call.stream.clone_from(&records.stream);
+                }
+                for (span, fate) in records.spans.iter().zip(fates) {
+                    call.records += 1;
+                    match fate {
+                        RecordFate::Taken => {
+                            call.bytes += span.len() as u64;
+                            call.billed += bench::billed(span.len() as u64);
+                        }
+                        _ => call.failed += 1,
+                    }
+                }
+            }
+        }
+        bench.call(call);
+    }
+
     /// Everything about a request but reading and answering it.
     fn perform(
         &self,
@@ -210,7 +253,6 @@ impl Service {
         fate: &Fate,
         buffers: &mut Buffers,
     ) -> Result<Reply, Refusal> {
-        buffers.fates.clear();
         if head.method != Method::POST || head.uri.path() != "/" {
             let message = format!("{} {} is nothing here: the service takes POST /", head.method, head.uri.path());
             return Err(ServiceError::bad("UnknownOperationException", message).into());
@@ -275,7 +317,7 @@ impl Service {
 
     /// Decides what becomes of each record, keeps those that are taken, and counts them all.
     fn take(&self, operation: Operation, buffers: &mut Buffers) -> Result<(), Refusal> {
-        let Buffers { records, fates, hashes, .. } = buffers;
+        let Buffers { call, records, fates, hashes, .. } = buffers;
         let now = Instant::now();
         {
             let mut faults = self.fault_state();
@@ -318,6 +360,9 @@ impl Service {
             for (_, hash) in hashes.iter().enumerate().filter(|(at, _)| accepted(*at)) {
                 stats.duplicates += u64::from(!counts.seen.insert(*hash));
             }
+        }
+        if let Some(bench) = &self.bench {
+            bench.records(*call, records, fates);
         }
         self.output().take(records, accepted, hashes).map_err(|error| {
             // Once is enough: a full disk fails each request from here on.
@@ -366,8 +411,9 @@ impl Service {
         reply::with_body(200, reply::CONTENT, body.to_string())
     }
 
-    /// The administration: `GET`/`PUT /_kubehose/faults`, `PUT /_kubehose/access-keys`, `GET /_kubehose/stats`.
-    pub async fn administrate(&self, request: Request<Incoming>) -> Reply {
+    /// The administration: `GET`/`PUT /_kubehose/faults`, `PUT /_kubehose/access-keys`, `GET /_kubehose/stats`, and the
+    /// page with its events.
+    pub async fn administrate(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
         let (head, body) = request.into_parts();
         let mut bytes = Vec::new();
         let _ = read_body(body, &mut bytes).await;
@@ -375,6 +421,11 @@ impl Service {
             Ok(body) => reply::with_body(status, "application/json", body),
             Err(error) => plain(500, &error.to_string()),
         };
+        if head.method == Method::GET
+            && let Some(reply) = self.page(&head)
+        {
+            return reply;
+        }
         match (&head.method, head.uri.path()) {
             (&Method::GET, "/_kubehose/stats") => json(200, serde_json::to_string_pretty(&self.stats())),
             (&Method::GET, "/_kubehose/faults") => json(200, serde_json::to_string_pretty(&self.faults())),
@@ -396,12 +447,36 @@ impl Service {
                 404,
                 &format!(
                     "{method} {path} is nothing here; there are GET and PUT /_kubehose/faults, GET /_kubehose/stats, \
-                 PUT /_kubehose/access-keys"
+                     PUT /_kubehose/access-keys, and with --ui a page at /_kubehose/"
                 ),
             ),
         }
     }
+
+    /// A file of the page, or its stream of events, if `head` asks for one.
+    fn page(self: &Arc<Self>, head: &hyper::http::request::Parts) -> Option<Reply> {
+        self.bench.as_ref()?;
+        let path = head.uri.path();
+        let file = bench::file(path);
+        if file.is_none() && path != EVENTS {
+            return None;
+        }
+        // HTTP/2 has the name in the URI.
+        let host = head.headers.get("host").and_then(|host| host.to_str().ok());
+        let host = host.or_else(|| head.uri.authority().map(|authority| authority.as_str())).unwrap_or_default();
+        if !bench::is_local_name(host) {
+            let message = format!("the page is not shown under the name {host:?}: use localhost or an address");
+            return Some(plain(403, &message));
+        }
+        Some(match file {
+            Some((content_type, text)) => reply::file(content_type, text),
+            None => reply::events(Events::new(Arc::clone(self))),
+        })
+    }
 }
+
+/// Where a page reads its events.
+const EVENTS: &str = "/_kubehose/events";
 
 fn plain(status: u16, message: &str) -> Reply {
     reply::with_body(status, "text/plain; charset=utf-8", format!("{message}\n"))

@@ -1,0 +1,367 @@
+//! The page of the local bench, in a headless Chromium that chromedriver drives; without one, what of it needs none.
+//!
+//! `KUBEHOSE_SCREENSHOTS` names a folder for pictures of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kubehose_local::firehose::{Faults, Options, Server};
+use serde_json::{Value, json};
+
+/// One HTTP exchange on a connection of its own; gives status, head and body.
+fn http(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+        .unwrap();
+    let mut reply = Vec::new();
+    let mut part = [0; 65536];
+    // A stream of events has no end, and chromedriver closes late: what was announced is enough.
+    loop {
+        let text = String::from_utf8_lossy(&reply).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let head_lower = head.to_lowercase();
+            let announced =
+                head_lower.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+            let whole = match announced {
+                Some(length) => reply.len() - head.len() - 4 >= length,
+                None => body.contains("\n\n"),
+            };
+            if whole {
+                let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+                return (status, head.to_owned(), body.to_owned());
+            }
+        }
+        let n = stream.read(&mut part).unwrap();
+        assert!(n > 0, "the connection ended early: {text}");
+        reply.extend_from_slice(&part[..n]);
+    }
+}
+
+fn address(url: &str) -> SocketAddr {
+    url.rsplit_once("//").unwrap().1.parse().unwrap()
+}
+
+fn get(server: &Server, path: &str, host: &str) -> (u16, String, String) {
+    http(address(&server.admin_url()), "GET", path, &format!("Host: {host}\r\n"), "")
+}
+
+/// Puts records in one call; gives the HTTP status.
+fn put(server: &Server, records: &[impl AsRef<[u8]>]) -> u16 {
+    let records: Vec<Value> =
+        records.iter().map(|data| json!({ "Data": base64_simd::STANDARD.encode_to_string(data.as_ref()) })).collect();
+    let body = json!({ "DeliveryStreamName": "shop-logs", "Records": records }).to_string();
+    let headers = "Host: localhost\r\nX-Amz-Target: Firehose_20150804.PutRecordBatch\r\n";
+    http(address(&server.url()), "POST", "/", headers, &body).0
+}
+
+fn record(n: usize) -> String {
+    const LINES: [&str; 4] = [
+        "GET /cart 200 in 12 ms",
+        "checkout failed: card declined for order 7731",
+        "<b>not markup</b> & \"quotes\" é 日本語",
+        "cache refreshed, 1204 entries",
+    ];
+    let id = format!("{:064x}", n * 7919);
+    let line = LINES[n % 4];
+    let record = json!({
+        "log": format!("{line} #{n}"), "stream": "stdout", "n": n, "kubernetes": { "labels": { "app": "web" }, "none": {} },
+        "pod_name": format!("web-6c8b449b8f-{}", ["x2k4p", "q9zzt", "m1abc"][n % 3]), "kube_namespace": "shop",
+        "kube_container_name": "nginx", "container_id": id,
+    });
+    // A number that a double cannot hold.
+    record.to_string().replace("\"n\":", "\"big\":9007199254740993,\"n\":") + "\n"
+}
+
+fn start(ui: bool) -> Server {
+    let admin_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    Server::start(Options { ui, admin_listen, ..Options::default() }).unwrap()
+}
+
+#[test]
+fn the_page_is_there_when_asked_for_and_only_under_a_name_of_this_machine() {
+    let server = start(true);
+    for path in ["/_kubehose/", "/_kubehose/page.js", "/_kubehose/page.css"] {
+        let (status, head, body) = get(&server, path, "localhost:4574");
+        assert_eq!(status, 200, "{path}");
+        assert!(head.to_lowercase().contains("content-security-policy: default-src 'none'"), "{head}");
+        assert!(!body.contains("//cdn") && !body.contains("https://"), "{path} names another site");
+        assert_eq!(get(&server, path, "evil.example").0, 403);
+    }
+    assert_eq!(get(&server, "/_kubehose/events", "evil.example").0, 403);
+    let (_, _, without) = get(&start(false), "/_kubehose/", "localhost");
+    assert!(without.contains("with --ui a page at /_kubehose/"), "{without}");
+}
+
+#[test]
+fn a_page_that_opens_late_gets_what_is_kept() {
+    let server = start(true);
+    assert_eq!(put(&server, &(0..30).map(record).collect::<Vec<_>>()), 200);
+    server.set_faults(Faults { fail_every_request: 1, ..Faults::default() });
+    assert_eq!(put(&server, &[record(30)]), 500);
+    server.set_faults(Faults { fail_every_record: 2, ..Faults::default() });
+    assert_eq!(put(&server, &[record(31), record(32)]), 200);
+    let (status, head, body) = get(&server, "/_kubehose/events", "127.0.0.1");
+    assert_eq!(status, 200);
+    assert!(head.to_lowercase().contains("content-type: text/event-stream"), "{head}");
+    let line = body.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    let event: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(event["records"].as_array().unwrap().len(), 31);
+    assert_eq!(event["records"][3]["text"], record(3));
+    assert_eq!(event["records"][3]["billed"], 5120);
+    let calls = event["calls"].as_array().unwrap();
+    let of = |call: &Value| {
+        (call["outcome"].as_str().unwrap().to_owned(), call["records"].as_u64(), call["failed"].as_u64())
+    };
+    assert_eq!(of(&calls[0]), ("200".to_owned(), Some(30), Some(0)));
+    assert_eq!(calls[0]["billed"], 30 * 5120);
+    assert_eq!(of(&calls[1]), ("InternalFailure".to_owned(), Some(0), Some(0)));
+    assert_eq!(of(&calls[2]), ("200".to_owned(), Some(2), Some(1)));
+    let sum = |name: &str| event["seconds"].as_array().unwrap().iter().map(|s| s[name].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("accepted"), sum("failed"), sum("calls"), sum("refused")), (31, 1, 3, 1));
+    assert_eq!(event["faults"]["fail_every_record"], 2);
+}
+
+/// A browser; it ends when dropped.
+struct Browser {
+    driver: Child,
+    address: SocketAddr,
+    session: String,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    /// Starts one, or says what is not run without.
+    fn start() -> Option<Browser> {
+        let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let Ok(mut driver) = driver else {
+            eprintln!("not run, for want of chromium and chromedriver: the bench's page in a browser");
+            return None;
+        };
+        let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = lines
+            .map_while(Result::ok)
+            .find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse::<u16>().ok());
+        let profile = tempfile::tempdir().unwrap();
+        let mut browser = Browser {
+            driver,
+            address: SocketAddr::from(([127, 0, 0, 1], port.unwrap())),
+            session: String::new(),
+            _profile: profile,
+        };
+        let arguments = json!([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--window-size=1280,1400",
+            format!("--user-data-dir={}", browser._profile.path().display()),
+        ]);
+        let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": { "args": arguments } } } });
+        let session = browser.ask("POST", "/session", &wanted);
+        browser.session = session["sessionId"].as_str().unwrap().to_owned();
+        Some(browser)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+        let headers = "Host: localhost\r\nContent-Type: application/json\r\n";
+        let body = if method == "POST" { body.to_string() } else { String::new() };
+        let (status, _, reply) = http(self.address, method, path, headers, &body);
+        let mut reply: Value = serde_json::from_str(&reply).unwrap();
+        assert_eq!(status, 200, "{path}: {reply}");
+        reply["value"].take()
+    }
+
+    fn post(&self, path: &str, body: Value) -> Value {
+        self.ask("POST", &format!("/session/{}/{path}", self.session), &body)
+    }
+
+    /// What an expression gives in the page.
+    fn value(&self, expression: &str) -> Value {
+        self.post("execute/sync", json!({ "script": format!("return {expression}"), "args": [] }))
+    }
+
+    /// Waits until an expression gives this.
+    fn until(&self, expression: &str, wanted: &Value) {
+        let end = Instant::now() + Duration::from_secs(15);
+        loop {
+            let value = self.value(expression);
+            if value == *wanted {
+                return;
+            }
+            assert!(Instant::now() < end, "{expression} is {value}, not {wanted}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn element(&self, selector: &str) -> String {
+        let found = self.post("element", json!({ "using": "css selector", "value": selector }));
+        found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned()
+    }
+
+    fn click(&self, selector: &str) {
+        self.post(&format!("element/{}/click", self.element(selector)), json!({}));
+    }
+
+    /// Types into an element, or presses a key there.
+    fn keys(&self, selector: &str, text: &str) {
+        self.post(&format!("element/{}/value", self.element(selector)), json!({ "text": text }));
+    }
+
+    fn cdp(&self, command: &str, params: Value) -> Value {
+        self.post("goog/cdp/execute", json!({ "cmd": command, "params": params }))
+    }
+
+    fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os("KUBEHOSE_SCREENSHOTS") else { return };
+        let picture = self.cdp("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
+        let bytes = base64_simd::STANDARD.decode_to_vec(picture["data"].as_str().unwrap()).unwrap();
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(std::path::Path::new(&folder).join(name), bytes).unwrap();
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !self.session.is_empty() && !std::thread::panicking() {
+            self.ask("DELETE", &format!("/session/{}", self.session), &Value::Null);
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+const ENTER: &str = "\u{e007}";
+const ROWS: &str = "document.querySelectorAll('#list li').length";
+
+#[test]
+fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() {
+    let server = start(true);
+    let Some(browser) = Browser::start() else { return };
+    browser.post("url", json!({ "url": format!("{}/_kubehose/", server.admin_url()) }));
+    browser.until("document.getElementById('state').textContent", &json!("live"));
+    assert_eq!(browser.value(ROWS), json!(0));
+
+    // Records arrive while the page is open, the newest on top, and markup in them is text.
+    assert_eq!(put(&server, &(0..30).map(record).collect::<Vec<_>>()), 200);
+    browser.until(ROWS, &json!(30));
+    let text = |selector: &str| format!("document.querySelector('{selector}').textContent");
+    browser.until(&text("#accepted"), &json!("30"));
+    browser.until(&text("#billed"), &json!("154 KB"));
+    assert_eq!(browser.value(&text("#list .message")), json!("checkout failed: card declined for order 7731 #29"));
+    assert_eq!(browser.value(&text("#list .pod")), json!("shop / web-6c8b449b8f-m1abc / nginx"));
+    assert_eq!(browser.value("document.querySelectorAll('#list b').length"), json!(0));
+    assert_eq!(
+        browser.value("[...document.querySelectorAll('#calls td')].slice(3, 6).map(td => td.textContent)"),
+        json!(["200", "30", "0"])
+    );
+
+    // Search: all words, whatever their case.
+    browser.keys("#search", "CHECKOUT #29");
+    browser.until(ROWS, &json!(1));
+    assert_eq!(browser.value(&text("#found")), json!("1 of the last 30 match"));
+
+    // Unfold, by the keyboard; the four names are marked, and numbers are as they were.
+    browser.keys("#list summary", ENTER);
+    browser.until("document.querySelectorAll('#list mark').length", &json!(4));
+    let unfolded = browser.value(&text("#list pre"));
+    assert!(unfolded.as_str().unwrap().contains("\"big\": 9007199254740993,\n"), "{unfolded}");
+    assert_eq!(
+        serde_json::from_str::<Value>(unfolded.as_str().unwrap()).unwrap(),
+        serde_json::from_str::<Value>(&record(29)).unwrap()
+    );
+    // What is read does not move: a new match waits until the record is folded again.
+    assert_eq!(put(&server, &[record(129).replace("#129", "#29 again")]), 200);
+    browser.until(&text("#accepted"), &json!("31"));
+    assert_eq!(browser.value(ROWS), json!(1));
+    browser.keys("#list summary", ENTER);
+    browser.until(ROWS, &json!(2));
+    browser.value("(document.getElementById('search').value = '', document.getElementById('search').dispatchEvent(new Event('input')))");
+    browser.until(ROWS, &json!(31));
+
+    // A record that joins two lines, and one that is compressed.
+    assert_eq!(put(&server, &[format!("{}{}", record(200), record(201))]), 200);
+    assert_eq!(put(&server, &[[0x1f, 0x8b, 8, 0, 255].as_slice(), b"not JSON"]), 200);
+    browser.until(ROWS, &json!(34));
+    let messages =
+        browser.value("[...document.querySelectorAll('#list .message')].slice(0, 3).map(m => m.textContent)");
+    assert_eq!(messages, json!(["not JSON", "(compressed with gzip)", "2 lines: GET /cart 200 in 12 ms #200"]));
+    browser.click("#list li:nth-child(3) summary");
+    browser.until("document.querySelectorAll('#list mark').length", &json!(8));
+    browser.click("#list li:nth-child(3) summary");
+
+    // A fault's switch, by mouse and by key.
+    browser.click("#fault-fail_every_record");
+    browser.until("document.getElementById('fault-fail_every_record').ariaChecked", &json!("true"));
+    assert_eq!(server.faults().fail_every_record, 100);
+    browser.keys("#fault-access_denied", " ");
+    browser.until("document.getElementById('fault-access_denied').ariaChecked", &json!("true"));
+    assert!(server.faults().access_denied);
+    assert_eq!(put(&server, &[record(1)]), 400);
+    browser.until(&text("#refused"), &json!("1"));
+    browser.until(&text("#calls tr td:nth-child(4)"), &json!("AccessDeniedException"));
+    browser.click("#calm");
+    browser.until("document.querySelectorAll('#faults [aria-checked=true]').length", &json!(0));
+    assert_eq!(server.faults(), Faults { request_error: server.faults().request_error, ..Faults::default() });
+    // And the other way: what is set elsewhere shows.
+    server.set_faults(Faults { latency_ms: 20, ..Faults::default() });
+    browser.until("document.getElementById('fault-latency_ms').ariaChecked", &json!("true"));
+    browser.until("document.querySelector('#fault-latency_ms ~ input').value", &json!("20"));
+
+    // While the endpoint is down the page is not.
+    browser.click("#fault-down");
+    browser.until("document.getElementById('fault-down').ariaChecked", &json!("true"));
+    browser.click("#fault-down");
+    browser.until("document.getElementById('fault-down').ariaChecked", &json!("false"));
+
+    // Everything came from here, everything that can be worked has a name, nothing went wrong in the script.
+    let elsewhere = "performance.getEntriesByType('resource').filter(e => !e.name.startsWith(location.origin)).length";
+    assert_eq!(browser.value(elsewhere), json!(0));
+    let nameless = "[...document.querySelectorAll('button, input, svg')].filter(e => !e.ariaLabel && !e.textContent.trim() && !(e.labels || []).length).map(e => e.outerHTML)";
+    assert_eq!(browser.value(nameless), json!([]));
+    let log = browser.post("se/log", json!({ "type": "browser" }));
+    assert_eq!(log, json!([]));
+
+    pictures(&server, &browser);
+}
+
+/// Pictures in light, dark and on a phone, of a minute with some trouble in it; on a phone nothing may be cut off.
+fn pictures(server: &Server, browser: &Browser) {
+    if std::env::var_os("KUBEHOSE_SCREENSHOTS").is_some() {
+        for turn in 0..24 {
+            server.set_faults(match turn {
+                8..12 => Faults { fail_every_record: 5, ..Faults::default() },
+                12..14 => Faults { fail_every_request: 2, ..Faults::default() },
+                20.. => Faults { latency_ms: 40, quota_records_per_second: 2000, ..Faults::default() },
+                _ => Faults::default(),
+            });
+            for call in 0..8 + turn % 5 {
+                put(
+                    server,
+                    &(0..20 + 9 * (turn % 7)).map(|n| record(n + 1000 * turn + 100 * call)).collect::<Vec<_>>(),
+                );
+            }
+            std::thread::sleep(Duration::from_millis(700));
+        }
+        browser.value("document.querySelector('#list summary').click()");
+        browser.until("document.querySelectorAll('#list mark').length", &json!(4));
+    }
+    let scheme = |scheme: &str| {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        browser.cdp("Emulation.setEmulatedMedia", json!({ "features": features }));
+    };
+    scheme("light");
+    browser.picture("light.png");
+    scheme("dark");
+    browser.picture("dark.png");
+    scheme("light");
+    let phone = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });
+    browser.cdp("Emulation.setDeviceMetricsOverride", phone);
+    browser.until("innerWidth", &json!(390));
+    assert_eq!(browser.value("document.documentElement.scrollWidth"), json!(390));
+    browser.picture("phone.png");
+}
