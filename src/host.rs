@@ -90,6 +90,12 @@ fn symbol(name: &CStr) -> Option<NonNull<c_void>> {
     NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
 }
 
+/// Whether the host can be reloaded while it runs (2.1 and later). One that cannot ends its outputs only when it ends
+/// itself, and, up to 2.0.6, names the last one's handle for each of them.
+pub fn can_reload() -> bool {
+    symbol(c"flb_reload").is_some()
+}
+
 /// The host's functions that we use, where it has them.
 #[derive(Clone, Copy)]
 struct Functions {

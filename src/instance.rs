@@ -78,8 +78,15 @@ pub fn flush(handle: Handle, data: FlushData) -> Status {
 /// Ends an output; a handle that is not (any more) known is none of ours.
 pub fn exit(handle: Handle) {
     let Some(instance) = instances().remove(&handle) else { return };
-    instance.drain();
-    instance.log.emit();
+    let mut ending = vec![instance];
+    if !host::can_reload() {
+        // The host will not name the others: 1.9 does not even survive its own second call with two outputs.
+        ending.extend(instances().drain().map(|(_, instance)| instance));
+    }
+    for instance in ending {
+        instance.drain();
+        instance.log.emit();
+    }
 }
 
 impl Instance {
