@@ -399,3 +399,40 @@ fn pairs_of_options_give_what_both_promise_or_are_refused_with_the_reason() {
         assert_same(events_of(server, options), wanted(EVENTS, options), options, &log);
     }
 }
+
+#[test]
+fn a_log_key_of_nothing_or_of_several_lines() {
+    // A container's line often ends in a newline; some are nothing else.
+    let lines: Vec<Value> =
+        ["", "a\n", "\n", "b\nc", "", "d", ""].iter().map(|log| json!({"log": log, "n": 1})).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["one", "two"].map(|name| folder.path().join(name).display().to_string());
+    let log_key = ("log_key", "log");
+    let outputs: Vec<Pairs<'_>> = vec![
+        vec![log_key],
+        vec![log_key, ("simple_aggregation", "on")],
+        vec![log_key, ("newline", "off"), ("dead_letter_file", &files[0])],
+        vec![log_key, ("newline", "off"), ("dead_letter_file", &files[1]), ("simple_aggregation", "on")],
+    ];
+    let (servers, log) = deliver(&lines, &outputs);
+    let texts: Vec<Vec<String>> = servers
+        .iter()
+        .map(|server| server.records().iter().map(|record| String::from_utf8_lossy(&record.data).into()).collect())
+        .collect();
+    // A line of nothing is a line, and no newline is there twice.
+    assert_eq!(texts[0], ["\n", "a\n", "\n", "b\nc\n", "\n", "d\n", "\n"], "{log}");
+    assert_eq!(texts[1], [texts[0].concat()], "{log}");
+    // Without its newline it is nothing that Firehose would take, and must not cost the batch that it is in.
+    assert_eq!(texts[2], ["a\n", "\n", "b\nc", "d"], "{log}");
+    assert_eq!(texts[3], ["a\n\nb\nc\nd"], "{log}");
+    for (server, file) in servers[2..].iter().zip(&files) {
+        assert_eq!(server.stats().requests, 1, "{log}");
+        let letters = fs::read_to_string(file).unwrap();
+        assert_eq!(letters.lines().count(), 3, "{letters}");
+        for letter in letters.lines() {
+            let letter: Value = serde_json::from_str(letter).unwrap();
+            assert!(letter["reason"].as_str().unwrap().contains("its log_key is empty"), "{letter}");
+            assert_eq!(letter["data"].as_str().unwrap().trim(), r#"{"log":"","n":1}"#, "{letter}");
+        }
+    }
+}
