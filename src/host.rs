@@ -5,7 +5,7 @@
 //! file descriptor 2, whatever that is (after a fork into the background, anything), and past the host's `log_file`.
 #![allow(unsafe_code)]
 
-use crate::metrics::{CALL_SECONDS, COUNTERS, Counts, Exported, GAUGES};
+use crate::metrics::{CALL_SECONDS, COUNTERS, Counts, ERRORS, Exported, GAUGES, SECONDS};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use fluent_bit_sys as ffi;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -226,8 +226,8 @@ impl Output<'_> {
                 context,
                 ns,
                 empty,
-                c"errors_total".as_ptr().cast_mut(),
-                c"Calls that came to nothing.".as_ptr().cast_mut(),
+                ERRORS.0.as_ptr().cast_mut(),
+                ERRORS.1.as_ptr().cast_mut(),
                 2,
                 keys.as_mut_ptr(),
             );
@@ -236,8 +236,8 @@ impl Output<'_> {
                 context,
                 ns,
                 empty,
-                c"put_record_batch_seconds".as_ptr().cast_mut(),
-                c"How long PutRecordBatch calls took.".as_ptr().cast_mut(),
+                SECONDS.0.as_ptr().cast_mut(),
+                SECONDS.1.as_ptr().cast_mut(),
                 buckets,
                 1,
                 keys.as_mut_ptr(),

@@ -175,6 +175,12 @@ pub const GAUGES: [Exported; 2] = [
     (c"held_bytes", c"Bytes held in memory, encoded.", |s| s.held),
 ];
 
+/// The counter of [`Snapshot::errors`], with the label `class`.
+pub const ERRORS: (&CStr, &CStr) = (c"errors_total", c"Calls that came to nothing.");
+
+/// The histogram of [`Counts::call_seconds`].
+pub const SECONDS: (&CStr, &CStr) = (c"put_record_batch_seconds", c"How long PutRecordBatch calls took.");
+
 /// What Firehose bills for a record of this size, in bytes.
 pub fn billed(bytes: u64) -> u64 {
     bytes.div_ceil(BILLING_STEP).max(1) * BILLING_STEP

@@ -189,6 +189,9 @@ pub enum Unfit {
     },
     /// It has no `log_key`.
     NoLogKey,
+    /// Its `log_key` is an empty text and no newline is to end it: Firehose takes no record of nothing, and refuses the
+    /// whole batch for it.
+    Empty,
 }
 
 impl fmt::Display for Unfit {
@@ -196,6 +199,7 @@ impl fmt::Display for Unfit {
         match self {
             Unfit::TooLarge { bytes } => write!(out, "it has {bytes} bytes, Firehose takes {MAX_RECORD}"),
             Unfit::NoLogKey => out.write_str("it has no log_key"),
+            Unfit::Empty => out.write_str("its log_key is empty, Firehose takes no empty record"),
         }
     }
 }
@@ -303,8 +307,13 @@ impl<'o> RecordEncoder<'o> {
             let end = (0..=limit).rev().find(|at| out.get(*at).is_none_or(|byte| byte & 0xC0 != 0x80));
             out.truncate(end.unwrap_or(0));
         }
-        if self.options.newline {
+        // A container's line often brings its newline along; a second one would make a blank line.
+        if self.options.newline && out.last() != Some(&b'\n') {
             out.push(b'\n');
+        }
+        if out.is_empty() {
+            self.write(event, tag, plan, None, out);
+            return Err(Unfit::Empty);
         }
         Ok(())
     }

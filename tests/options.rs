@@ -1,0 +1,438 @@
+//! Every option of the records, judged by decoding what arrived; and pairs of options, generated.
+//!
+//! One host runs many outputs, each towards a Firehose of its own. The judge is a model of the options over
+//! `serde_json::Value`, which shares no code with the plugin's, and other people's decoders.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test; clippy.toml sees only the test functions"
+)]
+
+mod host;
+
+use host::*;
+use kubehose::config::Config;
+use kubehose_local::firehose::{Options, Server};
+use serde_json::{Map, Value, json};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::process::Command;
+
+const MAX_RECORD: usize = 1_024_000;
+
+type Pairs<'p> = Vec<(&'p str, &'p str)>;
+
+/// The value of an option among those given.
+fn given<'p>(options: &[(&str, &'p str)], name: &str) -> Option<&'p str> {
+    options.iter().find(|(option, _)| *option == name).map(|(_, value)| *value)
+}
+
+fn on(options: &[(&str, &str)], name: &str, default: bool) -> bool {
+    given(options, name).map_or(default, |value| value == "on")
+}
+
+/// Lets one host deliver the same lines through one output for each of `outputs`; gives their Firehoses, and the log.
+fn deliver(lines: &[Value], outputs: &[Pairs<'_>]) -> (Vec<Server>, String) {
+    let mut scene = Scene::new().service("Grace", "60");
+    // The event's own time, kept in the event too.
+    let parser = "[PARSER]\n    Name json\n    Format json\n    Time_Key ts\n    Time_Format %Y-%m-%dT%H:%M:%S.%L%z\n    \
+                  Time_Keep on\n";
+    fs::write(scene.path("parsers.conf"), parser).unwrap();
+    let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    fs::write(scene.path("events.log"), text).unwrap();
+    let input = [("Exit_On_Eof", "on"), ("Buffer_Max_Size", "8MB"), ("Buffer_Chunk_Size", "4MB")];
+    scene = scene.tail(0, &input);
+    let mut servers = Vec::new();
+    for options in outputs {
+        let server = Server::start(Options { tls: false, ..firehose_options(false) }).unwrap();
+        scene = scene.output(&server, &[&options[..], &[("shutdown_timeout", "2m")]].concat());
+        servers.push(server);
+    }
+    let log = scene.run();
+    for server in &servers {
+        let stats = server.stats();
+        assert_eq!((stats.limit_violations, stats.signature_failures), (0, 0), "{log}");
+    }
+    (servers, log)
+}
+
+/// The text in a record, or in several in a row.
+fn decode(compression: &str, data: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    match compression {
+        "none" => text.extend_from_slice(data),
+        "gzip" => drop(flate2::read::MultiGzDecoder::new(data).read_to_end(&mut text).unwrap()),
+        "zstd" => text = zstd::stream::decode_all(data).unwrap(),
+        "snappy" => drop(snap::read::FrameDecoder::new(data).read_to_end(&mut text).unwrap()),
+        other => panic!("{other}"),
+    }
+    text
+}
+
+/// The same by the command that users have, where this machine has it.
+fn decode_by_command(compression: &str, data: &[u8]) -> Option<Vec<u8>> {
+    if !["gzip", "zstd"].contains(&compression) {
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("records");
+    fs::write(&file, data).unwrap();
+    let Ok(output) = Command::new(compression).arg("-dc").stdin(File::open(&file).unwrap()).output() else {
+        eprintln!("not run, for want of {compression} on PATH: `{compression} -dc` over the records in a row");
+        return None;
+    };
+    assert!(output.status.success(), "{compression} -dc: {}", String::from_utf8_lossy(&output.stderr));
+    Some(output.stdout)
+}
+
+/// A value as text with its keys in order.
+fn canonical(value: &Value) -> String {
+    fn sorted(value: &Value) -> Value {
+        match value {
+            Value::Object(map) => {
+                let mut pairs: Vec<_> = map.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
+                pairs.sort_by(|one, two| one.0.cmp(&two.0));
+                Value::Object(pairs.into_iter().collect::<Map<_, _>>())
+            }
+            Value::Array(values) => values.iter().map(sorted).collect(),
+            other => other.clone(),
+        }
+    }
+    sorted(value).to_string()
+}
+
+/// What was sent, by the options: each record on its own and all in a row, within the limits and without blank lines.
+/// The events are canonical text, or with `log_key` the raw lines.
+fn events_of(server: &Server, options: &[(&str, &str)]) -> Vec<String> {
+    let compression = given(options, "compression").unwrap_or("none");
+    let newline = on(options, "newline", true);
+    let aggregated = on(options, "simple_aggregation", false);
+    let (mut row, mut texts, mut events) = (Vec::new(), Vec::new(), Vec::new());
+    for record in server.records() {
+        assert!(record.data.len() <= MAX_RECORD, "{options:?}");
+        row.extend_from_slice(&record.data);
+        let text = decode(compression, &record.data);
+        assert!(text.len() <= MAX_RECORD, "{options:?}");
+        texts.extend_from_slice(&text);
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.ends_with('\n'), newline, "{options:?}: {:?}", text.chars().last());
+        let body = text.strip_suffix('\n').unwrap_or(&text);
+        let lines: Vec<&str> = body.split('\n').collect();
+        assert!(lines.iter().all(|line| !line.trim().is_empty()), "{options:?}: a blank line");
+        assert!(aggregated || lines.len() == 1, "{options:?}: {} events in one record", lines.len());
+        for line in lines {
+            events.push(match given(options, "log_key") {
+                Some(_) => line.to_owned(),
+                None => canonical(&serde_json::from_str(line).unwrap()),
+            });
+        }
+    }
+    assert!(decode(compression, &row) == texts, "{options:?}: in a row the records decode to something else");
+    if let Some(told) = decode_by_command(compression, &row) {
+        assert!(told == texts, "{options:?}: {compression} -dc tells something else");
+    }
+    if given(options, "log_key").is_none() {
+        // Without newlines, too, a reader of JSON finds all events in what Firehose concatenates.
+        let read = serde_json::Deserializer::from_slice(&texts).into_iter::<Value>();
+        assert_eq!(read.map(Result::unwrap).count(), events.len(), "{options:?}");
+    }
+    events
+}
+
+fn assert_same(mut arrived: Vec<String>, mut wanted: Vec<String>, options: &[(&str, &str)], log: &str) {
+    arrived.sort_unstable();
+    wanted.sort_unstable();
+    let differs = arrived.iter().zip(&wanted).find(|(one, two)| one != two);
+    assert!(
+        arrived == wanted,
+        "{options:?}: {} arrived, {} wanted; first difference (arrived, wanted): {differs:?}\n{log}",
+        arrived.len(),
+        wanted.len()
+    );
+}
+
+/// An event with its own time, keys with dots at all depths, and a list.
+fn timed(n: usize) -> Value {
+    let mut event = event(n);
+    // Fractions that a binary float holds exactly: the host's parser has one on the way.
+    event["ts"] = format!("2026-11-22T23:20:{:02}.{:09}+0000", n % 60, n % 512 * 1_953_125).into();
+    event["list"] = json!([{"a.b": n, "c": [{"d.e.f": "g.h"}]}, "i.j"]);
+    event["x.y"] = json!({"z.z": n});
+    event
+}
+
+/// What must come of `timed(n)`: the options over a `Value`, written for the judge alone.
+fn model(n: usize, options: &[(&str, &str)]) -> Option<String> {
+    let mut value = timed(n);
+    match given(options, "remap").unwrap_or("datadog") {
+        "datadog" => {
+            for (name, wanted) in expected(n).as_object().unwrap() {
+                value[name] = wanted.clone();
+            }
+        }
+        "none" => {}
+        "log=message" => {
+            let log = value.as_object_mut().unwrap().remove("log").unwrap();
+            value["message"] = log;
+        }
+        other => panic!("the model has no {other}"),
+    }
+    if let Some(key) = given(options, "log_key") {
+        return match value.get(key)? {
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        };
+    }
+    let map = value.as_object_mut().unwrap();
+    if let Some(keys) = given(options, "data_keys") {
+        map.retain(|name, _| keys.split(',').any(|key| key == name));
+    }
+    for key in given(options, "drop_keys").into_iter().flat_map(|keys| keys.split(',')) {
+        match key {
+            "$kubernetes['labels']" => {
+                if let Some(kubernetes) = map.get_mut("kubernetes") {
+                    kubernetes.as_object_mut().unwrap().remove("labels");
+                }
+            }
+            name => drop(map.remove(name)),
+        }
+    }
+    if let Some(name) = given(options, "time_key") {
+        let format = given(options, "time_key_format").unwrap_or("%Y-%m-%dT%H:%M:%S");
+        let nanos = format!("{:09}", n % 512 * 1_953_125);
+        let mut text = format.replace("%Y-%m-%dT%H:%M:%S", &format!("2026-11-22T23:20:{:02}", n % 60));
+        for (spelling, digits) in [("%3N", 3), ("%L", 3), ("%6N", 6), ("%f", 6), ("%9N", 9)] {
+            text = text.replace(spelling, &nanos[..digits]);
+        }
+        map.insert(name.to_owned(), text.replace("%z", "+0000").into());
+    }
+    if let Some(with) = given(options, "replace_dots") {
+        fn undot(value: &mut Value, with: &str) {
+            match value {
+                Value::Object(map) => {
+                    let pairs = std::mem::take(map).into_iter().map(|(key, mut value)| {
+                        undot(&mut value, with);
+                        (key.replace('.', with), value)
+                    });
+                    *map = pairs.collect();
+                }
+                Value::Array(values) => values.iter_mut().for_each(|value| undot(value, with)),
+                _ => {}
+            }
+        }
+        undot(&mut value, with);
+    }
+    Some(canonical(&value))
+}
+
+fn wanted(count: usize, options: &[(&str, &str)]) -> Vec<String> {
+    (0..count).filter_map(|n| model(n, options)).collect()
+}
+
+#[test]
+fn aggregation_compression_and_newlines_in_every_combination() {
+    const EVENTS: usize = 5000;
+    let mut outputs: Vec<Pairs<'_>> = Vec::new();
+    for aggregation in ["off", "on"] {
+        for compression in ["none", "gzip", "zstd", "snappy"] {
+            for newline in ["on", "off"] {
+                let options = [("simple_aggregation", aggregation), ("compression", compression), ("newline", newline)];
+                outputs.push(options.to_vec());
+            }
+        }
+    }
+    let lines: Vec<Value> = (0..EVENTS).map(timed).collect();
+    let (servers, log) = deliver(&lines, &outputs);
+    let wanted = wanted(EVENTS, &[]);
+    let alone = servers[0].stats();
+    assert_eq!(alone.records_accepted, EVENTS as u64);
+    for (server, options) in servers.iter().zip(&outputs) {
+        assert_same(events_of(server, options), wanted.clone(), options, &log);
+        let stats = server.stats();
+        if on(options, "simple_aggregation", false) {
+            // Full records but for the last of each chunk, several in a request.
+            assert!(stats.records_accepted <= 20, "{options:?}: {} records", stats.records_accepted);
+            assert!(stats.requests * 2 <= alone.requests, "{options:?}: {} requests", stats.requests);
+        } else {
+            assert_eq!(stats.records_accepted, EVENTS as u64, "{options:?}");
+        }
+    }
+}
+
+#[test]
+fn keys_dots_and_times() {
+    const EVENTS: usize = 600;
+    let outputs: Vec<Pairs<'_>> = vec![
+        vec![("data_keys", "log,pod_name,x.y")],
+        vec![("data_keys", "no_such_key")],
+        vec![("drop_keys", "$kubernetes['labels'],stream")],
+        vec![("log_key", "log")],
+        vec![("log_key", "kubernetes"), ("remap", "none")],
+        vec![("log_key", "n")],
+        // The name of no attribute, though one begins with it: no record, and each event is put aside.
+        vec![("log_key", "lo")],
+        vec![("replace_dots", "_")],
+        vec![("replace_dots", "_"), ("time_key", "event.time"), ("time_key_format", "%Y-%m-%dT%H:%M:%S%z")],
+        vec![("time_key", "@timestamp")],
+        vec![("time_key", "@timestamp"), ("time_key_format", "%Y-%m-%dT%H:%M:%S.%3NZ")],
+        vec![("time_key", "@timestamp"), ("time_key_format", "%Y-%m-%dT%H:%M:%S.%6N%z")],
+        vec![("time_key", "@timestamp"), ("time_key_format", "%Y-%m-%dT%H:%M:%S.%9N%z")],
+        vec![("time_key", "@timestamp"), ("time_key_format", "%Y-%m-%dT%H:%M:%S.%L%z")],
+        vec![("time_key", "@timestamp"), ("time_key_format", "\"%Y-%m-%dT%H:%M:%S.%f\" \\ %z")],
+        // The event's own attribute gives way.
+        vec![("time_key", "ts"), ("time_key_format", "%Y-%m-%dT%H:%M:%S.%3N%z")],
+    ];
+    let lines: Vec<Value> = (0..EVENTS).map(timed).collect();
+    let (servers, log) = deliver(&lines, &outputs);
+    for (server, options) in servers.iter().zip(&outputs) {
+        assert_same(events_of(server, options), wanted(EVENTS, options), options, &log);
+    }
+    assert!(log.contains("it has no log_key"), "{log}");
+    let put_aside = log.lines().find(|line| line.contains("] ended: ") && line.contains("kubehose.6]")).unwrap();
+    assert!(put_aside.contains(&format!(" put_aside={EVENTS} ")), "{put_aside}");
+}
+
+#[test]
+fn two_megabytes_are_cut_or_put_aside() {
+    let mut large = timed(7);
+    // Two bytes each in UTF-8 and two more for the quote's escape: most cuts would hit the middle of something.
+    large["log"] = "\u{e9}\"".repeat(600_000).into();
+    let mut lines: Vec<Value> = (0..200).map(timed).collect();
+    lines.insert(100, large);
+    let folder = tempfile::tempdir().unwrap();
+    let letters = folder.path().join("dead.ndjson").display().to_string();
+    let outputs: Vec<Pairs<'_>> = vec![
+        vec![("oversize", "truncate")],
+        vec![("newline", "off")],
+        vec![("simple_aggregation", "on")],
+        vec![("compression", "gzip"), ("simple_aggregation", "on")],
+        vec![("compression", "snappy")],
+        vec![("compression", "zstd")],
+        vec![("remap", "none"), ("time_key", "t"), ("time_key_format", "%L")],
+        vec![("oversize", "drop"), ("dead_letter_file", letters.as_str())],
+        vec![("oversize", "drop"), ("compression", "gzip"), ("simple_aggregation", "on")],
+    ];
+    let (servers, log) = deliver(&lines, &outputs);
+    for (at, (server, options)) in servers.iter().zip(&outputs).enumerate() {
+        let (cut, whole): (Vec<String>, Vec<String>) =
+            events_of(server, options).into_iter().partition(|event| event.contains("kubehose_truncated"));
+        assert_same(whole, wanted(200, options), options, &log);
+        let ended = log
+            .lines()
+            .find(|line| line.contains("] ended: ") && line.contains(&format!("kubehose.{at}]")))
+            .unwrap_or_else(|| panic!("{log}"));
+        if given(options, "oversize") == Some("drop") {
+            assert!(cut.is_empty(), "{options:?}");
+            assert!(ended.contains(" put_aside=1 "), "{ended}");
+            continue;
+        }
+        assert!(ended.contains(" put_aside=0 "), "{ended}");
+        let [cut] = &cut[..] else { panic!("{options:?}: {} were cut", cut.len()) };
+        let mut cut: Value = serde_json::from_str(cut).unwrap();
+        let missing = cut.as_object_mut().unwrap().remove("kubehose_truncated").unwrap().as_u64().unwrap() as usize;
+        let mut full: Value = serde_json::from_str(&model(7, options).unwrap()).unwrap();
+        full["log"] = "\u{e9}\"".repeat(600_000).into();
+        assert_eq!(cut.to_string().len() + missing, full.to_string().len(), "{options:?}");
+        let log = cut["log"].as_str().unwrap();
+        // As much is kept as there is room for, and nothing else is touched.
+        assert!(cut.to_string().len() > MAX_RECORD - 10_000, "{options:?}: {}", cut.to_string().len());
+        assert!(full["log"].as_str().unwrap().starts_with(log), "{options:?}");
+        cut["log"] = full["log"].clone();
+        assert_eq!(cut, full, "{options:?}");
+    }
+    let letter: Value = serde_json::from_str(fs::read_to_string(&letters).unwrap().trim()).unwrap();
+    let reason = letter["reason"].as_str().unwrap();
+    assert!(reason.contains("Firehose takes 1024000"), "{reason}");
+    let record: Value = serde_json::from_str(letter["data"].as_str().unwrap()).unwrap();
+    assert_eq!(record["log"].as_str().unwrap().len(), 1_800_000);
+    assert_eq!(letter["bytes"].as_u64().unwrap() as usize, letter["data"].as_str().unwrap().len());
+}
+
+#[test]
+fn pairs_of_options_give_what_both_promise_or_are_refused_with_the_reason() {
+    const EVENTS: usize = 150;
+    let values: [(&str, &[&str]); 11] = [
+        ("data_keys", &["log,n,pod_name,x.y", "kubernetes"]),
+        ("drop_keys", &["stream", "$kubernetes['labels']"]),
+        ("log_key", &["log", "kubernetes"]),
+        ("replace_dots", &["_", "--"]),
+        ("time_key", &["@timestamp", "stream"]),
+        ("time_key_format", &["%Y-%m-%dT%H:%M:%S.%3N%z"]),
+        ("newline", &["off"]),
+        ("simple_aggregation", &["on"]),
+        ("compression", &["gzip", "zstd", "snappy"]),
+        ("oversize", &["drop"]),
+        ("remap", &["none", "log=message"]),
+    ];
+    let (mut accepted, mut refused) = (Vec::new(), 0);
+    for (at, (first, first_values)) in values.iter().enumerate() {
+        for (second, second_values) in &values[at + 1..] {
+            for pair in first_values.iter().flat_map(|one| second_values.iter().map(move |two| (*one, *two))) {
+                let options: Pairs<'_> = vec![(*first, pair.0), (*second, pair.1)];
+                let get = |name: &str| match name {
+                    "region" => Some("eu-west-1".to_owned()),
+                    "delivery_stream" => Some(STREAM.to_owned()),
+                    _ => given(&options, name).map(str::to_owned),
+                };
+                match Config::read(&get, &|_| None) {
+                    Ok(_) => accepted.push(options),
+                    Err(error) => {
+                        let text = error.to_string();
+                        assert!(given(&options, "log_key").is_some() && text.contains("log_key"), "{text}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(refused, 12, "log_key with each value of data_keys, drop_keys and time_key");
+    // src/record.rs tries all pairs; here is a sample, through the host, in which no option is missing.
+    let sample: Vec<Pairs<'_>> = accepted.iter().step_by((accepted.len() / 25).max(1)).cloned().collect();
+    assert!((20..=40).contains(&sample.len()), "{} of {}", sample.len(), accepted.len());
+    for (name, _) in &values {
+        assert!(sample.iter().any(|options| given(options, name).is_some()), "{name} is not in the sample");
+    }
+    let lines: Vec<Value> = (0..EVENTS).map(timed).collect();
+    let (servers, log) = deliver(&lines, &sample);
+    for (server, options) in servers.iter().zip(&sample) {
+        assert_same(events_of(server, options), wanted(EVENTS, options), options, &log);
+    }
+}
+
+#[test]
+fn a_log_key_of_nothing_or_of_several_lines() {
+    // A container's line often ends in a newline; some are nothing else.
+    let lines: Vec<Value> =
+        ["", "a\n", "\n", "b\nc", "", "d", ""].iter().map(|log| json!({"log": log, "n": 1})).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["one", "two"].map(|name| folder.path().join(name).display().to_string());
+    let log_key = ("log_key", "log");
+    let outputs: Vec<Pairs<'_>> = vec![
+        vec![log_key],
+        vec![log_key, ("simple_aggregation", "on")],
+        vec![log_key, ("newline", "off"), ("dead_letter_file", &files[0])],
+        vec![log_key, ("newline", "off"), ("dead_letter_file", &files[1]), ("simple_aggregation", "on")],
+    ];
+    let (servers, log) = deliver(&lines, &outputs);
+    let texts: Vec<Vec<String>> = servers
+        .iter()
+        .map(|server| server.records().iter().map(|record| String::from_utf8_lossy(&record.data).into()).collect())
+        .collect();
+    // A line of nothing is a line, and no newline is there twice.
+    assert_eq!(texts[0], ["\n", "a\n", "\n", "b\nc\n", "\n", "d\n", "\n"], "{log}");
+    assert_eq!(texts[1], [texts[0].concat()], "{log}");
+    // Without its newline it is nothing that Firehose would take, and must not cost the batch that it is in.
+    assert_eq!(texts[2], ["a\n", "\n", "b\nc", "d"], "{log}");
+    assert_eq!(texts[3], ["a\n\nb\nc\nd"], "{log}");
+    for (server, file) in servers[2..].iter().zip(&files) {
+        assert_eq!(server.stats().requests, 1, "{log}");
+        let letters = fs::read_to_string(file).unwrap();
+        assert_eq!(letters.lines().count(), 3, "{letters}");
+        for letter in letters.lines() {
+            let letter: Value = serde_json::from_str(letter).unwrap();
+            assert!(letter["reason"].as_str().unwrap().contains("its log_key is empty"), "{letter}");
+            assert_eq!(letter["data"].as_str().unwrap().trim(), r#"{"log":"","n":1}"#, "{letter}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The same events through the built-in `kinesis_firehose` and kubehose, in one real Fluent Bit, byte by byte.
+//!
+//! Every difference is in [`DIFFERENCES`] and, for users, in `docs/differences.md`; one that is not, or one that is no
+//! more, fails the test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test; clippy.toml sees only the test functions"
+)]
+
+mod host;
+
+use host::*;
+use kubehose_local::firehose::Server;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+
+const EVENTS: usize = 2000;
+
+/// Kinds of values, each with its JSON text; an event holds one.
+const KINDS: &[(&str, &str)] = &[
+    ("nested maps", r#"{"a":{"b":{"c":{"d":[{"e":1},[2,[3]]]}}}}"#),
+    ("integers", "[0,1,-1,127,128,-129,65535,-65536,4294967296,-9007199254740993]"),
+    ("the largest integers", "[9223372036854775807,-9223372036854775808]"),
+    ("floats", "[0.5,-2.25,0.1,3.14159,1234.5678]"),
+    ("whole floats", "[1.0,-100.0,0.0]"),
+    ("large floats", "[1e300,1.5e16,6.02e23]"),
+    ("small floats", "[1e-7,2.5e-10,1e-300]"),
+    ("floats of 17 digits", "[0.30000000000000004,123456789.12345678]"),
+    ("text", r#""GET /index.html 200""#),
+    ("unicode", r#""caf\u00e9 \u65e5\u672c \u00a0""#),
+    ("unicode beyond 16 bits", "\"\u{1f600} \u{1d11e}\""),
+    ("unicode keys", "{\"cl\u{e9}\":1,\"\u{65e5}\":2}"),
+    ("line separators", "\"\u{2028}\u{2029}\""),
+    ("quotes and backslashes", r#""she said \"no\" \\ C:\\temp""#),
+    ("slashes", r#""a/b <c>&amp;</script> 'd'""#),
+    ("common control characters", r#""\n\r\t""#),
+    ("backspace and form feed", r#""\b\f""#),
+    ("other control characters", r#""\u0001\u001b[31m\u001f""#),
+    ("delete", r#""\u007f""#),
+    ("empty maps and lists", r#"{"map":{},"list":[]}"#),
+    ("empty text", r#""""#),
+    ("null", "null"),
+    ("bool", "[true,false]"),
+    ("keys with dots and quotes", r#"{"a.b":1,"c\"d":2,"e f":3}"#),
+];
+
+/// Kinds in which the two do not write the same bytes, whether they still mean the same, and why.
+const DIFFERENCES: &[(&str, bool, &str)] = &[
+    (
+        "unicode",
+        true,
+        "kubehose writes characters beyond ASCII as UTF-8, kinesis_firehose escapes them: fewer bytes, the same text",
+    ),
+    ("unicode beyond 16 bits", true, "one character of 4 bytes in place of two escaped surrogates of 6 bytes each"),
+    ("unicode keys", true, "keys are written as values are, in UTF-8"),
+    ("line separators", true, "U+2028 and U+2029 are characters like any other in JSON"),
+    ("delete", true, "JSON does not ask for U+007F to be escaped"),
+    (
+        "large floats",
+        true,
+        "a float is written with the fewest digits that read back as it, so with an exponent from 1e16 on",
+    ),
+    ("small floats", true, "an exponent is written without a leading zero: 1e-7 for 1e-07"),
+    (
+        "floats of 17 digits",
+        false,
+        "kubehose writes all digits of a float, kinesis_firehose rounds to 16 and so changes the value",
+    ),
+];
+
+/// The `n`th event's line.
+fn line(n: usize) -> String {
+    // One in four is as the kubernetes filter leaves it, in ASCII: the rest of it must be the same to the byte.
+    if n.is_multiple_of(4) {
+        return event(n).to_string().replace('\u{e9}', "e");
+    }
+    let (kind, value) = KINDS[(n - n / 4 - 1) % KINDS.len()];
+    format!(r#"{{"n":{n},"kind":"{kind}","value":{value}}}"#)
+}
+
+fn by_number(server: &Server) -> HashMap<u64, Vec<u8>> {
+    let mut records = HashMap::new();
+    for record in server.records() {
+        let value: Value = serde_json::from_slice(&record.data)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&record.data)));
+        let again = records.insert(value["n"].as_u64().unwrap(), record.data.to_vec());
+        assert!(again.is_none(), "{value} twice");
+    }
+    records
+}
+
+#[test]
+fn the_built_in_plugin_writes_the_same_bytes_but_for_the_differences_that_are_listed() {
+    if !real_or_skip("the comparison with kinesis_firehose") {
+        return;
+    }
+    let (theirs, ours) = (firehose(true), firehose(true));
+    let (port, ca) = (theirs.port().to_string(), theirs.ca_pem_path().unwrap().display().to_string());
+    let scene = Scene::new().service("Grace", "60");
+    let text = (0..EVENTS).map(|n| line(n) + "\n").collect::<String>();
+    fs::write(scene.path("events.log"), text).unwrap();
+    let log = scene
+        .tail(0, &[("Exit_On_Eof", "on")])
+        .section(
+            "OUTPUT",
+            &[
+                ("Name", "kinesis_firehose"),
+                ("Match", "*"),
+                ("region", "eu-west-1"),
+                ("delivery_stream", STREAM),
+                ("endpoint", "127.0.0.1"),
+                ("port", &port),
+                ("tls.ca_file", &ca),
+                ("tls.vhost", "localhost"),
+            ],
+        )
+        .output(&ours, &[("remap", "none"), ("shutdown_timeout", "1m")])
+        .run();
+    let (theirs, ours) = (by_number(&theirs), by_number(&ours));
+    assert_eq!((theirs.len(), ours.len()), (EVENTS, EVENTS), "{log}");
+    let mut found: BTreeMap<String, (bool, String)> = BTreeMap::new();
+    for (n, one) in &theirs {
+        let two = &ours[n];
+        if one != two {
+            let (before, after): (Value, Value) =
+                (serde_json::from_slice(one).unwrap(), serde_json::from_slice(two).unwrap());
+            let kind = after["kind"].as_str().unwrap_or("kubernetes").to_owned();
+            let texts = [one, two].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            found.insert(kind, (before == after, format!("theirs {}ours   {}", texts[0], texts[1])));
+        }
+    }
+    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/differences.md")).unwrap();
+    let new: String = found
+        .iter()
+        .filter(|(kind, (same, _))| !DIFFERENCES.iter().any(|(listed, alike, _)| listed == kind && alike == same))
+        .map(|(kind, (same, texts))| format!("\n{kind} (the same value: {same}):\n{texts}"))
+        .collect();
+    assert!(new.is_empty(), "differences that are not listed, or not like this:{new}");
+    for (kind, _, reason) in DIFFERENCES {
+        assert!(found.contains_key(*kind), "{kind} is listed as a difference and is none any more");
+        assert!(
+            document.contains(&format!("| {kind} |")) && document.contains(reason),
+            "docs/differences.md lacks: {kind}: {reason}"
+        );
+    }
+}
