@@ -1,7 +1,7 @@
 # The two commands are `make demo` and `make test`; each installs what it needs and is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test faults soak bench
+.PHONY: help build demo test faults soak bench dist
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,3 +23,6 @@ soak: ## Ten minutes of 20,000 events a second under changing faults
 
 bench: ## CPU, memory and time beside the built-in kinesis_firehose, in a real Fluent Bit (about 10 minutes)
 	@. scripts/setup.sh && need_build && cargo bench --bench peers
+
+dist: ## dist/: the plugin and the command line for glibc 2.26 and newer, stripped, with sums
+	@scripts/dist.sh
