@@ -1,0 +1,197 @@
+//! The documentation and the examples hold: the option reference is the code's, links lead somewhere, commands run, and the
+//! real Fluent Bit takes every configuration.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use kubehose::config::OPTIONS;
+use support::fluent_bit;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The pages of the book and the files beside it, with their text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(root().join("docs/src")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root().join(name)));
+    files.sort();
+    files
+        .into_iter()
+        .filter(|file| file.exists())
+        .map(|file| (file.clone(), fs::read_to_string(file).unwrap()))
+        .collect()
+}
+
+#[test]
+fn the_option_reference_is_the_codes() {
+    let mut text = "# Options\n\nOf an `[OUTPUT]` section with `Name kubehose`. A value that is not accepted stops the start. Fluent Bit's own\n\
+                    (`Match`, `Alias`, `Workers`, `Retry_Limit`, `log_level`, …) come beside them.\n"
+        .to_owned();
+    for option in OPTIONS {
+        text += &format!("\n## `{}`\n\n{}\n\n- accepted: {}\n", option.name, option.help, option.accepted);
+        if !option.default.is_empty() {
+            text += &format!("- default: `{}`\n", option.default);
+        }
+    }
+    let file = root().join("docs/src/options.md");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&file, &text).unwrap();
+    }
+    let found = fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == text, "docs/src/options.md is out of date: BLESS=1 cargo test -p kubehose-cli --test docs");
+}
+
+#[test]
+fn no_link_is_broken_and_every_page_is_listed() {
+    let summary = fs::read_to_string(root().join("docs/src/SUMMARY.md")).unwrap();
+    let mut links = 0;
+    for (file, text) in pages() {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        if file.parent().unwrap().ends_with("src") && name != "SUMMARY.md" {
+            assert!(summary.contains(&format!("({name})")), "{name} is not in SUMMARY.md");
+        }
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap();
+            if path.contains("://") || path.starts_with("mailto:") || path.is_empty() {
+                continue;
+            }
+            assert!(file.parent().unwrap().join(path).exists(), "{}: ({target}) leads nowhere", file.display());
+            links += 1;
+        }
+        // Files of the repository that a page names.
+        for quoted in text.split('`').skip(1).step_by(2).filter(|quoted| quoted.starts_with("examples/")) {
+            assert!(root().join(quoted).exists(), "{}: `{quoted}` is not there", file.display());
+        }
+    }
+    assert!(links > 20, "only {links} links were found");
+}
+
+#[test]
+fn commands_that_run_locally_run() {
+    let program = Path::new(env!("CARGO_BIN_EXE_kubehose"));
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut ran = 0;
+    for (file, text) in pages() {
+        for block in text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            let done =
+                Command::new("sh").args(["-euc", block]).current_dir(root()).env("PATH", &path).output().unwrap();
+            assert!(done.status.success(), "{}: {block}{}", file.display(), String::from_utf8_lossy(&done.stderr));
+            ran += 1;
+        }
+    }
+    assert!(ran >= 3, "only {ran} blocks of commands were found");
+}
+
+#[test]
+fn the_bench_marks_the_names_of_the_plugins_table() {
+    let script = fs::read_to_string(root().join("local/src/firehose/bench/page.js")).unwrap();
+    let names = kubehose::remap::DATADOG.map(|(_, name)| format!("'{name}'")).join(", ");
+    assert!(script.contains(&format!("const NAMES = [{names}];")), "the names in page.js are not {names}");
+}
+
+/// The plugin that was built with this test.
+fn plugin() -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_kubehose")).with_file_name("libkubehose.so");
+    let file = std::env::var_os("KUBEHOSE_SO").map_or(built, PathBuf::from);
+    assert!(file.exists(), "{} is missing: run `cargo build --workspace` before the tests", file.display());
+    file
+}
+
+/// The values of a ConfigMap's blocks `name: |`.
+fn block(manifest: &str, name: &str) -> String {
+    let rest = manifest.split(&format!("  {name}: |\n")).nth(1).unwrap();
+    rest.lines()
+        .take_while(|line| line.starts_with("    ") || line.is_empty())
+        .map(|line| format!("{}\n", line.get(4..).unwrap_or("")))
+        .collect()
+}
+
+/// A configuration of the examples, with this machine's paths.
+fn here(folder: &Path, text: &str, endpoint: &str) -> PathBuf {
+    let daemonset = fs::read_to_string(root().join("examples/kubernetes/daemonset.yaml")).unwrap();
+    let path = |name: &str| folder.join(name);
+    fs::write(path("plugins.conf"), format!("[PLUGINS]\n    Path {}\n", plugin().display())).unwrap();
+    fs::write(path("parsers.conf"), block(&daemonset, "parsers.conf")).unwrap();
+    let folder = folder.display().to_string();
+    let text = text
+        .replace("/kubehose/plugins.conf", &format!("{folder}/plugins.conf"))
+        .replace("/config/", &format!("{folder}/"))
+        .replace("/state/", &format!("{folder}/"))
+        .replace("/var/log/containers", &folder)
+        .replace("http://firehose:4573", endpoint);
+    fs::write(path("fluent-bit.conf"), text).unwrap();
+    path("fluent-bit.conf")
+}
+
+/// Every configuration of the examples, by where it stands.
+fn configurations() -> Vec<(&'static str, String)> {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let task: serde_json::Value = serde_json::from_str(&read("examples/ecs/task-definition.json")).unwrap();
+    // What FireLens makes of the options.
+    let mut ecs =
+        "[SERVICE]\n    Plugins_File /kubehose/plugins.conf\n[INPUT]\n    Name dummy\n[OUTPUT]\n    Match *\n"
+            .to_owned();
+    for (key, value) in task["containerDefinitions"][1]["logConfiguration"]["options"].as_object().unwrap() {
+        ecs += &format!("    {key} {}\n", value.as_str().unwrap());
+    }
+    let sidecar = read("docs/src/sidecar.md");
+    vec![
+        ("kubernetes", block(&read("examples/kubernetes/daemonset.yaml"), "fluent-bit.conf")),
+        ("ecs", ecs),
+        ("sidecar", sidecar.split("```\n").nth(1).unwrap().to_owned()),
+        ("compose", read("examples/compose/fluent-bit.conf")),
+    ]
+}
+
+#[test]
+fn the_real_fluent_bit_takes_every_configuration() {
+    let Some(program) = fluent_bit("the configurations of the examples") else { return };
+    for (name, text) in configurations() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = here(folder.path(), &text, "http://127.0.0.1:1");
+        let done = Command::new(&program).arg("-D").arg("-c").arg(file).output().unwrap();
+        let log = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success() && !log.contains("[error]"), "{name}: {}\n{log}", done.status);
+    }
+}
+
+#[test]
+fn with_the_configuration_of_the_compose_file_records_arrive() {
+    use kubehose_local::firehose::{Keep, Options, Server};
+    let Some(program) = fluent_bit("the configuration of the compose file") else { return };
+    let server = Server::start(Options { keep: Keep::Records, ..Options::default() }).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(root().join("examples/compose/fluent-bit.conf")).unwrap();
+    let file = here(folder.path(), &text, &server.url());
+    let mut running = Command::new(&program)
+        .arg("-c")
+        .arg(file)
+        .envs([
+            ("AWS_ACCESS_KEY_ID", "local"),
+            ("AWS_SECRET_ACCESS_KEY", "local"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    while server.records().is_empty() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let record = server.records().into_iter().next().unwrap_or_else(|| panic!("no record within 20 s"));
+    let record: serde_json::Value = serde_json::from_slice(&record.data).unwrap();
+    assert_eq!(record["kube_namespace"], "shop");
+    assert_eq!(record["pod_name"], "web-6c8b449b8f-x2k4p");
+    assert!(record["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{record}");
+}
