@@ -78,6 +78,7 @@ SEEDS = {
     "no-utf8": HEAD + pack({"log": "a\udcffb\udcf0", "k\udcff": "\udcc3"}),
     "keys": HEAD
     + pack(Pairs([(1, "one"), (b"bin", b"\xff\xfe"), (b"text", b"text"), (None, 1), (True, 2), (-1.5, 3), ([5], 4), ("1", 5)])),
+    "maps-as-keys": HEAD + pack(Pairs([(Pairs([(Pairs([(1, [2])]), 3)]), "four")])),
     "numbers": HEAD + pack({"n": [float("nan"), float("inf"), 2**64 - 1, -(2**63), 0.1, 1e300, -1, bytearray(b"\xca\x3d\xcc\xcc\xcd")]}),
     "ext": HEAD + pack({"e": bytearray(b"\xd4\x05\x01"), "f": bytearray(b"\xc7\x03\x07abc")}),
     "repeated": HEAD + pack(Pairs([("a", 1), ("b", 2), ("a", {"c": 3}), ("pod_name", "mine"), ("kubernetes", KUBERNETES), ("pod_name", "mine too")])),

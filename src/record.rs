@@ -278,6 +278,8 @@ impl<'o> RecordEncoder<'o> {
         let found = self.found.first().copied().flatten().filter(|found| !plan.removed.contains(&found.key));
         let found = found.map(|found| Moved::At(found.value));
         out.clear();
+        // JSON that is cut is JSON no more; text may well begin as JSON does ("[INFO] …").
+        let mut cuttable = true;
         match moved.or(found) {
             None => {
                 self.write(event, tag, plan, None, out);
@@ -291,6 +293,7 @@ impl<'o> RecordEncoder<'o> {
                     Token::Str(text) => out.extend_from_slice(String::from_utf8_lossy(text).as_bytes()),
                     Token::Bin(text) if std::str::from_utf8(text).is_ok() => out.extend_from_slice(text),
                     _ => {
+                        cuttable = false;
                         let dots = self.dots(&[]);
                         json::write_value(out, value, Cut { dots, ..Cut::default() });
                     }
@@ -299,7 +302,6 @@ impl<'o> RecordEncoder<'o> {
         }
         let limit = self.options.pack.limit() - usize::from(self.options.newline);
         if out.len() > limit {
-            let cuttable = !matches!(out.first(), Some(b'{' | b'['));
             if self.options.oversize == Oversize::Drop || !cuttable {
                 return Err(Unfit::TooLarge { bytes: out.len() });
             }
@@ -677,6 +679,11 @@ pub(crate) mod tests {
         let text = with(&[("log_key", "log")], &body).unwrap();
         assert!(text.len() <= MAX_RECORD && text.len() > MAX_RECORD - 4);
         assert!(with(&[("log_key", "log"), ("oversize", "drop")], &body).unwrap_err().contains("1200000 bytes"));
+        // Text that begins as JSON does is cut, JSON is not.
+        let text = with(&[("log_key", "log")], &json!({"log": format!("[INFO] {}", "x".repeat(1_200_000))})).unwrap();
+        assert!(text.starts_with("[INFO] xx") && text.ends_with("x\n") && text.len() == MAX_RECORD);
+        let list = json!({"log": ["x".repeat(1_200_000)]});
+        assert!(with(&[("log_key", "log")], &list).unwrap_err().contains("1200004 bytes"));
     }
 
     #[test]
