@@ -23,6 +23,8 @@ const OPTIONS: &[&[(&str, &str)]] = &[
         ("newline", "off"),
     ],
     &[("remap", "none"), ("time_key", "log"), ("oversize", "drop")],
+    &[("drop_keys", "kubernetes.labels, $a['b'], stream"), ("replace_dots", "_"), ("time_key", "@time.stamp")],
+    &[("data_keys", "log, pod_name, kubernetes, a"), ("replace_dots", "-")],
 ];
 
 static RECORDS: LazyLock<Vec<RecordOptions>> = LazyLock::new(|| {
