@@ -199,6 +199,32 @@ impl<'a> Chunk<'a> {
         self.events
     }
 
+    /// The time of the next event, and the rest of the chunk from its body on, if it begins as nearly all do, stands in
+    /// no group and has no metadata. It is not passed over by that: see [`Chunk::pass`].
+    pub fn plain_head(&self) -> Option<(Time, &'a [u8])> {
+        if !self.group.is_empty() {
+            return None;
+        }
+        let (stamp, body) = match self.data.get(self.position..)? {
+            [0x92, 0x92, 0xd7, 0x00, rest @ ..] => {
+                let (stamp, rest) = rest.split_first_chunk::<8>()?;
+                (stamp, rest.strip_prefix(b"\x80")?)
+            }
+            [0x92, 0xd7, 0x00, rest @ ..] => rest.split_first_chunk::<8>()?,
+            _ => return None,
+        };
+        match read_head(Token::Ext(stamp)) {
+            Head::Time(Some(time)) => Some((time, body)),
+            _ => None,
+        }
+    }
+
+    /// Passes over the event whose head [`Chunk::plain_head`] has told, with so many bytes of what it gave.
+    pub fn pass(&mut self, rest: &[u8], body: usize) {
+        self.position = self.data.len() - rest.len() + body;
+        self.events += 1;
+    }
+
     /// The next event, or none at the end of the chunk.
     pub fn next_event(&mut self) -> Option<Event<'_, 'a>> {
         let (time, metadata, body) = loop {

@@ -251,22 +251,29 @@ impl Encoder {
                 self.send(delivery, &tag, spooled, full);
             }
         };
-        while let Some(event) = chunk.next_event() {
-            while taken.next_if(|range| range.end <= event.index).is_some() {}
-            if taken.peek().is_some_and(|range| range.contains(&event.index)) {
-                continue;
-            }
-            let events = event.index..event.index + 1;
-            let packed = match texts.encode(&event, fields.as_ref(), &mut text) {
-                Ok(()) => packer.push(&text, events, &mut batch),
-                Err(unfit) => {
-                    self.aside.record(&tag, &unfit.to_string(), std::mem::take(&mut text));
-                    // Not once more after a restart. If it cannot be noted, it is put aside twice.
-                    spooled.map_or(Ok(()), |spooled| spooled.note(std::slice::from_ref(&events)))
+        loop {
+            let next = chunk.events();
+            let packed = if taken.peek().is_none()
+                && let Some(text) = texts.encode_ordinary(&mut chunk, fields.as_ref())
+            {
+                packer.push(text, next..next + 1, &mut batch)
+            } else {
+                let Some(event) = chunk.next_event() else { break };
+                while taken.next_if(|range| range.end <= next).is_some() {}
+                if taken.peek().is_some_and(|range| range.contains(&next)) {
+                    continue;
+                }
+                match texts.encode(&event, fields.as_ref(), &mut text) {
+                    Ok(()) => packer.push(&text, next..next + 1, &mut batch),
+                    Err(unfit) => {
+                        self.aside.record(&tag, &unfit.to_string(), std::mem::take(&mut text));
+                        // Not once more after a restart. If it cannot be noted, it is put aside twice.
+                        spooled.map_or(Ok(()), |spooled| spooled.note(std::slice::from_ref(&(next..next + 1))))
+                    }
                 }
             };
             if let Err(error) = packed {
-                self.log.line(Level::Error, &format!("event {} of a chunk with tag {tag}: {error}", event.index));
+                self.log.line(Level::Error, &format!("event {next} of a chunk with tag {tag}: {error}"));
             }
         }
         if let Err(error) = packer.finish(&mut batch) {

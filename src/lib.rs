@@ -18,6 +18,7 @@ pub mod instance;
 pub mod json;
 pub mod ledger;
 pub mod metrics;
+mod one_pass;
 pub mod pack;
 pub mod path;
 pub mod record;

@@ -63,8 +63,9 @@ pub struct Paths {
     count: usize,
 }
 
+/// A step of such paths: what may follow, and which paths end here.
 #[derive(Clone, Debug, Default)]
-struct Node {
+pub struct Node {
     children: Vec<(Box<[u8]>, Node)>,
     /// Bit n: a child's name has n bytes (64 and more: bit 63). Most keys of an event are passed over by it alone.
     lengths: u64,
@@ -96,6 +97,11 @@ impl Paths {
         self.count - 1
     }
 
+    /// Where all of them begin.
+    pub fn root(&self) -> &Node {
+        &self.root
+    }
+
     /// Looks all of them up in `root`; `found` is written anew, an entry for each number. Of a repeated key, the last
     /// counts.
     pub fn find(&self, root: Value<'_, '_>, found: &mut Vec<Option<Found>>) {
@@ -106,6 +112,20 @@ impl Paths {
 }
 
 impl Node {
+    /// The step of this name.
+    #[inline]
+    pub fn child(&self, name: &[u8]) -> Option<&Node> {
+        if self.lengths & length_bit(name) == 0 {
+            return None;
+        }
+        self.children.iter().find(|(child, _)| **child == *name).map(|(_, node)| node)
+    }
+
+    /// The numbers of the paths that end here.
+    pub fn ends(&self) -> &[usize] {
+        &self.ends
+    }
+
     fn find(&self, map: Value<'_, '_>, found: &mut [Option<Found>]) {
         for (key, value) in map.pairs() {
             let (Token::Str(name) | Token::Bin(name)) = key.token() else { continue };

@@ -3,8 +3,9 @@
 //! Whatever the event, the record is one valid JSON object within Firehose's limit, or the event is put aside with the
 //! reason.
 
-use crate::chunk::{Event, Time, Token, Value};
+use crate::chunk::{Chunk, Event, Time, Token, Value};
 use crate::json::{self, Cut, Dots};
+use crate::one_pass::OnePass;
 use crate::pack::PackOptions;
 use crate::path::{Found, Path, Paths};
 use crate::remap::{Moved, Plan, Remap, TagFields, remove_all};
@@ -212,12 +213,45 @@ pub struct RecordEncoder<'o> {
     plan: Plan,
     found: Vec<Option<Found>>,
     collisions: Cell<u64>,
+    /// None where the options ask for what one pass cannot do.
+    one_pass: Option<OnePass<'o>>,
+    /// The last event's time, as an attribute.
+    time: Vec<u8>,
 }
 
 impl<'o> RecordEncoder<'o> {
     /// An encoder for `options`.
     pub fn new(options: &'o RecordOptions) -> Self {
-        RecordEncoder { options, second: None, plan: Plan::default(), found: Vec::new(), collisions: Cell::new(0) }
+        let everything = options.data_keys.is_none() && !options.drop_keys.any;
+        let as_it_is = options.log_key.is_none() && options.replace_dots.is_none();
+        let replaced = options.time.as_ref().map(|key| &*key.name);
+        RecordEncoder {
+            options,
+            second: None,
+            plan: Plan::default(),
+            found: Vec::new(),
+            collisions: Cell::new(0),
+            one_pass: (everything && as_it_is).then(|| OnePass::new(&options.remap, replaced)),
+            time: Vec::new(),
+        }
+    }
+
+    /// The text of the chunk's next event, if it is an ordinary one: the same text that
+    /// [`RecordEncoder::encode`] writes, for less. Otherwise the chunk stays where it is.
+    pub fn encode_ordinary(&mut self, chunk: &mut Chunk<'_>, tag: Option<&TagFields>) -> Option<&[u8]> {
+        self.one_pass.as_ref()?;
+        let (time, rest) = chunk.plain_head()?;
+        let mut last = std::mem::take(&mut self.time);
+        last.clear();
+        self.write_time(Some(time), |_| {}, &mut last);
+        self.time = last;
+        let end: &[u8] = if self.options.newline { b"\n" } else { b"" };
+        let (body, text) = self.one_pass.as_mut()?.text(rest, tag, &self.time, end)?;
+        if text.len() > self.options.pack.limit() {
+            return None;
+        }
+        chunk.pass(rest, body);
+        Some(text)
     }
 
     /// Values that were left out because `replace_dots` made two keys one.
@@ -500,7 +534,7 @@ fn now() -> Time {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::chunk::Chunk;
+    use proptest::prelude::*;
     use serde_json::json;
 
     pub fn options(remap: Remap) -> RecordOptions {
@@ -684,6 +718,118 @@ pub(crate) mod tests {
         assert!(text.starts_with("[INFO] xx") && text.ends_with("x\n") && text.len() == MAX_RECORD);
         let list = json!({"log": ["x".repeat(1_200_000)]});
         assert!(with(&[("log_key", "log")], &list).unwrap_err().contains("1200004 bytes"));
+    }
+
+    /// The records of a chunk: what is ordinary in one pass if `ordinary`, and how many of them were.
+    fn all(options: &RecordOptions, tag: &str, data: &[u8], ordinary: bool) -> (Vec<Result<Vec<u8>, Unfit>>, usize) {
+        let tag = TagFields::parse(tag.as_bytes()).filter(|_| options.remap.wants_tag());
+        let (mut chunk, mut encoder) = (Chunk::new(data), RecordEncoder::new(options));
+        let (mut records, mut in_one_pass, mut out) = (Vec::new(), 0, Vec::new());
+        loop {
+            assert_eq!(chunk.events() as usize, records.len());
+            if ordinary && let Some(text) = encoder.encode_ordinary(&mut chunk, tag.as_ref()) {
+                records.push(Ok(text.to_vec()));
+                in_one_pass += 1;
+                continue;
+            }
+            let Some(event) = chunk.next_event() else { return (records, in_one_pass) };
+            assert_eq!(event.index as usize, records.len());
+            records.push(encoder.encode(&event, tag.as_ref(), &mut out).map(|()| out.clone()));
+        }
+    }
+
+    const TAG: &str = "kube.var.log.containers.web-1_shop_nginx-\
+                       0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.log";
+
+    /// Mappings of every kind, with and without what may stand around them.
+    fn kinds_of_options() -> Vec<RecordOptions> {
+        let mut kinds = Vec::new();
+        for remap in
+            ["none", "datadog", "a=b, b=c, log=message, kubernetes.labels=labels, kubernetes=k8s, pod_name=pod_name"]
+        {
+            for bits in 0..16 {
+                let mut options = options(Remap::parse(remap).unwrap());
+                options.remap.preserve_source = bits & 1 != 0;
+                options.remap.override_on_conflict = bits & 2 != 0;
+                options.remap.tag_fallback = bits & 4 != 0;
+                options.newline = bits & 8 == 0;
+                for name in [None, Some("time"), Some("log")] {
+                    let format = TimeFormat::parse("%Y-%m-%dT%H:%M:%S.%LZ").unwrap();
+                    let time = name.map(|name| TimeKey::new(name, format, None));
+                    kinds.push(RecordOptions { time, ..options.clone() });
+                }
+            }
+        }
+        kinds
+    }
+
+    #[test]
+    fn an_ordinary_event_takes_one_pass() {
+        let event = json!({"time": "t", "log": "a \"b\" \u{e9}\n".repeat(20), "n": [1, -1, 1.5, null, true, 300, -300],
+            "kubernetes": {"pod_name": "p", "labels": {"app.kubernetes.io/name": "x", "app.kubernetes.io/part": ""}}});
+        let data = [chunk_of(&event), chunk_of(&json!({})), chunk_of(&event)].concat();
+        for options in kinds_of_options() {
+            let (records, in_one_pass) = all(&options, TAG, &data, true);
+            assert_eq!((records, in_one_pass), (all(&options, TAG, &data, false).0, 3), "{options:?}");
+        }
+        // What is out of the ordinary is not lost beside it: text that is too long, keys that are repeated.
+        let repeated = b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80\x82\xa1a\x01\xa1a\x02";
+        let long = chunk_of(&json!({"log": "x".repeat(MAX_RECORD)}));
+        let data = [&data[..], &repeated[..], &long, &data].concat();
+        let plain = options(Remap::parse("datadog").unwrap());
+        let (records, in_one_pass) = all(&plain, "", &data, true);
+        assert_eq!((records.len(), in_one_pass), (8, 6));
+        assert_eq!(records, all(&plain, "", &data, false).0);
+    }
+
+    fn arbitrary_event() -> impl Strategy<Value = serde_json::Value> {
+        let name = prop_oneof![
+            3 => prop::sample::select(vec!["a", "b", "c", "log", "time", "kubernetes", "labels", "pod_name", "docker_id",
+                "namespace_name", "container_name", "kube_namespace", "container_id", "message", "k8s"]).prop_map(str::to_owned),
+            1 => "\\PC{0,40}",
+        ];
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<u64>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            "[ -~]{0,80}".prop_map(Into::into),
+            "\\PC{0,80}".prop_map(Into::into),
+        ];
+        let value = leaf.prop_recursive(4, 40, 8, move |inner| {
+            prop_oneof![
+                1 => prop::collection::vec(inner.clone(), 0..6).prop_map(serde_json::Value::Array),
+                3 => prop::collection::vec((name.clone(), inner), 0..8).prop_map(|pairs| serde_json::Value::Object(pairs.into_iter().collect())),
+            ]
+        });
+        value.prop_filter("an event's body", serde_json::Value::is_object)
+    }
+
+    proptest! {
+        #[test]
+        fn one_pass_writes_the_same_bytes(events in prop::collection::vec(arbitrary_event(), 1..6), tagged in any::<bool>(),
+                kind in 0usize..144) {
+            let options = &kinds_of_options()[kind];
+            let data: Vec<u8> = events.iter().flat_map(chunk_of).collect();
+            let tag = if tagged { TAG } else { "" };
+            prop_assert_eq!(all(options, tag, &data, true).0, all(options, tag, &data, false).0);
+        }
+
+        #[test]
+        fn one_pass_sees_what_the_tape_sees_in_damaged_chunks(
+            events in prop::collection::vec(arbitrary_event(), 1..4),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            kind in 0usize..144,
+        ) {
+            let options = &kinds_of_options()[kind];
+            let mut data: Vec<u8> = events.iter().flat_map(chunk_of).collect();
+            for (place, byte) in damage {
+                let at = place.index(data.len());
+                data[at] = byte;
+            }
+            prop_assert_eq!(all(options, TAG, &data, true).0, all(options, TAG, &data, false).0);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use crate::chunk::{Event, Token, Value};
 use crate::json::{self, Cut};
-use crate::path::{Found, Path, Paths};
+use crate::path::{Found, Node, Path, Paths};
 
 /// The four attributes of Datadog's guide for EKS Fargate, source and target.
 ///
@@ -93,6 +93,17 @@ impl TagFields {
     }
 }
 
+/// What a path is to the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It leads to the `kubernetes` map.
+    Kubernetes,
+    /// It leads to what the rule of this number moves.
+    Source(usize),
+    /// It leads to where that rule moves it.
+    Target(usize),
+}
+
 /// The rules of one output.
 #[derive(Clone, Debug, Default)]
 pub struct Remap {
@@ -100,6 +111,8 @@ pub struct Remap {
     paths: Paths,
     /// Number of the path to the `kubernetes` map.
     kubernetes: usize,
+    /// What each path is to the rules, by its number; none where source and target are the same.
+    roles: Vec<Option<Role>>,
     /// Keep the source where it was, as Datadog's remapper does with `preserve_source`.
     pub preserve_source: bool,
     /// Overwrite a target that is already there, as Datadog's remapper does with `override_on_conflict`.
@@ -127,6 +140,7 @@ impl Remap {
         };
         let mut remap = Remap::default();
         remap.kubernetes = remap.paths.add(&Path::attribute(KUBERNETES));
+        remap.roles.push(Some(Role::Kubernetes));
         for (source, target) in pairs {
             let source = Path::parse(source)?;
             if target.is_empty() {
@@ -145,9 +159,38 @@ impl Remap {
                 name: target.as_bytes().into(),
                 name_json: name_json.into(),
             };
+            let number = remap.rules.len();
+            let moves = source != Path::attribute(target.as_bytes());
+            remap.roles.push(Some(Role::Source(number)).filter(|_| moves));
+            remap.roles.push(Some(Role::Target(number)).filter(|_| moves));
             remap.rules.push(rule);
         }
         Ok(remap)
+    }
+
+    /// How many rules there are.
+    pub fn rules(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Where the paths of sources and targets begin.
+    pub fn paths(&self) -> &Node {
+        self.paths.root()
+    }
+
+    /// What it means that an event has something at `node`.
+    pub fn roles(&self, node: &Node) -> impl Iterator<Item = Role> {
+        node.ends().iter().filter_map(|number| self.roles.get(*number).copied().flatten())
+    }
+
+    /// `"target":` of a rule.
+    pub fn name_json(&self, rule: usize) -> &[u8] {
+        self.rules.get(rule).map_or(&[], |rule| &rule.name_json)
+    }
+
+    /// What the tag tells of a rule's source.
+    pub fn from_tag<'t>(&self, rule: usize, tag: &'t TagFields) -> Option<&'t [u8]> {
+        Some(tag.get(self.rules.get(rule)?.tag_field?)).filter(|_| self.tag_fallback)
     }
 
     /// Replaces the dots in the targets' names.

@@ -1,5 +1,6 @@
 //! Arbitrary bytes, as a host might hand them over: each event that is found in them becomes a record that Firehose and
-//! every JSON parser take, and the batches hold exactly these records, in their order.
+//! every JSON parser take, whether it is written in one pass or by way of the tape, and the batches hold exactly these
+//! records, in their order.
 #![no_main]
 
 use kubehose::batch::{Batch, Batcher, MAX_BODY, MAX_RECORDS, Opening};
@@ -59,9 +60,16 @@ fuzz_target!(|bytes: &[u8]| {
         let mut batcher = Batcher::new(&opening);
         let (mut written, mut batched) = (Vec::new(), Vec::new());
         let mut record = Vec::new();
-        let mut chunk = Chunk::new(bytes);
+        let (mut chunk, mut ahead) = (Chunk::new(bytes), Chunk::new(bytes));
+        let mut in_one_pass = RecordEncoder::new(options);
         while let Some(event) = chunk.next_event() {
-            if encoder.encode(&event, fields.as_ref(), &mut record).is_err() {
+            let ordinary = in_one_pass.encode_ordinary(&mut ahead, fields.as_ref()).map(<[u8]>::to_vec);
+            if ordinary.is_none() {
+                assert_eq!(ahead.next_event().map(|other| other.index), Some(event.index));
+            }
+            let fits = encoder.encode(&event, fields.as_ref(), &mut record).is_ok();
+            assert!(ordinary.is_none_or(|text| fits && text == record), "one pass writes another text than the tape");
+            if !fits {
                 continue;
             }
             assert!(record.len() <= MAX_RECORD, "a record of {} bytes", record.len());

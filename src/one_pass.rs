@@ -1,0 +1,353 @@
+//! The ordinary event → its record's text, in one pass over its msgpack, without a tape.
+//!
+//! Nearly every event is a map of plain keys, each there once, whose values are of kinds that JSON has, and whose mapping
+//! meets no conflict. Its text is written while it is read; what the mapping moves is taken back and written at the end.
+//! Whatever is out of the ordinary is left to [`crate::record`], which knows all the rules: then there is no text, and
+//! nothing to be undone. Both write the same bytes, which `record`'s tests hold them to.
+
+use crate::json;
+use crate::path::Node;
+use crate::remap::{Remap, Role, TagFields};
+
+/// Strings are looked at and copied in blocks of so many bytes.
+const BLOCK: usize = 32;
+
+/// Room for what stands around a string, for a number, and for what a block is longer than what is in it.
+const AROUND: usize = BLOCK + 48;
+
+/// Containers nested deeper than this are left to those who know what becomes of too deep ones.
+const MOST_LEVELS: usize = 32;
+
+/// Maps with more keys than this are left to those who compare keys by more than looking at each.
+const MOST_KEYS: usize = 64;
+
+/// Writes texts, and keeps what can be used again from event to event.
+pub struct OnePass<'o> {
+    remap: &'o Remap,
+    /// The root attribute that gives way to the event's time.
+    replaced: Option<&'o [u8]>,
+    /// The text, and room behind it. How much of it is in use is told from call to call, to stay in registers.
+    room: Vec<u8>,
+    /// Marks of the keys so far of the maps that are open.
+    marks: Vec<u64>,
+    /// Where in the msgpack each rule's source is, and what may be moved out of it in turn.
+    sources: Vec<Option<(usize, &'o Node)>>,
+    /// Which rules' targets the event has.
+    targets: Vec<bool>,
+    kubernetes: bool,
+    /// A string that needs escaping, escaped.
+    escaped: Vec<u8>,
+}
+
+/// How far the msgpack has been read, and how far the text is written.
+type Ends = (usize, usize);
+
+impl<'o> OnePass<'o> {
+    /// For this mapping; a root attribute with the name `replaced` is left out.
+    pub fn new(remap: &'o Remap, replaced: Option<&'o [u8]>) -> Self {
+        OnePass {
+            remap,
+            replaced,
+            room: vec![0; 2048],
+            marks: Vec::new(),
+            sources: Vec::new(),
+            targets: Vec::new(),
+            kubernetes: false,
+            escaped: Vec::new(),
+        }
+    }
+
+    /// The text of an event whose body begins `data`, and how many bytes of it the body takes. `last` is the last
+    /// attribute, if it is not empty, and `end` what follows the closing brace.
+    pub fn text(&mut self, data: &[u8], tag: Option<&TagFields>, last: &[u8], end: &[u8]) -> Option<(usize, &[u8])> {
+        self.marks.clear();
+        self.sources.clear();
+        self.sources.resize(self.remap.rules(), None);
+        self.targets.clear();
+        self.targets.resize(self.remap.rules(), false);
+        self.kubernetes = false;
+        let (pairs, at) = match *data.first()? {
+            head @ 0x80..=0x8f => (usize::from(head & 15), 1),
+            0xde => (usize::from(be16(data, 1)?), 3),
+            _ => return None,
+        };
+        let (read, mut written) = self.map::<true>(data, (at, 0), pairs, Some(self.remap.paths()), 1)?;
+        // The closing brace comes after what is added.
+        written -= 1;
+        written = self.write_moved(data, tag, written)?;
+        if !last.is_empty() {
+            written = self.comma(written);
+            written = self.put(last, written);
+        }
+        written = self.put(b"}", written);
+        written = self.put(end, written);
+        Some((read, self.room.get(..written)?))
+    }
+
+    /// What the mapping moves, as attributes; none if a target is there already.
+    fn write_moved(&mut self, data: &[u8], tag: Option<&TagFields>, mut end: usize) -> Option<usize> {
+        let (remap, tag) = (self.remap, tag.filter(|_| !self.kubernetes));
+        for rule in 0..remap.rules() {
+            let source = self.sources.get(rule).copied().flatten();
+            let from_tag = tag.and_then(|tag| remap.from_tag(rule, tag));
+            if source.is_none() && from_tag.is_none() {
+                continue;
+            }
+            if self.targets.get(rule).copied().unwrap_or(true) {
+                return None;
+            }
+            end = self.comma(end);
+            end = self.put(remap.name_json(rule), end);
+            end = match source {
+                // To read it once more is cheaper than to keep its text.
+                Some((at, node)) => self.value(data, (at, end), Some(node), 1)?.1,
+                None => self.put(from_tag.unwrap_or_default(), end),
+            };
+        }
+        Some(end)
+    }
+
+    /// One value.
+    fn value(&mut self, data: &[u8], (at, end): Ends, node: Option<&'o Node>, levels: usize) -> Option<Ends> {
+        let head = *data.get(at)?;
+        let at = at + 1;
+        match head {
+            0xa0..=0xbf => self.string(data, at, usize::from(head & 31), end),
+            0xd9 => self.string(data, at + 1, usize::from(*data.get(at)?), end),
+            0xda => self.string(data, at + 2, usize::from(be16(data, at)?), end),
+            0xdb => self.string(data, at + 4, be32(data, at)? as usize, end),
+            0x80..=0x8f => self.map::<false>(data, (at, end), usize::from(head & 15), node, levels + 1),
+            0xde => self.map::<false>(data, (at + 2, end), usize::from(be16(data, at)?), node, levels + 1),
+            0x90..=0x9f => self.array(data, (at, end), usize::from(head & 15), levels + 1),
+            0xdc => self.array(data, (at + 2, end), usize::from(be16(data, at)?), levels + 1),
+            0xc0 => Some((at, self.put(b"null", end))),
+            0xc2 => Some((at, self.put(b"false", end))),
+            0xc3 => Some((at, self.put(b"true", end))),
+            0x00..=0x7f => Some((at, self.put(itoa::Buffer::new().format(head).as_bytes(), end))),
+            0xe0..=0xff => Some((at, self.put(itoa::Buffer::new().format(head as i8).as_bytes(), end))),
+            0xcc => self.integer(u8::from_be_bytes(*data.get(at..)?.first_chunk()?), at + 1, end),
+            0xcd => self.integer(be16(data, at)?, at + 2, end),
+            0xce => self.integer(be32(data, at)?, at + 4, end),
+            0xcf => self.integer(u64::from_be_bytes(*data.get(at..)?.first_chunk()?), at + 8, end),
+            0xd0 => self.integer(i8::from_be_bytes(*data.get(at..)?.first_chunk()?), at + 1, end),
+            0xd1 => self.integer(i16::from_be_bytes(*data.get(at..)?.first_chunk()?), at + 2, end),
+            0xd2 => self.integer(i32::from_be_bytes(*data.get(at..)?.first_chunk()?), at + 4, end),
+            0xd3 => self.integer(i64::from_be_bytes(*data.get(at..)?.first_chunk()?), at + 8, end),
+            0xca => self.float(f32::from_be_bytes(*data.get(at..)?.first_chunk()?), at + 4, end),
+            0xcb => self.float(f64::from_be_bytes(*data.get(at..)?.first_chunk()?), at + 8, end),
+            _ => None,
+        }
+    }
+
+    fn integer(&mut self, number: impl itoa::Integer, at: usize, end: usize) -> Option<Ends> {
+        Some((at, self.put(itoa::Buffer::new().format(number).as_bytes(), end)))
+    }
+
+    fn float<F: zmij::Float + Into<f64>>(&mut self, number: F, at: usize, end: usize) -> Option<Ends> {
+        // What is not finite has a text of its own.
+        let finite = Some(number).filter(|number| <F as Into<f64>>::into(*number).is_finite())?;
+        Some((at, self.put(zmij::Buffer::new().format_finite(finite).as_bytes(), end)))
+    }
+
+    fn array(&mut self, data: &[u8], (mut at, mut end): Ends, items: usize, levels: usize) -> Option<Ends> {
+        if levels > MOST_LEVELS {
+            return None;
+        }
+        end = self.put(b"[", end);
+        for item in 0..items {
+            if item > 0 {
+                end = self.put(b",", end);
+            }
+            (at, end) = self.value(data, (at, end), None, levels)?;
+        }
+        Some((at, self.put(b"]", end)))
+    }
+
+    fn map<const ROOT: bool>(
+        &mut self,
+        data: &[u8],
+        (mut at, mut end): Ends,
+        pairs: usize,
+        node: Option<&'o Node>,
+        levels: usize,
+    ) -> Option<Ends> {
+        if levels > MOST_LEVELS || pairs > MOST_KEYS {
+            return None;
+        }
+        let first_mark = self.marks.len();
+        end = self.put(b"{", end);
+        let (mut any, mut bits) = (false, 0u64);
+        for _ in 0..pairs {
+            let (from, length) = match *data.get(at)? {
+                head @ 0xa0..=0xbf => (at + 1, usize::from(head & 31)),
+                0xd9 => (at + 2, usize::from(*data.get(at + 1)?)),
+                _ => return None,
+            };
+            at = from + length;
+            let name = data.get(from..at)?;
+            // The same key twice has the same mark; other keys hardly ever.
+            let mark = mark(data, from, name);
+            let bit = 1 << (mark.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58);
+            if bits & bit != 0 && self.marks.get(first_mark..)?.contains(&mark) {
+                return None;
+            }
+            bits |= bit;
+            self.marks.push(mark);
+            let before = end;
+            end = self.key(data, from, length, any, end)?;
+            let child = node.and_then(|node| node.child(name));
+            let value = at;
+            (at, end) = self.value(data, (at, end), child, levels)?;
+            let mut removed = ROOT && self.replaced.is_some_and(|replaced| replaced == name);
+            if let Some(child) = child {
+                for role in self.remap.roles(child) {
+                    match role {
+                        Role::Kubernetes => self.kubernetes = true,
+                        Role::Target(rule) => *self.targets.get_mut(rule)? = true,
+                        Role::Source(rule) => {
+                            *self.sources.get_mut(rule)? = Some((value, child));
+                            removed |= !self.remap.preserve_source;
+                        }
+                    }
+                }
+            }
+            if removed {
+                end = before;
+            } else {
+                any = true;
+            }
+        }
+        self.marks.truncate(first_mark);
+        Some((at, self.put(b"}", end)))
+    }
+
+    /// A key with its quotes and the colon; none if it would need escaping or is not ASCII.
+    #[inline]
+    fn key(&mut self, data: &[u8], from: usize, length: usize, comma: bool, end: usize) -> Option<usize> {
+        self.grow(end, length);
+        let (block, room) = (data.get(from..)?.first_chunk::<BLOCK>(), self.room.get_mut(end..)?);
+        let room = match comma {
+            true => {
+                let (first, rest) = room.split_first_mut()?;
+                *first = b',';
+                rest
+            }
+            false => room,
+        };
+        *room.first_mut()? = b'"';
+        match block {
+            Some(block) if length <= BLOCK => {
+                if !plain_block(block, length) {
+                    return None;
+                }
+                *room.get_mut(1..)?.first_chunk_mut()? = *block;
+            }
+            _ => {
+                let text = data.get(from..from + length)?;
+                if !plain(text) {
+                    return None;
+                }
+                room.get_mut(1..=length)?.copy_from_slice(text);
+            }
+        }
+        *room.get_mut(length + 1..)?.first_chunk_mut()? = *b"\":";
+        Some(end + usize::from(comma) + length + 3)
+    }
+
+    /// A string with its quotes.
+    #[inline]
+    fn string(&mut self, data: &[u8], from: usize, length: usize, end: usize) -> Option<Ends> {
+        let text = data.get(from..from.checked_add(length)?)?;
+        self.grow(end, length);
+        let (block, room) = (data.get(from..)?.first_chunk::<BLOCK>(), self.room.get_mut(end..)?);
+        match block {
+            Some(block) if length <= BLOCK && plain_block(block, length) => {
+                *room.get_mut(1..)?.first_chunk_mut()? = *block;
+            }
+            _ if plain(text) => room.get_mut(1..=length)?.copy_from_slice(text),
+            _ => {
+                self.escaped.clear();
+                json::write_string(&mut self.escaped, text);
+                let escaped = self.escaped.len();
+                self.grow(end, escaped);
+                self.room.get_mut(end..end + escaped)?.copy_from_slice(&self.escaped);
+                return Some((from + length, end + escaped));
+            }
+        }
+        *room.first_mut()? = b'"';
+        *room.get_mut(length + 1)? = b'"';
+        Some((from + length, end + length + 2))
+    }
+
+    fn comma(&mut self, end: usize) -> usize {
+        // Only right behind the opening brace there is none.
+        if end > 1 { self.put(b",", end) } else { end }
+    }
+
+    #[inline]
+    fn put(&mut self, text: &[u8], end: usize) -> usize {
+        self.grow(end, text.len());
+        if let Some(room) = self.room.get_mut(end..end + text.len()) {
+            room.copy_from_slice(text);
+        }
+        end + text.len()
+    }
+
+    /// Makes room for so many bytes behind `end`, and what stands around them.
+    #[inline]
+    fn grow(&mut self, end: usize, bytes: usize) {
+        if self.room.len() < end + bytes + AROUND {
+            self.room.resize((end + bytes + AROUND).next_power_of_two(), 0);
+        }
+    }
+}
+
+/// Tells keys apart, nearly always. The name stands at `from` in the data.
+#[inline]
+fn mark(data: &[u8], from: usize, name: &[u8]) -> u64 {
+    let ends = match (name.first_chunk::<8>(), name.last_chunk::<8>(), data.get(from..).and_then(<[u8]>::first_chunk)) {
+        (Some(head), Some(tail), _) => u64::from_le_bytes(*head) ^ u64::from_le_bytes(*tail).rotate_left(29),
+        (_, _, Some(block)) => u64::from_le_bytes(*block) & ((1 << (8 * name.len())) - 1),
+        _ => name.iter().rev().fold(0, |mark, byte| mark << 8 | u64::from(*byte)),
+    };
+    ends ^ (name.len() as u64) << 56
+}
+
+/// Whether the first `length` bytes of a block are ASCII that JSON does not escape. Without a branch, so that it becomes
+/// vector instructions.
+#[inline]
+fn plain_block(block: &[u8; BLOCK], length: usize) -> bool {
+    let mut special = false;
+    for (index, byte) in block.iter().enumerate() {
+        special |= is_special(*byte) & ((index as u8) < length as u8);
+    }
+    !special
+}
+
+/// Whether all of a text is ASCII that JSON does not escape.
+#[inline]
+fn plain(text: &[u8]) -> bool {
+    let (blocks, rest) = text.as_chunks::<BLOCK>();
+    let block_is_plain = |block: &[u8; BLOCK]| !block.iter().fold(false, |special, byte| special | is_special(*byte));
+    blocks.iter().all(block_is_plain)
+        && match text.last_chunk() {
+            Some(last) => block_is_plain(last),
+            None => !rest.iter().fold(false, |special, byte| special | is_special(*byte)),
+        }
+}
+
+#[inline]
+fn is_special(byte: u8) -> bool {
+    // As a signed number, what is not ASCII is below a space, too.
+    ((byte as i8) < 0x20) | (byte == b'"') | (byte == b'\\')
+}
+
+#[inline]
+fn be16(data: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(*data.get(at..)?.first_chunk()?))
+}
+
+#[inline]
+fn be32(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(*data.get(at..)?.first_chunk()?))
+}
