@@ -11,12 +11,13 @@
     reason = "a test; clippy.toml sees only the test functions"
 )]
 
+mod events;
 #[path = "../tests/host/mod.rs"]
 mod host;
 
+use events::{kubernetes_event, write_event};
 use host::*;
 use kubehose_local::firehose::{Faults, Keep, Options, Server};
-use serde_json::json;
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -72,23 +73,6 @@ struct Flow {
     bytes: usize,
 }
 
-fn kubernetes_event(n: usize) -> serde_json::Value {
-    json!({
-        "time": "2026-11-22T23:20:34.123456789Z", "stream": "stdout", "logtag": "F",
-        "log": format!("10.0.{}.{} - - [22/Nov/2026:23:20:34 +0000] \"GET /api/v1/items/{n}?page={} HTTP/1.1\" 200 {} \"https://shop.example/cart\" \"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\" rt=0.{}", n % 256, n % 199, n % 17, n % 5000, n % 997),
-        "kubernetes": {
-            "pod_name": format!("web-6c8b449b8f-{:05}", n % 50), "namespace_name": "shop",
-            "pod_id": "6f2ca1b4-7f5c-4b6c-9a52-3b8a2a8b6f11",
-            "labels": {"app": "nginx", "app.kubernetes.io/part-of": "shop", "pod-template-hash": "6c8b449b8f", "tier": "frontend"},
-            "annotations": {"kubernetes.io/psp": "eks.privileged", "prometheus.io/scrape": "true"},
-            "host": "ip-10-0-1-17.eu-west-1.compute.internal", "pod_ip": "10.0.1.23", "container_name": "nginx",
-            "docker_id": format!("{:064x}", n % 50),
-            "container_hash": "docker.io/library/nginx@sha256:0d17b565c37bcbd895e9d92315a05c1c3c9a29f762b011a10c54a66cd53c9b31",
-            "container_image": "docker.io/library/nginx:1.27"
-        }
-    })
-}
-
 impl Flow {
     fn of(events: usize, each: Option<usize>) -> Flow {
         let mut flow = Flow { messages: Vec::new(), events, bytes: 0 };
@@ -96,8 +80,7 @@ impl Flow {
         for n in 0..events {
             let event = kubernetes_event(n);
             flow.bytes += event.to_string().len() + 1;
-            entries.extend_from_slice(&[0x92, 0xd7, 0x00, 0x65, 0x53, 0xf1, 0x00, 0x07, 0x5b, 0xcd, 0x15]);
-            entries.extend_from_slice(&rmp_serde::to_vec(&event).unwrap());
+            write_event(&mut entries, &event);
             held += 1;
             let full = each.map_or(entries.len() > 1_000_000, |each| held == each);
             if full || n + 1 == events {

@@ -1,0 +1,120 @@
+//! The stages of a chunk one by one, per megabyte of their JSON: `cargo bench --bench stages`.
+#![allow(clippy::unwrap_used, reason = "a benchmark")]
+
+mod events;
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+use divan::counter::BytesCount;
+use divan::{Bencher, black_box};
+use kubehose::batch::{Batcher, Opening};
+use kubehose::chunk::Chunk;
+use kubehose::config::Config;
+use kubehose::record::{RecordEncoder, RecordOptions};
+use std::time::SystemTime;
+
+fn main() {
+    divan::main();
+}
+
+/// A chunk of 2,000 events, as the host hands it over.
+fn chunk() -> Vec<u8> {
+    let mut chunk = Vec::new();
+    (0..2000).for_each(|n| events::write_event(&mut chunk, &events::kubernetes_event(n)));
+    chunk
+}
+
+/// Their JSON, one text each.
+fn texts() -> Vec<String> {
+    (0..2000).map(|n| format!("{}\n", events::kubernetes_event(n))).collect()
+}
+
+fn json_bytes() -> BytesCount {
+    BytesCount::new(texts().iter().map(String::len).sum::<usize>())
+}
+
+fn options() -> RecordOptions {
+    let get = |name: &str| match name {
+        "region" => Some("eu-west-1".to_owned()),
+        "delivery_stream" => Some("bench".to_owned()),
+        _ => None,
+    };
+    Config::read(&get, &|_| None).unwrap().record
+}
+
+/// msgpack onto the tape.
+#[divan::bench]
+fn decode(bencher: Bencher) {
+    let chunk = chunk();
+    bencher.counter(json_bytes()).bench_local(|| {
+        let mut chunk = Chunk::new(&chunk);
+        while let Some(event) = chunk.next_event() {
+            black_box(event.index);
+        }
+    });
+}
+
+/// msgpack, the mapping, JSON: by way of the tape, as for what is out of the ordinary.
+#[divan::bench]
+fn encode_by_tape(bencher: Bencher) {
+    let (chunk, options) = (chunk(), options());
+    bencher.counter(json_bytes()).bench_local(|| {
+        let (mut chunk, mut encoder, mut text) = (Chunk::new(&chunk), RecordEncoder::new(&options), Vec::new());
+        while let Some(event) = chunk.next_event() {
+            encoder.encode(&event, None, &mut text).unwrap();
+            black_box(text.as_slice());
+        }
+    });
+}
+
+/// The same in one pass.
+#[divan::bench]
+fn encode(bencher: Bencher) {
+    let (chunk, options) = (chunk(), options());
+    bencher.counter(json_bytes()).bench_local(|| {
+        let (mut chunk, mut encoder) = (Chunk::new(&chunk), RecordEncoder::new(&options));
+        while let Some(text) = encoder.encode_ordinary(&mut chunk, None) {
+            black_box(text);
+        }
+    });
+}
+
+/// Texts into bodies, base64.
+#[divan::bench]
+fn batch(bencher: Bencher) {
+    let (texts, opening) = (texts(), Opening::new("bench"));
+    let mut used = Vec::new();
+    bencher.counter(json_bytes()).bench_local(|| {
+        let mut batcher = Batcher::new(&opening);
+        for (index, text) in (0..).zip(&texts) {
+            if let Some(full) = batcher.push(text.as_bytes(), index..index + 1, || used.pop()) {
+                used.extend(full.into_buffer());
+            }
+        }
+        used.extend(batcher.finish().and_then(|last| last.into_buffer()));
+    });
+}
+
+/// The hash and the signature of the bodies, as the SDK makes them.
+#[divan::bench]
+fn sign_bodies(bencher: Bencher) {
+    let body = vec![b'A'; texts().iter().map(String::len).sum::<usize>() * 4 / 3];
+    let identity = Credentials::new("AKIDEXAMPLE", "secret", None, None, "bench").into();
+    bencher.counter(json_bytes()).bench_local(|| {
+        for body in body.chunks(600_000) {
+            let params = v4::SigningParams::builder()
+                .identity(&identity)
+                .region("eu-west-1")
+                .name("firehose")
+                .time(SystemTime::UNIX_EPOCH)
+                .settings(SigningSettings::default())
+                .build()
+                .unwrap();
+            let headers = [("x-amz-target", "Firehose_20150804.PutRecordBatch")].into_iter();
+            let url = "https://firehose.eu-west-1.amazonaws.com/";
+            let request = SignableRequest::new("POST", url, headers, SignableBody::Bytes(body)).unwrap();
+            black_box(sign(request, &params.into()).unwrap());
+        }
+    });
+}
