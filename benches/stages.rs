@@ -88,7 +88,7 @@ fn batch(bencher: Bencher) {
     bencher.counter(json_bytes()).bench_local(|| {
         let mut batcher = Batcher::new(&opening);
         for (index, text) in (0..).zip(&texts) {
-            if let Some(full) = batcher.push(text.as_bytes(), index..index + 1, || used.pop()) {
+            if let Some(full) = batcher.push(text.as_bytes(), index..index + 1, || used.pop().unwrap_or_default()) {
                 used.extend(full.into_buffer());
             }
         }

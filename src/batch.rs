@@ -133,12 +133,7 @@ impl<'o> Batcher<'o> {
 
     /// Adds a record of at most [`crate::record::MAX_RECORD`] bytes that holds `events`. The batch that was full before
     /// it, if one was, is handed out; `buffer` is asked for the next one's memory.
-    pub fn push(
-        &mut self,
-        record: &[u8],
-        events: Range<u32>,
-        buffer: impl FnOnce() -> Option<Vec<u8>>,
-    ) -> Option<Batch> {
+    pub fn push(&mut self, record: &[u8], events: Range<u32>, buffer: impl FnOnce() -> Vec<u8>) -> Option<Batch> {
         let encoded = base64_simd::STANDARD.encoded_length(record.len());
         let mut full = None;
         if self.places.len() == MAX_RECORDS
@@ -147,7 +142,7 @@ impl<'o> Batcher<'o> {
             full = self.finish();
         }
         if self.places.is_empty() {
-            self.body = buffer().unwrap_or_default();
+            self.body = buffer();
             self.body.clear();
             self.body.extend_from_slice(&self.opening.0);
             self.places.reserve(MAX_RECORDS);
@@ -176,7 +171,7 @@ mod tests {
         let mut batcher = Batcher::new(&opening);
         let mut out = Vec::new();
         for (index, record) in records.iter().enumerate() {
-            out.extend(batcher.push(record, index as u32..index as u32 + 1, || None));
+            out.extend(batcher.push(record, index as u32..index as u32 + 1, Vec::new));
         }
         out.extend(batcher.finish());
         assert!(batcher.finish().is_none());

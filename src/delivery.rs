@@ -275,6 +275,8 @@ impl Courier {
         self.bytes_pace.spend(job.batch.bytes(), now);
         if job.attempt > 0 || job.suspect_since.is_some() {
             self.counts.records_resent.add(records);
+        } else {
+            self.counts.waiting.sub(1);
         }
         if job.unclear {
             self.counts.records_possibly_duplicate.add(records);

@@ -14,6 +14,7 @@ use crate::record::RecordEncoder;
 use crate::remap::TagFields;
 use crate::spool::{Spool, Spooled};
 use crossbeam_channel::{Receiver, select};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +26,8 @@ use tokio::sync::mpsc::UnboundedSender;
 pub struct HandOver {
     /// The host's memory.
     pub data: FlushData,
+    /// Since when.
+    pub since: Instant,
     /// Who waits.
     pub flush: Flush,
 }
@@ -34,6 +37,11 @@ const GROWTH: usize = 2;
 
 /// One log line about the spool in this time.
 const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a chunk that would fit into memory waits for batches before it to be sent, at most. As msgpack in the host's
+/// memory it takes less room than as a body in ours, and a fast endpoint sends what is ahead in less; when it is slow or
+/// away, kubehose takes what it can hold.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long the thread sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -66,6 +74,10 @@ pub struct Encoder {
     pub parked: VecDeque<(Identity, HandOver)>,
     /// When trouble with the spool was last logged.
     pub spool_logged: Option<Instant>,
+    /// The memory of the chunk that was last read from the spool.
+    pub file: Cell<Vec<u8>>,
+    /// The size of the last body that was full: the next one's is about that.
+    pub body_size: Cell<usize>,
 }
 
 impl Encoder {
@@ -76,7 +88,8 @@ impl Encoder {
             let now = Instant::now();
             let expiry = self.ledger.expire(now);
             let parked_expiry = self.parked.iter().map(|(_, hand_over)| hand_over.flush.deadline).min();
-            let next = [expiry, parked_expiry].into_iter().flatten().min();
+            let patience = self.parked.front().map(|(_, next)| next.since + PATIENCE).filter(|over| *over > now);
+            let next = [expiry, parked_expiry, patience].into_iter().flatten().min();
             let wait = next.map_or(IDLE, |next| next.saturating_duration_since(now));
             select! {
                 recv(self.hand_overs) -> hand_over => match hand_over {
@@ -100,18 +113,18 @@ impl Encoder {
     fn take(&mut self, hand_over: HandOver) {
         let identity = Identity::of(hand_over.data.tag(), hand_over.data.bytes());
         if let Some(delivery) = self.ledger.detached(identity) {
-            let HandOver { data, flush } = hand_over;
+            let HandOver { data, flush, .. } = hand_over;
             data.release();
             return self.ledger.attach(delivery, flush);
         }
         let Some(spool) = &self.spool else { return self.parked.push_back((identity, hand_over)) };
         match spool.add(identity, hand_over.data.tag(), hand_over.data.bytes()) {
             Ok(spooled) => {
-                let HandOver { data, flush } = hand_over;
+                let HandOver { data, flush, .. } = hand_over;
                 let spooled = Arc::new(spooled);
                 let delivery = self.ledger.begin_spooled(identity, spooled.clone());
                 // The file need not be read back if the chunk can be encoded at once.
-                if self.waiting.is_empty() && self.fits(data.bytes().len()) {
+                if self.waiting.is_empty() && self.fits(data.bytes().len()) && self.keeps_up() {
                     self.encode_guarded(delivery, Some(&spooled), data.tag(), data.bytes(), &[]);
                     data.release();
                     self.ledger.seal_spooled(delivery);
@@ -140,10 +153,16 @@ impl Encoder {
         held == 0 || held + bytes * GROWTH <= self.config.delivery.max_buffer
     }
 
+    /// Whether batches are sent about as fast as they are encoded.
+    fn keeps_up(&self) -> bool {
+        self.ledger.counts().waiting.get() <= self.config.delivery.concurrency as u64 / 4
+    }
+
     /// Encodes what fits into the memory that is left, in order; refuses what has waited for too long.
     fn admit(&mut self) {
         while let Some((_, next)) = self.waiting.front()
             && self.fits(next.size() as usize)
+            && self.keeps_up()
         {
             if let Some((delivery, spooled)) = self.waiting.pop_front() {
                 self.start_spooled(delivery, &spooled);
@@ -151,6 +170,7 @@ impl Encoder {
         }
         while let Some((_, next)) = self.parked.front()
             && self.fits(next.data.bytes().len())
+            && (self.keeps_up() || next.since.elapsed() >= PATIENCE)
         {
             if let Some((identity, hand_over)) = self.parked.pop_front() {
                 self.start(identity, hand_over);
@@ -163,7 +183,7 @@ impl Encoder {
                 self.parked.push_back((identity, hand_over));
                 continue;
             }
-            let HandOver { data, flush } = hand_over;
+            let HandOver { data, flush, .. } = hand_over;
             data.release();
             flush.answer(Status::Retry);
             let refused = &self.ledger.counts().chunks_refused;
@@ -181,7 +201,7 @@ impl Encoder {
 
     /// Encodes a chunk and sends its batches on their way.
     fn start(&self, identity: Identity, hand_over: HandOver) {
-        let HandOver { data, flush } = hand_over;
+        let HandOver { data, flush, .. } = hand_over;
         let delivery = self.ledger.begin(identity);
         self.encode_guarded(delivery, None, data.tag(), data.bytes(), &[]);
         data.release();
@@ -196,7 +216,7 @@ impl Encoder {
 
     /// Encodes a chunk of the spool, but for what has been settled of it.
     fn start_spooled(&self, delivery: DeliveryId, spooled: &Arc<Spooled>) {
-        let chunk = match spooled.read() {
+        let chunk = match spooled.read(self.file.take()) {
             Ok(chunk) => chunk,
             Err(error) => {
                 let line = format!("cannot read {}: {error}; it stays for the next start", spooled.file().display());
@@ -209,6 +229,7 @@ impl Encoder {
         }
         self.encode_guarded(delivery, Some(spooled), &chunk.tag, &chunk.bytes, &chunk.taken);
         self.ledger.seal_spooled(delivery);
+        self.file.set(chunk.bytes);
     }
 
     /// Encodes; should that panic, what was encoded before goes its way.
@@ -247,7 +268,9 @@ impl Encoder {
         let mut chunk = Chunk::new(bytes);
         let mut taken = taken.iter().peekable();
         let mut batch = |record: &[u8], events: Range<u32>| {
-            if let Some(full) = batcher.push(record, events, || self.buffers.try_recv().ok()) {
+            let buffer = || self.buffers.try_recv().unwrap_or_else(|_| Vec::with_capacity(self.body_size.get()));
+            if let Some(full) = batcher.push(record, events, buffer) {
+                self.body_size.set(full.held() + full.held() / 16);
                 self.send(delivery, &tag, spooled, full);
             }
         };
@@ -301,6 +324,7 @@ impl Encoder {
         let records = batch.places().len() as u64;
         self.ledger.add(delivery, records);
         self.ledger.counts().held.add(batch.held() as u64);
+        self.ledger.counts().waiting.add(1);
         // If the courier is gone, the records stay unsettled, and the host keeps the chunk.
         let _ = self.commands.send(Command::Send { delivery, tag: tag.clone(), spooled: spooled.cloned(), batch });
     }

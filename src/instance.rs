@@ -13,6 +13,7 @@ use crate::spool::Spool;
 use crate::{REVISION, VERSION};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use once_cell::sync::Lazy;
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,7 +107,7 @@ impl Instance {
         let aside = Arc::new(Aside::new(&config.firehose.delivery_stream, dead_letters, counts.clone(), log.clone()));
         let (hand_overs, handed_over) = unbounded();
         let (release, released) = bounded(1);
-        let (give_back, buffers) = bounded(config.delivery.concurrency * 2);
+        let (give_back, buffers) = bounded(config.delivery.concurrency);
         let (commands, orders) = tokio::sync::mpsc::unbounded_channel();
         let flush_timeout = config.delivery.flush_timeout;
         let (spool, left) = match &config.delivery.spool {
@@ -164,6 +165,8 @@ impl Instance {
             waiting,
             parked: VecDeque::new(),
             spool_logged: None,
+            file: Cell::default(),
+            body_size: Cell::new(0),
         };
         let threads = host::without_signals(|| {
             let courier = start_courier(parts)?;
@@ -188,7 +191,8 @@ impl Instance {
             false => self.flush_timeout.min(ENGINE_FLUSH_TIMEOUT),
         };
         let (reply, answer) = bounded(1);
-        let hand_over = HandOver { data, flush: Flush { reply, deadline: Instant::now() + wait } };
+        let now = Instant::now();
+        let hand_over = HandOver { data, since: now, flush: Flush { reply, deadline: now + wait } };
         let hand_overs = self.hand_overs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let handed_over = hand_overs.is_some_and(|hand_overs| hand_overs.send(hand_over).is_ok());
         // Whoever has the chunk answers in time, or drops it and with it the way to answer.

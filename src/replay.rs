@@ -64,7 +64,7 @@ impl Sender {
         let tag: Arc<str> = tag.into();
         let mut batcher = Batcher::new(opening);
         for record in records {
-            if let Some(full) = batcher.push(&record, 0..1, || None) {
+            if let Some(full) = batcher.push(&record, 0..1, Vec::new) {
                 self.hand_over(&tag, full, &each);
             }
         }
@@ -80,6 +80,7 @@ impl Sender {
         }
         self.ledger.add(self.delivery, batch.places().len() as u64);
         self.counts.held.add(batch.held() as u64);
+        self.counts.waiting.add(1);
         // Should the courier be gone, the records are counted as not accepted.
         let _ = self.commands.send(Command::Send { delivery: self.delivery, tag: tag.clone(), spooled: None, batch });
     }

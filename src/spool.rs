@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The first bytes of a chunk's file; the digit is the format's version.
 const MAGIC: &[u8; 8] = b"kubehos1";
@@ -30,10 +30,23 @@ pub struct Spool {
     folder: PathBuf,
     /// Bytes of all chunks' files at most.
     limit: u64,
-    used: Arc<AtomicU64>,
+    used: Arc<Used>,
     next: AtomicU64,
     _lock: File,
 }
+
+/// What a spool's chunks and the files that wait to be used again take.
+#[derive(Debug, Default)]
+struct Used {
+    /// Bytes of all chunks' files.
+    bytes: AtomicU64,
+    /// Files of chunks that are delivered, with their sizes. To write over one costs a third of what it costs to have the
+    /// system free its pages and blocks and look for new ones.
+    files: Mutex<Vec<(PathBuf, u64)>>,
+}
+
+/// How many files wait to be used again at most.
+const FILES: usize = 4;
 
 /// One chunk in the spool.
 #[derive(Debug)]
@@ -42,7 +55,7 @@ pub struct Spooled {
     number: u64,
     /// Size of its file, in bytes.
     size: u64,
-    used: Arc<AtomicU64>,
+    used: Arc<Used>,
     taken: Mutex<Option<File>>,
 }
 
@@ -77,7 +90,7 @@ impl Spool {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        let used = Arc::new(AtomicU64::new(0));
+        let used = Arc::new(Used::default());
         let mut left = Vec::new();
         let mut orphans = Vec::new();
         for entry in fs::read_dir(folder).map_err(failed)? {
@@ -87,10 +100,10 @@ impl Spool {
                 Some((number, "chunk")) => {
                     let Ok(number) = number.parse() else { continue };
                     let size = entry.metadata().map_err(failed)?.len();
-                    used.fetch_add(size, Ordering::Relaxed);
+                    used.bytes.fetch_add(size, Ordering::Relaxed);
                     left.push(Spooled::new(folder, number, size, used.clone()));
                 }
-                // It was never acknowledged: the host brings it again.
+                // It was never acknowledged, and the host brings it again; or it was delivered.
                 Some((_, "part")) => fs::remove_file(entry.path()).map_err(failed)?,
                 Some((number, "taken")) => orphans.extend(number.parse::<u64>()),
                 _ => {}
@@ -113,43 +126,76 @@ impl Spool {
     /// behind then.
     pub fn add(&self, identity: Identity, tag: &[u8], bytes: &[u8]) -> io::Result<Spooled> {
         let size = (HEADER + tag.len() + bytes.len()) as u64;
-        if self.used.fetch_add(size, Ordering::Relaxed) + size > self.limit {
-            self.used.fetch_sub(size, Ordering::Relaxed);
+        let before = self.used.bytes.fetch_add(size, Ordering::Relaxed);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let written = self.room(before + size).and_then(|()| self.write(number, identity, tag, bytes));
+        if let Err(error) = written {
+            self.used.bytes.fetch_sub(size, Ordering::Relaxed);
+            return Err(error);
+        }
+        Ok(Spooled::new(&self.folder, number, size, self.used.clone()))
+    }
+
+    /// Whether chunks may take so many bytes. If need be, files that wait to be used again make way.
+    fn room(&self, bytes: u64) -> io::Result<()> {
+        let mut files = self.used.files();
+        while bytes + files.iter().map(|(_, size)| size).sum::<u64>() > self.limit
+            && let Some((file, _)) = files.pop()
+        {
+            fs::remove_file(file)?;
+        }
+        if bytes > self.limit {
             let text = format!("spool_limit ({} bytes) is reached", self.limit);
             return Err(io::Error::new(io::ErrorKind::StorageFull, text));
         }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        // Gives the size back, too, when it is dropped.
-        let spooled = Spooled::new(&self.folder, number, size, self.used.clone());
-        let part = path(&self.folder, number, "part");
-        let written = File::create_new(&part)
-            .and_then(|mut file| {
-                let mut head = Vec::with_capacity(HEADER + tag.len());
-                head.extend_from_slice(MAGIC);
-                head.extend_from_slice(&(tag.len() as u32).to_le_bytes());
-                head.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-                head.extend_from_slice(&identity.to_bytes());
-                head.extend_from_slice(tag);
-                file.write_all(&head)?;
-                file.write_all(bytes)
-            })
-            .and_then(|()| fs::rename(&part, spooled.path("chunk")));
-        if let Err(error) = written {
+        Ok(())
+    }
+
+    fn write(&self, number: u64, identity: Identity, tag: &[u8], bytes: &[u8]) -> io::Result<()> {
+        let used = self.used.files().pop();
+        let (part, had) = used.unwrap_or_else(|| (path(&self.folder, number, "part"), 0));
+        let mut head = Vec::with_capacity(HEADER + tag.len());
+        head.extend_from_slice(MAGIC);
+        head.extend_from_slice(&(tag.len() as u32).to_le_bytes());
+        head.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        head.extend_from_slice(&identity.to_bytes());
+        head.extend_from_slice(tag);
+        let written = OpenOptions::new().create(true).truncate(false).write(true).open(&part).and_then(|mut file| {
+            file.write_all(&head)?;
+            file.write_all(bytes)?;
+            let size = (head.len() + bytes.len()) as u64;
+            if had > size { file.set_len(size) } else { Ok(()) }
+        });
+        let written = written.and_then(|()| fs::rename(&part, path(&self.folder, number, "chunk")));
+        if written.is_err() {
             let _ = fs::remove_file(&part);
-            self.used.fetch_sub(size, Ordering::Relaxed);
-            return Err(error);
         }
-        Ok(spooled)
+        written
     }
 
     /// Bytes in use.
     pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+        self.used.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Used {
+    fn files(&self) -> MutexGuard<'_, Vec<(PathBuf, u64)>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        for (file, _) in self.files().drain(..) {
+            // Otherwise the next start removes it.
+            let _ = fs::remove_file(file);
+        }
     }
 }
 
 impl Spooled {
-    fn new(folder: &Path, number: u64, size: u64, used: Arc<AtomicU64>) -> Spooled {
+    fn new(folder: &Path, number: u64, size: u64, used: Arc<Used>) -> Spooled {
         Spooled { folder: folder.to_owned(), number, size, used, taken: Mutex::default() }
     }
 
@@ -175,19 +221,17 @@ impl Spooled {
         identity.filter(|_| head.starts_with(MAGIC))
     }
 
-    /// Reads the chunk and its notes back.
+    /// Reads the chunk and its notes back, the chunk into the memory of `buffer`.
     ///
     /// # Errors
     /// What the system says. A torn file is none: what of it is left comes back.
-    pub fn read(&self) -> io::Result<Chunk> {
-        let mut file = Vec::new();
-        File::open(self.path("chunk"))?.read_to_end(&mut file)?;
+    pub fn read(&self, buffer: Vec<u8>) -> io::Result<Chunk> {
+        let mut chunk = read_chunk(&mut File::open(self.path("chunk"))?, self.size, buffer)?;
         let notes = match fs::read(self.path("taken")) {
             Ok(notes) => notes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        let mut chunk = parse(file);
         // A note that was cut off by the process's end is none.
         for note in notes.as_chunks::<8>().0 {
             let [a, b, c, d, e, f, g, h] = *note;
@@ -229,8 +273,17 @@ impl Spooled {
     /// # Errors
     /// What the system says; then it goes out again after a restart, but for what is noted.
     pub fn remove(&self) -> io::Result<()> {
-        fs::remove_file(self.path("chunk"))?;
-        self.used.fetch_sub(self.size, Ordering::Relaxed);
+        let mut files = self.used.files();
+        if files.len() < FILES {
+            // Not a chunk any more, should the process end here.
+            let part = self.path("part");
+            fs::rename(self.path("chunk"), &part)?;
+            files.push((part, self.size));
+        } else {
+            fs::remove_file(self.path("chunk"))?;
+        }
+        drop(files);
+        self.used.bytes.fetch_sub(self.size, Ordering::Relaxed);
         if self.taken.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() || self.path("taken").exists() {
             fs::remove_file(self.path("taken"))?;
         }
@@ -247,10 +300,14 @@ fn write_note(notes: &mut Vec<u8>, range: &Range<u32>) {
     notes.extend_from_slice(&range.end.to_le_bytes());
 }
 
-/// Takes a chunk's file apart; of a torn one, whatever is left.
-fn parse(mut file: Vec<u8>) -> Chunk {
-    let torn = |text: &str, tag, bytes| Chunk { tag, bytes, taken: Vec::new(), torn: Some(text.to_owned()) };
-    let Some((magic, rest)) = file.split_first_chunk::<8>() else {
+/// Reads a chunk's file of so many bytes; of a torn one, whatever is left.
+fn read_chunk(file: &mut impl Read, size: u64, mut buffer: Vec<u8>) -> io::Result<Chunk> {
+    buffer.clear();
+    let chunk = |torn: Option<String>, tag, bytes| Chunk { tag, bytes, taken: Vec::new(), torn };
+    let torn = |text: &str, tag, bytes| Ok(chunk(Some(text.to_owned()), tag, bytes));
+    let mut head = Vec::with_capacity(HEADER);
+    file.take(HEADER as u64).read_to_end(&mut head)?;
+    let Some((magic, rest)) = head.split_first_chunk::<8>() else {
         return torn("it ends within its header", Vec::new(), Vec::new());
     };
     if magic != MAGIC {
@@ -259,22 +316,23 @@ fn parse(mut file: Vec<u8>) -> Chunk {
     let numbers = rest.split_first_chunk::<4>().and_then(|(tag, rest)| {
         let (bytes, rest) = rest.split_first_chunk::<8>()?;
         let identity = Identity::from_bytes(*rest.first_chunk()?);
-        Some((u32::from_le_bytes(*tag) as usize, u64::from_le_bytes(*bytes), identity))
+        Some((u64::from(u32::from_le_bytes(*tag)), u64::from_le_bytes(*bytes), identity))
     });
-    let Some((tag, bytes, identity)) = numbers else {
+    let Some((tag_size, bytes, identity)) = numbers else {
         return torn("it ends within its header", Vec::new(), Vec::new());
     };
-    file.drain(..HEADER);
-    if file.len() < tag {
+    buffer.reserve_exact(usize::try_from(bytes.min(size)).unwrap_or(0));
+    let mut tag = Vec::new();
+    file.take(tag_size).read_to_end(&mut tag)?;
+    if (tag.len() as u64) < tag_size {
         return torn("it ends within its tag", Vec::new(), Vec::new());
     }
-    let rest = file.split_off(tag);
-    let whole = rest.len() as u64 == bytes && Identity::of(&file, &rest) == identity;
-    if whole {
-        return Chunk { tag: file, bytes: rest, taken: Vec::new(), torn: None };
+    file.read_to_end(&mut buffer)?;
+    if buffer.len() as u64 == bytes && Identity::of(&tag, &buffer) == identity {
+        return Ok(chunk(None, tag, buffer));
     }
-    let text = format!("{} of {bytes} bytes are there, or some have changed", rest.len());
-    torn(&text, file, rest)
+    let text = format!("{} of {bytes} bytes are there, or some have changed", buffer.len());
+    torn(&text, tag, buffer)
 }
 
 #[cfg(test)]
@@ -300,7 +358,7 @@ mod tests {
         first.remove().unwrap();
         drop((spool, third));
         let (spool, left) = open(folder.path());
-        let read: Vec<Chunk> = left.iter().map(|spooled| spooled.read().unwrap()).collect();
+        let read: Vec<Chunk> = left.iter().map(|spooled| spooled.read(Vec::new()).unwrap()).collect();
         assert_eq!(read.len(), 2);
         assert_eq!((read[0].tag.as_slice(), read[0].bytes.as_slice()), (&b"kube.b"[..], &b"two"[..]));
         assert_eq!(read[0].taken, [0..5, 7..8, 9..10]);
@@ -309,7 +367,34 @@ mod tests {
             spooled.remove().unwrap();
         }
         assert_eq!(spool.used(), 0);
+        drop((spool, left));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "only the lock stays");
+    }
+
+    #[test]
+    fn files_are_used_again_within_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(folder.path(), 10_000).unwrap();
+        let add = |byte: u8, size: usize| {
+            let bytes = vec![byte; size];
+            let spooled = spool.add(Identity::of(b"t", &bytes), b"t", &bytes).unwrap();
+            let read = spooled.read(Vec::new()).unwrap();
+            assert_eq!((read.torn, read.bytes), (None, bytes));
+            assert_eq!(fs::metadata(spooled.file()).unwrap().len(), spooled.size());
+            spooled
+        };
+        let files = || fs::read_dir(folder.path()).unwrap().count() - 1;
+        for size in [4000, 100, 5000, 0] {
+            add(size as u8, size).remove().unwrap();
+            assert_eq!((files(), spool.used()), (1, 0), "the same file, for {size} bytes");
+        }
+        let several: Vec<Spooled> = (0..6).map(|byte| add(byte, 1500)).collect();
+        several.iter().for_each(|spooled| spooled.remove().unwrap());
+        assert_eq!(files(), FILES);
+        // What waits to be used again makes way for a chunk.
+        let large = add(7, 9000);
+        assert_eq!(files(), 1);
+        large.remove().unwrap();
     }
 
     #[test]
@@ -329,19 +414,19 @@ mod tests {
         let whole = fs::read(spooled.file()).unwrap();
         for cut in 0..whole.len() {
             fs::write(spooled.file(), &whole[..cut]).unwrap();
-            let chunk = spooled.read().unwrap();
+            let chunk = spooled.read(Vec::new()).unwrap();
             assert!(chunk.torn.is_some());
             assert!(b"0123456789".starts_with(&chunk.bytes));
         }
         fs::write(spooled.file(), [&whole[..whole.len() - 1], b"x"].concat()).unwrap();
-        assert!(spooled.read().unwrap().torn.is_some());
+        assert!(spooled.read(Vec::new()).unwrap().torn.is_some());
         // A note that was cut off, and files that a killed process leaves.
         fs::write(spooled.file(), &whole).unwrap();
         spooled.note(&[0..2]).unwrap();
         let mut notes = fs::read(spooled.path("taken")).unwrap();
         notes.extend_from_slice(&[1, 2, 3]);
         fs::write(spooled.path("taken"), notes).unwrap();
-        assert_eq!(spooled.read().unwrap().taken, [0..2]);
+        assert_eq!(spooled.read(Vec::new()).unwrap().taken, [0..2]);
         fs::write(folder.path().join("000000000077.part"), b"x").unwrap();
         fs::write(folder.path().join("000000000066.taken"), b"x").unwrap();
         drop(spool);

@@ -224,7 +224,7 @@ impl Stages<'_> {
         let place: Range<u32> = number..number + 1;
         let (batcher, mut full) = (&mut self.batcher, Vec::new());
         let pushed = self.packer.push(&self.record, place, |record, events| {
-            full.extend(batcher.push(record, events, || None));
+            full.extend(batcher.push(record, events, Vec::new));
         });
         pushed.map_err(|error| Failure::new(error.to_string()))?;
         full.iter().try_for_each(|full| self.batch(full))
@@ -270,7 +270,7 @@ impl Stages<'_> {
 
     fn finish(mut self) -> Outcome {
         let (batcher, mut full) = (&mut self.batcher, Vec::new());
-        let finished = self.packer.finish(|record, events| full.extend(batcher.push(record, events, || None)));
+        let finished = self.packer.finish(|record, events| full.extend(batcher.push(record, events, Vec::new)));
         finished.map_err(|error| Failure::new(error.to_string()))?;
         full.iter().try_for_each(|full| self.batch(full))?;
         if let Some(last) = self.batcher.finish() {

@@ -78,7 +78,7 @@ fuzz_target!(|bytes: &[u8]| {
             let value: serde_json::Value = serde_json::from_str(text).expect("a record is JSON");
             assert!(value.is_object(), "a record is an object");
             assert_eq!(text.ends_with('\n'), options.newline);
-            if let Some(full) = batcher.push(&record, event.index..event.index + 1, || None) {
+            if let Some(full) = batcher.push(&record, event.index..event.index + 1, Vec::new) {
                 batched.extend(records_of(&full));
             }
             written.push(record.clone());
