@@ -112,6 +112,54 @@ def task_definition(path):
     members(arguments, shape)
 
 
+def schema(path, name):
+    """A JSON schema that check-jsonschema carries, so that nothing is fetched."""
+    done = subprocess.run(
+        [f"{BIN}/check-jsonschema", "--builtin-schema", f"vendor.{name}", path], capture_output=True, text=True
+    )
+    if done.returncode:
+        fail(done.stdout + done.stderr)
+
+
+def compose(path):
+    schema(path, "compose-spec")
+
+
+def issue_form(path):
+    schema(path, "github-issue-forms")
+
+
+def dockerfile(path):
+    done = subprocess.run([f"{BIN}/hadolint", path], capture_output=True, text=True)
+    if done.returncode:
+        fail(done.stdout + done.stderr)
+
+
+def workflow(path):
+    """GitHub's schema; zizmor, for what a pull request could turn against it; shellcheck over each step's script."""
+    import re
+    import yaml
+
+    os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
+    schema(path, "github-workflows")
+    done = subprocess.run([f"{BIN}/zizmor", "--offline", "--no-progress", path], capture_output=True, text=True)
+    if done.returncode:
+        fail(done.stdout + done.stderr)
+    for job in yaml.safe_load(open(path))["jobs"].values():
+        for step in job["steps"]:
+            if "run" not in step:
+                continue
+            assert "${{" not in step["run"], f"an expression inside a script, not in env: {step['run']}"
+            done = subprocess.run(
+                [f"{BIN}/shellcheck", "--shell=bash", "--external-sources", "-"],
+                input=f"set -e\n{step['run']}\n", capture_output=True, text=True,
+            )
+            if done.returncode:
+                fail(f"{path}: {step['run']}\n{done.stdout}{done.stderr}")
+            for word in re.findall(r"(?:^|[\s;&|])((?:\./)?scripts/[\w.-]+)", step["run"]):
+                assert os.path.exists(word), f"{path}: {word} is not there"
+
+
 def terraform(path):
     """A parser of Terraform's language; the JSON in its heredocs is JSON."""
     import hcl2
@@ -130,7 +178,11 @@ for file in sys.argv[2:]:
         "policy": policy,
         "trust": trust,
         "pipeline": pipeline,
+        "compose": compose,
         "create-stream": create_stream,
+        "dockerfile": dockerfile,
+        "issue-form": issue_form,
         "task-definition": task_definition,
         "terraform": terraform,
+        "workflow": workflow,
     }[sys.argv[1]](file)
