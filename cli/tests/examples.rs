@@ -133,7 +133,8 @@ fn make_has_every_target_that_is_named() {
     let makefile = text("Makefile");
     let help = run(Command::new("make").current_dir(root()).arg("help")).fine();
     let mut pages = files("docs/src", ".md");
-    pages.extend(["README.md", "CONTRIBUTING.md", "BENCHMARKS.md", "CHANGELOG.md", "DESIGN.md"].map(|n| root().join(n)));
+    pages
+        .extend(["README.md", "CONTRIBUTING.md", "BENCHMARKS.md", "CHANGELOG.md", "DESIGN.md"].map(|n| root().join(n)));
     let mut named = 0;
     for page in pages {
         let text = fs::read_to_string(&page).unwrap();

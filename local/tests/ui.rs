@@ -252,6 +252,8 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
     let text = |selector: &str| format!("document.querySelector('{selector}').textContent");
     browser.until(&text("#accepted"), &json!("30"));
     browser.until(&text("#billed"), &json!("154 KB"));
+    // The plot fills its height: its scale ends where the most of a second does, or little above.
+    browser.until(&text("#plot text"), &json!("30"));
     assert_eq!(browser.value(&text("#list .message")), json!("checkout failed: card declined for order 7731 #29"));
     assert_eq!(browser.value(&text("#list .pod")), json!("shop / web-6c8b449b8f-m1abc / nginx"));
     assert_eq!(browser.value("document.querySelectorAll('#list b').length"), json!(0));
@@ -323,6 +325,10 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
     assert_eq!(browser.value(elsewhere), json!(0));
     let nameless = "[...document.querySelectorAll('button, input, svg')].filter(e => !e.ariaLabel && !e.textContent.trim() && !(e.labels || []).length).map(e => e.outerHTML)";
     assert_eq!(browser.value(nameless), json!([]));
+    let regions = "[...document.querySelectorAll('section, [role=region]')].map(e => e.ariaLabel || document.getElementById(e.getAttribute('aria-labelledby')).textContent)";
+    let names = browser.value(regions);
+    let names: Vec<&str> = names.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert!(names.iter().enumerate().all(|(i, name)| !names[..i].contains(name)), "two regions of one name: {names:?}");
     let log = browser.post("se/log", json!({ "type": "browser" }));
     assert_eq!(log, json!([]));
 
@@ -363,5 +369,19 @@ fn pictures(server: &Server, browser: &Browser) {
     browser.cdp("Emulation.setDeviceMetricsOverride", phone);
     browser.until("innerWidth", &json!(390));
     assert_eq!(browser.value("document.documentElement.scrollWidth"), json!(390));
+    // What is held stays as it is until it goes on; and no button's words are broken over two lines, however many records there are.
+    browser.click("#hold");
+    let newest = "document.querySelector('#list li').dataset.id";
+    let held = browser.value(newest);
+    let arrived = browser.value("document.getElementById('accepted').textContent");
+    assert_eq!(put(server, &[record(7)]), 200);
+    browser.until(&format!("document.getElementById('accepted').textContent !== {arrived}"), &json!(true));
+    browser.until("document.getElementById('found').textContent.includes('1 more since held')", &json!(true));
+    assert_eq!(browser.value(newest), held);
+    let tall =
+        "[...document.querySelectorAll('.head button')].filter(b => b.clientHeight > 40).map(b => b.textContent)";
+    assert_eq!(browser.value(tall), json!([]));
+    browser.click("#hold");
+    browser.until(&format!("{newest} !== {held}"), &json!(true));
     browser.picture("phone.png");
 }
