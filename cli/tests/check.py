@@ -160,6 +160,26 @@ def workflow(path):
                 assert os.path.exists(word), f"{path}: {word} is not there"
 
 
+def aws_commands(path):
+    """Each line is a call of the aws command: its service, operation and options stand in botocore's models."""
+    import boto3
+    from botocore import xform_name
+
+    # What the command adds to the service's operations, with what of its options is used here.
+    own = {("cloudformation", "deploy"): {"stack-name", "template-file", "capabilities"}}
+    for line in open(path):
+        _, service, operation, *options = line.split()
+        if (service, operation) in own:
+            known = own[service, operation]
+        else:
+            client = boto3.client(service, region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+            name = client.meta.method_to_api_mapping[operation.replace("-", "_")]
+            shape = client.meta.service_model.operation_model(name).input_shape
+            known = {xform_name(member, "-") for member in shape.members} | {"cli-input-json"}
+        for option in options:
+            assert not option.startswith("--") or option[2:] in known, (line, option)
+
+
 def terraform(path):
     """A parser of Terraform's language; the JSON in its heredocs is JSON."""
     import hcl2
@@ -174,6 +194,7 @@ def terraform(path):
 for file in sys.argv[2:]:
     {
         "kubernetes": kubernetes,
+        "aws-commands": aws_commands,
         "cloudformation": cloudformation,
         "policy": policy,
         "trust": trust,

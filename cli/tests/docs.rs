@@ -49,6 +49,13 @@ fn the_option_reference_is_the_codes() {
     assert!(found == text, "docs/src/options.md is out of date: BLESS=1 cargo test -p kubehose-cli --test docs");
 }
 
+/// The anchor that GitHub and mdBook give a heading.
+fn anchor(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
 #[test]
 fn no_link_is_broken_and_every_page_is_listed() {
     let summary = fs::read_to_string(root().join("docs/src/SUMMARY.md")).unwrap();
@@ -59,11 +66,17 @@ fn no_link_is_broken_and_every_page_is_listed() {
             assert!(summary.contains(&format!("({name})")), "{name} is not in SUMMARY.md");
         }
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = target.split('#').next().unwrap();
-            if path.contains("://") || path.starts_with("mailto:") || path.is_empty() {
+            let (path, fragment) = target.split_once('#').unwrap_or((target, ""));
+            if path.contains("://") || path.starts_with("mailto:") {
                 continue;
             }
-            assert!(file.parent().unwrap().join(path).exists(), "{}: ({target}) leads nowhere", file.display());
+            let there = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            assert!(there.exists(), "{}: ({target}) leads nowhere", file.display());
+            if !fragment.is_empty() {
+                let headings = fs::read_to_string(&there).unwrap();
+                let mut headings = headings.lines().filter(|line| line.starts_with('#'));
+                assert!(headings.any(|line| anchor(line) == fragment), "{}: no heading for ({target})", file.display());
+            }
             links += 1;
         }
         // Files of the repository that a page names.
@@ -74,20 +87,135 @@ fn no_link_is_broken_and_every_page_is_listed() {
     assert!(links > 20, "only {links} links were found");
 }
 
+/// The values of an attribute in a page of HTML.
+fn attributes<'a>(html: &'a str, name: &str) -> Vec<&'a str> {
+    let start = format!(" {name}=\"");
+    html.split(start.as_str()).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+#[test]
+fn the_book_builds_and_no_link_in_it_is_broken() {
+    if Command::new("mdbook").arg("--version").output().is_err() {
+        support::not_run("the book: no mdbook on the PATH (cargo install mdbook)");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let done = Command::new("mdbook").arg("build").arg(root().join("docs")).arg("-d").arg(folder.path()).output();
+    let done = done.unwrap();
+    let log = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && !log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    let html = |name: &str| fs::read_to_string(folder.path().join(name));
+    let mut links = 0;
+    for entry in fs::read_dir(folder.path()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        // 404 is served from every depth, and names its files from the root.
+        if !name.ends_with(".html") || name == "404.html" {
+            continue;
+        }
+        let text = html(&name).unwrap();
+        for target in [attributes(&text, "href"), attributes(&text, "src")].concat() {
+            let (path, fragment) = target.split_once('#').unwrap_or((target, ""));
+            if path.contains("://") || path.starts_with("data:") {
+                continue;
+            }
+            let path = if path.is_empty() { name.as_str() } else { path };
+            assert!(folder.path().join(path).exists(), "{name}: {target} leads nowhere");
+            if !fragment.is_empty() {
+                let there = html(path).unwrap();
+                assert!(attributes(&there, "id").contains(&fragment), "{name}: {target} has no such place");
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 100, "only {links} links were found in the book");
+}
+
+/// The blocks of a page that begin with this fence.
+fn blocks<'a>(text: &'a str, fence: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(fence).skip(1).map(|rest| rest.split("```").next().unwrap())
+}
+
 #[test]
 fn commands_that_run_locally_run() {
     let program = Path::new(env!("CARGO_BIN_EXE_kubehose"));
     let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut ran = 0;
     for (file, text) in pages() {
-        for block in text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
-            let done =
-                Command::new("sh").args(["-euc", block]).current_dir(root()).env("PATH", &path).output().unwrap();
-            assert!(done.status.success(), "{}: {block}{}", file.display(), String::from_utf8_lossy(&done.stderr));
+        // What a page writes goes with the test; what it reads is the repository's.
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(root().join("examples"), folder.path().join("examples")).unwrap();
+        for block in blocks(&text, "```sh\n") {
+            let run = Command::new("sh")
+                .args(["-euc", block])
+                .current_dir(folder.path())
+                .env("PATH", &path)
+                .output()
+                .unwrap();
+            assert!(run.status.success(), "{}: {block}{}", file.display(), String::from_utf8_lossy(&run.stderr));
             ran += 1;
         }
     }
-    assert!(ran >= 3, "only {ran} blocks of commands were found");
+    assert!(ran >= 7, "only {ran} blocks of commands were found");
+}
+
+/// The other commands need AWS, a cluster or Docker: they are at least ones that their programs know.
+#[test]
+fn commands_that_need_a_cluster_are_well_formed() {
+    let mut aws = String::new();
+    let mut known = 0;
+    for (file, text) in pages() {
+        for block in blocks(&text, "```console\n") {
+            for line in block.replace("\\\n", " ").lines() {
+                let words: Vec<&str> = line.split_whitespace().skip_while(|word| word.contains('=')).collect();
+                let place = format!("{}: {line}", file.display());
+                match words[0] {
+                    // Without kubectl and aws it finds out nothing, once it has understood what it is asked.
+                    "kubehose" if words[1] == "firehose" => {
+                        let run = support::command().args(&words[1..]).arg("--help").output().unwrap();
+                        assert!(run.status.success(), "{place}: {}", String::from_utf8_lossy(&run.stderr));
+                    }
+                    "kubehose" => {
+                        let run = support::command().args(&words[1..]).env("PATH", "").output().unwrap();
+                        assert!(run.status.success(), "{place}: {}", String::from_utf8_lossy(&run.stderr));
+                    }
+                    "aws" => aws += &format!("{}\n", words.join(" ")),
+                    "kubectl" => {
+                        let verbs = ["apply", "describe", "get", "label", "logs", "rollout", "-n"];
+                        assert!(verbs.contains(&words[1]), "{place}");
+                    }
+                    "docker" => assert!(["build", "compose", "push"].contains(&words[1]), "{place}"),
+                    "logs/apply.sh" => assert!(words.len() == 1 || words[1..] == ["--dry-run"], "{place}"),
+                    _ => panic!("{place}: not known to this test"),
+                }
+                known += 1;
+            }
+        }
+    }
+    assert!(known > 10, "only {known} commands were found");
+    let (_folder, path) = support::scratch("aws", &aws);
+    support::check("aws-commands", &[&path]);
+}
+
+#[test]
+fn every_rule_of_lint_has_its_symptom() {
+    let rules = support::kubehose("lint --rules").fine();
+    let page = fs::read_to_string(root().join("docs/src/troubleshooting.md")).unwrap();
+    let known: Vec<&str> =
+        rules.lines().filter_map(|line| line.split_whitespace().next()).filter(|w| *w != "rule").collect();
+    assert!(known.len() > 60, "{known:?}");
+    let missing: Vec<_> = known.iter().filter(|rule| !page.contains(&format!("`{rule}`"))).collect();
+    assert!(missing.is_empty(), "docs/src/troubleshooting.md does not name {missing:?}");
+    for sentence in page.split("**Lint**: ").skip(1).filter_map(|rest| rest.split('.').next()) {
+        for named in sentence.split('`').skip(1).step_by(2) {
+            assert!(known.contains(&named), "there is no rule `{named}`");
+        }
+    }
+}
+
+#[test]
+fn the_readme_stays_short() {
+    let size = fs::metadata(root().join("README.md")).unwrap().len();
+    assert!(size < 10_000, "README.md has {size} bytes: what is in the book need not stand there");
 }
 
 #[test]
