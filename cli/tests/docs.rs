@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kubehose::config::OPTIONS;
+use kubehose_local::firehose::{Keep, Options, Server};
 use support::fluent_bit;
 
 fn root() -> PathBuf {
@@ -259,67 +260,126 @@ fn here(folder: &Path, text: &str, endpoint: &str) -> PathBuf {
     path("fluent-bit.conf")
 }
 
-/// Every configuration of the examples, by where it stands.
-fn configurations() -> Vec<(&'static str, String)> {
-    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
-    let task: serde_json::Value = serde_json::from_str(&read("examples/ecs/task-definition.json")).unwrap();
-    // What FireLens makes of the options.
-    let mut ecs =
-        "[SERVICE]\n    Plugins_File /kubehose/plugins.conf\n[INPUT]\n    Name dummy\n[OUTPUT]\n    Match *\n"
-            .to_owned();
+/// What FireLens writes around the options of the task definition, as far as Fluent Bit is concerned.
+fn firelens(forward: u16, health: u16) -> String {
+    let text = fs::read_to_string(root().join("examples/ecs/task-definition.json")).unwrap();
+    let task: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut conf = format!(
+        "[INPUT]\n    Name tcp\n    Listen 127.0.0.1\n    Port {health}\n    Tag firelens-healthcheck\n
+[INPUT]\n    Name forward\n    Listen 127.0.0.1\n    Port {forward}\n
+[FILTER]\n    Name record_modifier\n    Match *\n    Record ecs_cluster shop\n    Record ecs_task_arn arn:aws:ecs:eu-west-1:123456789012:task/shop/0\n    Record ecs_task_definition web-with-kubehose:1\n
+[OUTPUT]\n    Name null\n    Match firelens-healthcheck\n
+[OUTPUT]\n    Match web-firelens*\n"
+    );
     for (key, value) in task["containerDefinitions"][1]["logConfiguration"]["options"].as_object().unwrap() {
-        ecs += &format!("    {key} {}\n", value.as_str().unwrap());
+        conf += &format!("    {key} {}\n", value.as_str().unwrap());
     }
+    conf
+}
+
+/// Every configuration of the examples and of the pages, by where it stands, with what the command line loads.
+fn configurations() -> Vec<(&'static str, String, Option<PathBuf>)> {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
     let sidecar = read("docs/src/sidecar.md");
+    let readme = read("README.md");
+    let readme = readme.split("```\n").find(|block| block.starts_with("[SERVICE]")).unwrap();
     vec![
-        ("kubernetes", block(&read("examples/kubernetes/daemonset.yaml"), "fluent-bit.conf")),
-        ("ecs", ecs),
-        ("sidecar", sidecar.split("```\n").nth(1).unwrap().to_owned()),
-        ("compose", read("examples/compose/fluent-bit.conf")),
+        ("kubernetes", block(&read("examples/kubernetes/daemonset.yaml"), "fluent-bit.conf"), None),
+        ("ecs", firelens(24224, 8877), Some(plugin())),
+        ("sidecar", sidecar.split("```\n").nth(1).unwrap().to_owned(), None),
+        ("compose", read("examples/compose/fluent-bit.conf"), None),
+        (
+            "README",
+            format!("{}\n[INPUT]\n    Name dummy\n", readme.replace("plugins.conf", "/kubehose/plugins.conf")),
+            None,
+        ),
     ]
 }
 
 #[test]
 fn the_real_fluent_bit_takes_every_configuration() {
     let Some(program) = fluent_bit("the configurations of the examples") else { return };
-    for (name, text) in configurations() {
+    for (name, text, loaded) in configurations() {
         let folder = tempfile::tempdir().unwrap();
         let file = here(folder.path(), &text, "http://127.0.0.1:1");
-        let done = Command::new(&program).arg("-D").arg("-c").arg(file).output().unwrap();
+        let mut command = Command::new(&program);
+        if let Some(plugin) = loaded {
+            command.arg("-e").arg(plugin);
+        }
+        let done = command.arg("-D").arg("-c").arg(file).output().unwrap();
         let log = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success() && !log.contains("[error]"), "{name}: {}\n{log}", done.status);
     }
 }
 
-#[test]
-fn with_the_configuration_of_the_compose_file_records_arrive() {
-    use kubehose_local::firehose::{Keep, Options, Server};
-    let Some(program) = fluent_bit("the configuration of the compose file") else { return };
-    let server = Server::start(Options { keep: Keep::Records, ..Options::default() }).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let text = fs::read_to_string(root().join("examples/compose/fluent-bit.conf")).unwrap();
-    let file = here(folder.path(), &text, &server.url());
-    let mut running = Command::new(&program)
-        .arg("-c")
-        .arg(file)
-        .envs([
-            ("AWS_ACCESS_KEY_ID", "local"),
-            ("AWS_SECRET_ACCESS_KEY", "local"),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-        ])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let end = Instant::now() + Duration::from_secs(20);
+/// A process that ends with the test.
+struct Running(std::process::Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Running {
+        let command = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let keys =
+            [("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local"), ("AWS_EC2_METADATA_DISABLED", "true")];
+        Running(command.envs(keys).spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The first record that arrives.
+fn first_record(server: &Server) -> serde_json::Value {
+    let end = Instant::now() + Duration::from_secs(30);
     while server.records().is_empty() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(50));
     }
-    running.kill().unwrap();
-    running.wait().unwrap();
-    let record = server.records().into_iter().next().unwrap_or_else(|| panic!("no record within 20 s"));
-    let record: serde_json::Value = serde_json::from_slice(&record.data).unwrap();
+    let record = server.records().into_iter().next().unwrap_or_else(|| panic!("no record within 30 s"));
+    serde_json::from_slice(&record.data).unwrap()
+}
+
+fn server() -> Server {
+    Server::start(Options { keep: Keep::Records, ..Options::default() }).unwrap()
+}
+
+#[test]
+fn with_the_configuration_of_the_compose_file_records_arrive() {
+    let Some(program) = fluent_bit("the configuration of the compose file") else { return };
+    let server = server();
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(root().join("examples/compose/fluent-bit.conf")).unwrap();
+    let file = here(folder.path(), &text, &server.url());
+    let _running = Running::start(Command::new(&program).arg("-c").arg(file));
+    let record = first_record(&server);
     assert_eq!(record["kube_namespace"], "shop");
     assert_eq!(record["pod_name"], "web-6c8b449b8f-x2k4p");
     assert!(record["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{record}");
+}
+
+#[test]
+fn with_what_firelens_makes_of_the_task_definition_records_arrive() {
+    let Some(program) = fluent_bit("the configuration of the task definition") else { return };
+    let server = server();
+    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let forward = port();
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("{}    endpoint {}\n", firelens(forward, port()), server.url());
+    let file = here(folder.path(), &text, "");
+    let _router = Running::start(Command::new(&program).arg("-e").arg(plugin()).arg("-c").arg(file));
+    // Docker's log driver, played by a second Fluent Bit.
+    let event =
+        r#"{"container_id":"c4d8166a5cb1","container_name":"/ecs-web-1","source":"stdout","log":"GET /cart 200"}"#;
+    let sender = ["-i", "dummy", "-t", "web-firelens-0", "-p", &format!("dummy={event}")].map(str::to_owned);
+    let output =
+        ["-o", "forward", "-m", "*", "-p", "host=127.0.0.1", "-p", &format!("port={forward}")].map(str::to_owned);
+    let retry = ["-p", "retry_limit=no_limits", "-f", "1"].map(str::to_owned);
+    let _sender = Running::start(Command::new(&program).args(sender).args(output).args(retry));
+    let record = first_record(&server);
+    assert_eq!(record["kube_container_name"], "/ecs-web-1", "{record}");
+    assert_eq!(record["container_id"], "c4d8166a5cb1", "{record}");
+    assert_eq!(record["task_arn"], "arn:aws:ecs:eu-west-1:123456789012:task/shop/0", "{record}");
+    assert_eq!(record["log"], "GET /cart 200", "{record}");
 }
