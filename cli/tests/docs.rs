@@ -184,6 +184,7 @@ fn commands_that_need_a_cluster_are_well_formed() {
                         let verbs = ["apply", "describe", "get", "label", "logs", "rollout", "-n"];
                         assert!(verbs.contains(&words[1]), "{place}");
                     }
+                    "valgrind" => assert!(words.contains(&"fluent-bit"), "{place}"),
                     "docker" => assert!(["build", "compose", "push"].contains(&words[1]), "{place}"),
                     "logs/apply.sh" => assert!(words.len() == 1 || words[1..] == ["--dry-run"], "{place}"),
                     _ => panic!("{place}: not known to this test"),
