@@ -135,6 +135,10 @@ def dockerfile(path):
         fail(done.stdout + done.stderr)
 
 
+def dependabot(path):
+    schema(path, "dependabot")
+
+
 def workflow(path):
     """GitHub's schema; zizmor, for what a pull request could turn against it; shellcheck over each step's script."""
     import re
@@ -201,6 +205,7 @@ for file in sys.argv[2:]:
         "pipeline": pipeline,
         "compose": compose,
         "create-stream": create_stream,
+        "dependabot": dependabot,
         "dockerfile": dockerfile,
         "issue-form": issue_form,
         "task-definition": task_definition,

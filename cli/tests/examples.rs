@@ -53,6 +53,7 @@ fn hadolint_has_nothing_against_the_images() {
 #[test]
 fn github_takes_the_workflows_and_the_forms() {
     check_all("workflow", &files(".github/workflows", ".yml"));
+    check_all("dependabot", &files(".github", "dependabot.yml"));
     check_all("issue-form", &files(".github/ISSUE_TEMPLATE", ".yml"));
 }
 
