@@ -37,13 +37,17 @@ if [ "$target" = "$(rustc -vV | sed -n 's/^host: //p')" ]; then
     "$out/kubehose" --version
 fi
 
-# What is in it, for those who must know. The tool is not installed by the way: it takes minutes to build.
+# What is in each, for those who must know. The tool is not installed by the way: it takes minutes to build.
 if cargo cyclonedx --version >/dev/null 2>&1; then
-    cargo cyclonedx --format json --target "$target" --override-filename kubehose.cdx >/dev/null
-    cp kubehose.cdx.json cli/kubehose.cdx.json "$out/" 2>/dev/null || cp kubehose.cdx.json "$out/"
-    find . -name kubehose.cdx.json -not -path './dist/*' -not -path './target/*' -delete
+    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || date +%s)
+    export SOURCE_DATE_EPOCH
+    cargo cyclonedx --quiet --format json --spec-version 1.5 --describe binaries --no-build-deps --target "$target"
+    # Names of crates of the workspace hold the folder that they were built in.
+    sed "s#file://$PWD#file:///kubehose#g" kubehose_cdylib-rlib.cdx.json >"$out/libkubehose.so.cdx.json"
+    sed "s#file://$PWD#file:///kubehose#g" cli/kubehose_bin.cdx.json >"$out/kubehose.cdx.json"
+    rm kubehose_cdylib-rlib.cdx.json cli/kubehose_bin.cdx.json local/kubehose-host_bin.cdx.json
 else
-    say "no SBOM written, for want of cargo-cyclonedx: cargo install cargo-cyclonedx"
+    say "no SBOM is written, for want of cargo-cyclonedx: cargo install --locked cargo-cyclonedx, then make dist again"
 fi
 
 (cd "$out" && sha256sum -- * >SHA256SUMS)

@@ -92,9 +92,22 @@ fn by_number(server: &Server) -> HashMap<u64, Vec<u8>> {
     records
 }
 
+/// Whether the host is older than 4.2, whose `kinesis_firehose` can be led to a port of this machine.
+fn too_old() -> bool {
+    let told = std::process::Command::new(&host().program).arg("--version").output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let version = told.split_once(" v").unwrap().1;
+    let mut numbers = version.split(['.', '\n']).map(|number| number.parse::<u32>().unwrap());
+    (numbers.next(), numbers.next()) < (Some(4), Some(2))
+}
+
 #[test]
 fn the_built_in_plugin_writes_the_same_bytes_but_for_the_differences_that_are_listed() {
     if !real_or_skip("the comparison with kinesis_firehose") {
+        return;
+    }
+    if too_old() {
+        eprintln!("not run, since kinesis_firehose before 4.2 cannot be led to a local port: the comparison with it");
         return;
     }
     let (theirs, ours) = (firehose(true), firehose(true));

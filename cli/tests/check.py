@@ -112,6 +112,78 @@ def task_definition(path):
     members(arguments, shape)
 
 
+def schema(path, name):
+    """A JSON schema that check-jsonschema carries, so that nothing is fetched."""
+    done = subprocess.run(
+        [f"{BIN}/check-jsonschema", "--builtin-schema", f"vendor.{name}", path], capture_output=True, text=True
+    )
+    if done.returncode:
+        fail(done.stdout + done.stderr)
+
+
+def compose(path):
+    schema(path, "compose-spec")
+
+
+def issue_form(path):
+    schema(path, "github-issue-forms")
+
+
+def dockerfile(path):
+    done = subprocess.run([f"{BIN}/hadolint", path], capture_output=True, text=True)
+    if done.returncode:
+        fail(done.stdout + done.stderr)
+
+
+def dependabot(path):
+    schema(path, "dependabot")
+
+
+def workflow(path):
+    """GitHub's schema; zizmor, for what a pull request could turn against it; shellcheck over each step's script."""
+    import re
+    import yaml
+
+    os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
+    schema(path, "github-workflows")
+    done = subprocess.run([f"{BIN}/zizmor", "--offline", "--no-progress", path], capture_output=True, text=True)
+    if done.returncode:
+        fail(done.stdout + done.stderr)
+    for job in yaml.safe_load(open(path))["jobs"].values():
+        for step in job["steps"]:
+            if "run" not in step:
+                continue
+            assert "${{" not in step["run"], f"an expression inside a script, not in env: {step['run']}"
+            done = subprocess.run(
+                [f"{BIN}/shellcheck", "--shell=bash", "--external-sources", "-"],
+                input=f"set -e\n{step['run']}\n", capture_output=True, text=True,
+            )
+            if done.returncode:
+                fail(f"{path}: {step['run']}\n{done.stdout}{done.stderr}")
+            for word in re.findall(r"(?:^|[\s;&|])((?:\./)?scripts/[\w.-]+)", step["run"]):
+                assert os.path.exists(word), f"{path}: {word} is not there"
+
+
+def aws_commands(path):
+    """Each line is a call of the aws command: its service, operation and options stand in botocore's models."""
+    import boto3
+    from botocore import xform_name
+
+    # What the command adds to the service's operations, with what of its options is used here.
+    own = {("cloudformation", "deploy"): {"stack-name", "template-file", "capabilities"}}
+    for line in open(path):
+        _, service, operation, *options = line.split()
+        if (service, operation) in own:
+            known = own[service, operation]
+        else:
+            client = boto3.client(service, region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+            name = client.meta.method_to_api_mapping[operation.replace("-", "_")]
+            shape = client.meta.service_model.operation_model(name).input_shape
+            known = {xform_name(member, "-") for member in shape.members} | {"cli-input-json"}
+        for option in options:
+            assert not option.startswith("--") or option[2:] in known, (line, option)
+
+
 def terraform(path):
     """A parser of Terraform's language; the JSON in its heredocs is JSON."""
     import hcl2
@@ -126,11 +198,17 @@ def terraform(path):
 for file in sys.argv[2:]:
     {
         "kubernetes": kubernetes,
+        "aws-commands": aws_commands,
         "cloudformation": cloudformation,
         "policy": policy,
         "trust": trust,
         "pipeline": pipeline,
+        "compose": compose,
         "create-stream": create_stream,
+        "dependabot": dependabot,
+        "dockerfile": dockerfile,
+        "issue-form": issue_form,
         "task-definition": task_definition,
         "terraform": terraform,
+        "workflow": workflow,
     }[sys.argv[1]](file)

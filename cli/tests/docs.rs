@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kubehose::config::OPTIONS;
+use kubehose_local::firehose::{Keep, Options, Server};
 use support::fluent_bit;
 
 fn root() -> PathBuf {
@@ -49,6 +50,13 @@ fn the_option_reference_is_the_codes() {
     assert!(found == text, "docs/src/options.md is out of date: BLESS=1 cargo test -p kubehose-cli --test docs");
 }
 
+/// The anchor that GitHub and mdBook give a heading.
+fn anchor(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
 #[test]
 fn no_link_is_broken_and_every_page_is_listed() {
     let summary = fs::read_to_string(root().join("docs/src/SUMMARY.md")).unwrap();
@@ -59,11 +67,17 @@ fn no_link_is_broken_and_every_page_is_listed() {
             assert!(summary.contains(&format!("({name})")), "{name} is not in SUMMARY.md");
         }
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = target.split('#').next().unwrap();
-            if path.contains("://") || path.starts_with("mailto:") || path.is_empty() {
+            let (path, fragment) = target.split_once('#').unwrap_or((target, ""));
+            if path.contains("://") || path.starts_with("mailto:") {
                 continue;
             }
-            assert!(file.parent().unwrap().join(path).exists(), "{}: ({target}) leads nowhere", file.display());
+            let there = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            assert!(there.exists(), "{}: ({target}) leads nowhere", file.display());
+            if !fragment.is_empty() {
+                let headings = fs::read_to_string(&there).unwrap();
+                let mut headings = headings.lines().filter(|line| line.starts_with('#'));
+                assert!(headings.any(|line| anchor(line) == fragment), "{}: no heading for ({target})", file.display());
+            }
             links += 1;
         }
         // Files of the repository that a page names.
@@ -74,20 +88,136 @@ fn no_link_is_broken_and_every_page_is_listed() {
     assert!(links > 20, "only {links} links were found");
 }
 
+/// The values of an attribute in a page of HTML.
+fn attributes<'a>(html: &'a str, name: &str) -> Vec<&'a str> {
+    let start = format!(" {name}=\"");
+    html.split(start.as_str()).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+#[test]
+fn the_book_builds_and_no_link_in_it_is_broken() {
+    if Command::new("mdbook").arg("--version").output().is_err() {
+        support::not_run("the book: no mdbook on the PATH (cargo install mdbook)");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let done = Command::new("mdbook").arg("build").arg(root().join("docs")).arg("-d").arg(folder.path()).output();
+    let done = done.unwrap();
+    let log = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && !log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    let html = |name: &str| fs::read_to_string(folder.path().join(name));
+    let mut links = 0;
+    for entry in fs::read_dir(folder.path()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        // 404 is served from every depth, and names its files from the root.
+        if !name.ends_with(".html") || name == "404.html" {
+            continue;
+        }
+        let text = html(&name).unwrap();
+        for target in [attributes(&text, "href"), attributes(&text, "src")].concat() {
+            let (path, fragment) = target.split_once('#').unwrap_or((target, ""));
+            if path.contains("://") || path.starts_with("data:") {
+                continue;
+            }
+            let path = if path.is_empty() { name.as_str() } else { path };
+            assert!(folder.path().join(path).exists(), "{name}: {target} leads nowhere");
+            if !fragment.is_empty() {
+                let there = html(path).unwrap();
+                assert!(attributes(&there, "id").contains(&fragment), "{name}: {target} has no such place");
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 100, "only {links} links were found in the book");
+}
+
+/// The blocks of a page that begin with this fence.
+fn blocks<'a>(text: &'a str, fence: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(fence).skip(1).map(|rest| rest.split("```").next().unwrap())
+}
+
 #[test]
 fn commands_that_run_locally_run() {
     let program = Path::new(env!("CARGO_BIN_EXE_kubehose"));
     let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut ran = 0;
     for (file, text) in pages() {
-        for block in text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
-            let done =
-                Command::new("sh").args(["-euc", block]).current_dir(root()).env("PATH", &path).output().unwrap();
-            assert!(done.status.success(), "{}: {block}{}", file.display(), String::from_utf8_lossy(&done.stderr));
+        // What a page writes goes with the test; what it reads is the repository's.
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(root().join("examples"), folder.path().join("examples")).unwrap();
+        for block in blocks(&text, "```sh\n") {
+            let run = Command::new("sh")
+                .args(["-euc", block])
+                .current_dir(folder.path())
+                .env("PATH", &path)
+                .output()
+                .unwrap();
+            assert!(run.status.success(), "{}: {block}{}", file.display(), String::from_utf8_lossy(&run.stderr));
             ran += 1;
         }
     }
-    assert!(ran >= 3, "only {ran} blocks of commands were found");
+    assert!(ran >= 7, "only {ran} blocks of commands were found");
+}
+
+/// The other commands need AWS, a cluster or Docker: they are at least ones that their programs know.
+#[test]
+fn commands_that_need_a_cluster_are_well_formed() {
+    let mut aws = String::new();
+    let mut known = 0;
+    for (file, text) in pages() {
+        for block in blocks(&text, "```console\n") {
+            for line in block.replace("\\\n", " ").lines() {
+                let words: Vec<&str> = line.split_whitespace().skip_while(|word| word.contains('=')).collect();
+                let place = format!("{}: {line}", file.display());
+                match words[0] {
+                    // Without kubectl and aws it finds out nothing, once it has understood what it is asked.
+                    "kubehose" if words[1] == "firehose" => {
+                        let run = support::command().args(&words[1..]).arg("--help").output().unwrap();
+                        assert!(run.status.success(), "{place}: {}", String::from_utf8_lossy(&run.stderr));
+                    }
+                    "kubehose" => {
+                        let run = support::command().args(&words[1..]).env("PATH", "").output().unwrap();
+                        assert!(run.status.success(), "{place}: {}", String::from_utf8_lossy(&run.stderr));
+                    }
+                    "aws" => aws += &format!("{}\n", words.join(" ")),
+                    "kubectl" => {
+                        let verbs = ["apply", "describe", "get", "label", "logs", "rollout", "-n"];
+                        assert!(verbs.contains(&words[1]), "{place}");
+                    }
+                    "valgrind" => assert!(words.contains(&"fluent-bit"), "{place}"),
+                    "docker" => assert!(["build", "compose", "push"].contains(&words[1]), "{place}"),
+                    "logs/apply.sh" => assert!(words.len() == 1 || words[1..] == ["--dry-run"], "{place}"),
+                    _ => panic!("{place}: not known to this test"),
+                }
+                known += 1;
+            }
+        }
+    }
+    assert!(known > 10, "only {known} commands were found");
+    let (_folder, path) = support::scratch("aws", &aws);
+    support::check("aws-commands", &[&path]);
+}
+
+#[test]
+fn every_rule_of_lint_has_its_symptom() {
+    let rules = support::kubehose("lint --rules").fine();
+    let page = fs::read_to_string(root().join("docs/src/troubleshooting.md")).unwrap();
+    let known: Vec<&str> =
+        rules.lines().filter_map(|line| line.split_whitespace().next()).filter(|w| *w != "rule").collect();
+    assert!(known.len() > 60, "{known:?}");
+    let missing: Vec<_> = known.iter().filter(|rule| !page.contains(&format!("`{rule}`"))).collect();
+    assert!(missing.is_empty(), "docs/src/troubleshooting.md does not name {missing:?}");
+    for sentence in page.split("**Lint**: ").skip(1).filter_map(|rest| rest.split('.').next()) {
+        for named in sentence.split('`').skip(1).step_by(2) {
+            assert!(known.contains(&named), "there is no rule `{named}`");
+        }
+    }
+}
+
+#[test]
+fn the_readme_stays_short() {
+    let size = fs::metadata(root().join("README.md")).unwrap().len();
+    assert!(size < 10_000, "README.md has {size} bytes: what is in the book need not stand there");
 }
 
 #[test]
@@ -131,67 +261,126 @@ fn here(folder: &Path, text: &str, endpoint: &str) -> PathBuf {
     path("fluent-bit.conf")
 }
 
-/// Every configuration of the examples, by where it stands.
-fn configurations() -> Vec<(&'static str, String)> {
-    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
-    let task: serde_json::Value = serde_json::from_str(&read("examples/ecs/task-definition.json")).unwrap();
-    // What FireLens makes of the options.
-    let mut ecs =
-        "[SERVICE]\n    Plugins_File /kubehose/plugins.conf\n[INPUT]\n    Name dummy\n[OUTPUT]\n    Match *\n"
-            .to_owned();
+/// What FireLens writes around the options of the task definition, as far as Fluent Bit is concerned.
+fn firelens(forward: u16, health: u16) -> String {
+    let text = fs::read_to_string(root().join("examples/ecs/task-definition.json")).unwrap();
+    let task: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut conf = format!(
+        "[INPUT]\n    Name tcp\n    Listen 127.0.0.1\n    Port {health}\n    Tag firelens-healthcheck\n
+[INPUT]\n    Name forward\n    Listen 127.0.0.1\n    Port {forward}\n
+[FILTER]\n    Name record_modifier\n    Match *\n    Record ecs_cluster shop\n    Record ecs_task_arn arn:aws:ecs:eu-west-1:123456789012:task/shop/0\n    Record ecs_task_definition web-with-kubehose:1\n
+[OUTPUT]\n    Name null\n    Match firelens-healthcheck\n
+[OUTPUT]\n    Match web-firelens*\n"
+    );
     for (key, value) in task["containerDefinitions"][1]["logConfiguration"]["options"].as_object().unwrap() {
-        ecs += &format!("    {key} {}\n", value.as_str().unwrap());
+        conf += &format!("    {key} {}\n", value.as_str().unwrap());
     }
+    conf
+}
+
+/// Every configuration of the examples and of the pages, by where it stands, with what the command line loads.
+fn configurations() -> Vec<(&'static str, String, Option<PathBuf>)> {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
     let sidecar = read("docs/src/sidecar.md");
+    let readme = read("README.md");
+    let readme = readme.split("```\n").find(|block| block.starts_with("[SERVICE]")).unwrap();
     vec![
-        ("kubernetes", block(&read("examples/kubernetes/daemonset.yaml"), "fluent-bit.conf")),
-        ("ecs", ecs),
-        ("sidecar", sidecar.split("```\n").nth(1).unwrap().to_owned()),
-        ("compose", read("examples/compose/fluent-bit.conf")),
+        ("kubernetes", block(&read("examples/kubernetes/daemonset.yaml"), "fluent-bit.conf"), None),
+        ("ecs", firelens(24224, 8877), Some(plugin())),
+        ("sidecar", sidecar.split("```\n").nth(1).unwrap().to_owned(), None),
+        ("compose", read("examples/compose/fluent-bit.conf"), None),
+        (
+            "README",
+            format!("{}\n[INPUT]\n    Name dummy\n", readme.replace("plugins.conf", "/kubehose/plugins.conf")),
+            None,
+        ),
     ]
 }
 
 #[test]
 fn the_real_fluent_bit_takes_every_configuration() {
     let Some(program) = fluent_bit("the configurations of the examples") else { return };
-    for (name, text) in configurations() {
+    for (name, text, loaded) in configurations() {
         let folder = tempfile::tempdir().unwrap();
         let file = here(folder.path(), &text, "http://127.0.0.1:1");
-        let done = Command::new(&program).arg("-D").arg("-c").arg(file).output().unwrap();
+        let mut command = Command::new(&program);
+        if let Some(plugin) = loaded {
+            command.arg("-e").arg(plugin);
+        }
+        let done = command.arg("-D").arg("-c").arg(file).output().unwrap();
         let log = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success() && !log.contains("[error]"), "{name}: {}\n{log}", done.status);
     }
 }
 
-#[test]
-fn with_the_configuration_of_the_compose_file_records_arrive() {
-    use kubehose_local::firehose::{Keep, Options, Server};
-    let Some(program) = fluent_bit("the configuration of the compose file") else { return };
-    let server = Server::start(Options { keep: Keep::Records, ..Options::default() }).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let text = fs::read_to_string(root().join("examples/compose/fluent-bit.conf")).unwrap();
-    let file = here(folder.path(), &text, &server.url());
-    let mut running = Command::new(&program)
-        .arg("-c")
-        .arg(file)
-        .envs([
-            ("AWS_ACCESS_KEY_ID", "local"),
-            ("AWS_SECRET_ACCESS_KEY", "local"),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-        ])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let end = Instant::now() + Duration::from_secs(20);
+/// A process that ends with the test.
+struct Running(std::process::Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Running {
+        let command = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let keys =
+            [("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local"), ("AWS_EC2_METADATA_DISABLED", "true")];
+        Running(command.envs(keys).spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The first record that arrives.
+fn first_record(server: &Server) -> serde_json::Value {
+    let end = Instant::now() + Duration::from_secs(30);
     while server.records().is_empty() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(50));
     }
-    running.kill().unwrap();
-    running.wait().unwrap();
-    let record = server.records().into_iter().next().unwrap_or_else(|| panic!("no record within 20 s"));
-    let record: serde_json::Value = serde_json::from_slice(&record.data).unwrap();
+    let record = server.records().into_iter().next().unwrap_or_else(|| panic!("no record within 30 s"));
+    serde_json::from_slice(&record.data).unwrap()
+}
+
+fn server() -> Server {
+    Server::start(Options { keep: Keep::Records, ..Options::default() }).unwrap()
+}
+
+#[test]
+fn with_the_configuration_of_the_compose_file_records_arrive() {
+    let Some(program) = fluent_bit("the configuration of the compose file") else { return };
+    let server = server();
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(root().join("examples/compose/fluent-bit.conf")).unwrap();
+    let file = here(folder.path(), &text, &server.url());
+    let _running = Running::start(Command::new(&program).arg("-c").arg(file));
+    let record = first_record(&server);
     assert_eq!(record["kube_namespace"], "shop");
     assert_eq!(record["pod_name"], "web-6c8b449b8f-x2k4p");
     assert!(record["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{record}");
+}
+
+#[test]
+fn with_what_firelens_makes_of_the_task_definition_records_arrive() {
+    let Some(program) = fluent_bit("the configuration of the task definition") else { return };
+    let server = server();
+    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let forward = port();
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("{}    endpoint {}\n", firelens(forward, port()), server.url());
+    let file = here(folder.path(), &text, "");
+    let _router = Running::start(Command::new(&program).arg("-e").arg(plugin()).arg("-c").arg(file));
+    // Docker's log driver, played by a second Fluent Bit.
+    let event =
+        r#"{"container_id":"c4d8166a5cb1","container_name":"/ecs-web-1","source":"stdout","log":"GET /cart 200"}"#;
+    let sender = ["-i", "dummy", "-t", "web-firelens-0", "-p", &format!("dummy={event}")].map(str::to_owned);
+    let output =
+        ["-o", "forward", "-m", "*", "-p", "host=127.0.0.1", "-p", &format!("port={forward}")].map(str::to_owned);
+    let retry = ["-p", "retry_limit=no_limits", "-f", "1"].map(str::to_owned);
+    let _sender = Running::start(Command::new(&program).args(sender).args(output).args(retry));
+    let record = first_record(&server);
+    assert_eq!(record["kube_container_name"], "/ecs-web-1", "{record}");
+    assert_eq!(record["container_id"], "c4d8166a5cb1", "{record}");
+    assert_eq!(record["task_arn"], "arn:aws:ecs:eu-west-1:123456789012:task/shop/0", "{record}");
+    assert_eq!(record["log"], "GET /cart 200", "{record}");
 }

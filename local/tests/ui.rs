@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -137,7 +138,10 @@ struct Browser {
 impl Browser {
     /// Starts one, or says what is not run without.
     fn start() -> Option<Browser> {
-        let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        // A group of its own, so that the browser ends with it when a test fails.
+        let mut driver = Command::new("chromedriver");
+        driver.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+        let driver = driver.spawn();
         let Ok(mut driver) = driver else {
             eprintln!("not run, for want of chromium and chromedriver: the bench's page in a browser");
             return None;
@@ -230,7 +234,8 @@ impl Drop for Browser {
         if !self.session.is_empty() && !std::thread::panicking() {
             self.ask("DELETE", &format!("/session/{}", self.session), &Value::Null);
         }
-        let _ = self.driver.kill();
+        let group = format!("-{}", self.driver.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.driver.wait();
     }
 }
@@ -252,6 +257,8 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
     let text = |selector: &str| format!("document.querySelector('{selector}').textContent");
     browser.until(&text("#accepted"), &json!("30"));
     browser.until(&text("#billed"), &json!("154 KB"));
+    // The plot fills its height: its scale ends where the most of a second does, or little above.
+    browser.until(&text("#plot text"), &json!("30"));
     assert_eq!(browser.value(&text("#list .message")), json!("checkout failed: card declined for order 7731 #29"));
     assert_eq!(browser.value(&text("#list .pod")), json!("shop / web-6c8b449b8f-m1abc / nginx"));
     assert_eq!(browser.value("document.querySelectorAll('#list b').length"), json!(0));
@@ -323,6 +330,10 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
     assert_eq!(browser.value(elsewhere), json!(0));
     let nameless = "[...document.querySelectorAll('button, input, svg')].filter(e => !e.ariaLabel && !e.textContent.trim() && !(e.labels || []).length).map(e => e.outerHTML)";
     assert_eq!(browser.value(nameless), json!([]));
+    let regions = "[...document.querySelectorAll('section, [role=region]')].map(e => e.ariaLabel || document.getElementById(e.getAttribute('aria-labelledby')).textContent)";
+    let names = browser.value(regions);
+    let names: Vec<&str> = names.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert!(names.iter().enumerate().all(|(i, name)| !names[..i].contains(name)), "two regions of one name: {names:?}");
     let log = browser.post("se/log", json!({ "type": "browser" }));
     assert_eq!(log, json!([]));
 
@@ -363,5 +374,19 @@ fn pictures(server: &Server, browser: &Browser) {
     browser.cdp("Emulation.setDeviceMetricsOverride", phone);
     browser.until("innerWidth", &json!(390));
     assert_eq!(browser.value("document.documentElement.scrollWidth"), json!(390));
+    // What is held stays as it is until it goes on; and no button's words are broken over two lines, however many records there are.
+    browser.click("#hold");
+    let newest = "document.querySelector('#list li').dataset.id";
+    let held = browser.value(newest);
+    let arrived = browser.value("document.getElementById('accepted').textContent");
+    assert_eq!(put(server, &[record(7)]), 200);
+    browser.until(&format!("document.getElementById('accepted').textContent !== {arrived}"), &json!(true));
+    browser.until("document.getElementById('found').textContent.includes('1 more since held')", &json!(true));
+    assert_eq!(browser.value(newest), held);
+    let tall =
+        "[...document.querySelectorAll('.head button')].filter(b => b.clientHeight > 40).map(b => b.textContent)";
+    assert_eq!(browser.value(tall), json!([]));
+    browser.click("#hold");
+    browser.until(&format!("{newest} !== {held}"), &json!(true));
     browser.picture("phone.png");
 }

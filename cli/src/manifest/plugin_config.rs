@@ -5,8 +5,8 @@ use crate::classic::Section;
 use crate::datadog;
 use crate::kube::Name;
 
-/// Where an image keeps the plugin unless told otherwise.
-pub const PLUGIN_PATH: &str = "/fluent-bit/lib/libkubehose.so";
+/// Where an image keeps the plugin unless told otherwise; so do those in `examples/images`.
+pub const PLUGIN_PATH: &str = "/kubehose/libkubehose.so";
 /// Where the official images, Fluent Bit's and AWS's, keep the program.
 pub const PROGRAM: &str = "/fluent-bit/bin/fluent-bit";
 /// Where the configuration is mounted; not `/fluent-bit/etc`, which holds the image's own parsers.

@@ -42,7 +42,7 @@ const shape = (name, attributes, text) => {
 /** A round number that is not below `n`. */
 const ceiling = (n) => {
   const ten = 10 ** Math.floor(Math.log10(Math.max(n, 1)));
-  return [1, 2, 5, 10].map((step) => step * ten).find((top) => top >= n);
+  return [1, 2, 3, 4, 5, 6, 8, 10].map((step) => step * ten).find((top) => top >= n);
 };
 const troubles = (second) => second.failed + second.refused;
 
