@@ -204,7 +204,15 @@ impl Scene {
         );
         fs::write(self.path("fluent-bit.conf"), configuration).unwrap();
         let log = self.path("log");
-        let child = Command::new(&host().program)
+        let mut command = Command::new(&host().program);
+        // What the shell of whoever runs the tests says about AWS and proxies is no part of them.
+        for (name, _) in std::env::vars_os() {
+            let upper = name.to_string_lossy().to_ascii_uppercase();
+            if upper.starts_with("AWS_") || upper.ends_with("_PROXY") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .args(["-c", "fluent-bit.conf"])
             .args(&self.arguments)
             .current_dir(self.folder.path())
