@@ -56,7 +56,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         "an URL such as http://127.0.0.1:4573, or host[:port], which means https",
         "Another endpoint than the region's own: a VPC endpoint, FIPS, or a local stand-in.",
     ),
-    option("sts_endpoint", "", "an URL, or host[:port], which means https", "Another endpoint of STS, for `role_arn`."),
+    option(
+        "sts_endpoint",
+        "",
+        "an URL, or host[:port], which means https",
+        "Another endpoint of STS, for `role_arn`, IRSA (web identity) and profiles that assume a role.",
+    ),
     option(
         "role_arn",
         "",

@@ -79,7 +79,11 @@ impl Http1 {
             .map_err(TlsError)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Http1 { tls: Arc::new(tls), proxy: Arc::new(Matcher::from_env()), connectors: Arc::default() })
+        Ok(Http1 {
+            tls: Arc::new(tls),
+            proxy: Arc::new(proxy(&|name| std::env::var(name).ok())),
+            connectors: Arc::default(),
+        })
     }
 
     fn connector(&self, (connect, read): Timeouts) -> Connector {
@@ -177,12 +181,59 @@ impl Service<Uri> for Route {
             let connecting = self.tcp.call(destination);
             return Box::pin(async move { connecting.await.map_err(Into::into) });
         };
+        // Without its user and password: hyper-util keeps these apart.
+        let told = proxy.uri().to_string().trim_end_matches('/').to_owned();
+        let host = destination.authority().map(ToString::to_string).unwrap_or_default();
+        let fault = move |source| Box::new(ProxyFault { proxy: told, destination: host, source }) as BoxError;
+        if proxy.uri().scheme_str() != Some("http") {
+            let why = "only proxies that are spoken to over http:// are supported, which tunnel TLS all the same";
+            return Box::pin(async move { Err(fault(why.into())) });
+        }
         let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp.clone());
         if let Some(authorization) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(authorization.clone());
         }
         let connecting = tunnel.call(destination);
-        Box::pin(async move { connecting.await.map_err(Into::into) })
+        Box::pin(async move { connecting.await.map_err(|error| fault(error.into())) })
+    }
+}
+
+/// The proxy that the environment names for https, and what goes round it.
+fn proxy(environment: &dyn Fn(&str) -> Option<String>) -> Matcher {
+    let first = |names: &[&str]| names.iter().find_map(|name| environment(name).filter(|value| !value.is_empty()));
+    let proxy = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]);
+    let without = first(&["NO_PROXY", "no_proxy"]).unwrap_or_default();
+    let without: Vec<&str> = without.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()).collect();
+    // hyper-util takes it for names alone, and an endpoint may be an address.
+    if without.contains(&"*") {
+        return Matcher::builder().build();
+    }
+    // It knows `.domain` and `domain`, which both stand for the domain and what is below it, addresses and CIDR blocks.
+    let known = |entry: &&str| {
+        let entry = entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry);
+        entry.trim_start_matches('[').trim_end_matches(']').to_owned()
+    };
+    let without = without.iter().map(known).collect::<Vec<_>>().join(",");
+    Matcher::builder().https(proxy.unwrap_or_default()).no(without).build()
+}
+
+/// A proxy that did not let a connection through. Its text names the proxy, never its password.
+#[derive(Debug)]
+pub struct ProxyFault {
+    proxy: String,
+    destination: String,
+    source: BoxError,
+}
+
+impl std::fmt::Display for ProxyFault {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "the proxy {} makes no connection to {}", self.proxy, self.destination)
+    }
+}
+
+impl Error for ProxyFault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
     }
 }
 
@@ -201,6 +252,49 @@ pub fn never_connected(error: &(dyn Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_environment_says_of_proxies_is_understood() {
+        // The endpoint, the variables, and the proxy, if it is to be used.
+        let proxy_of = |endpoint: &str, variables: &[(&str, &str)]| {
+            let get = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            proxy(&get).intercept(&endpoint.parse().unwrap()).map(|proxy| proxy.uri().to_string())
+        };
+        let firehose = "https://firehose.eu-west-1.amazonaws.com";
+        for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+            for value in ["http://proxy:3128", "proxy:3128", "http://user:word@proxy:3128/"] {
+                assert_eq!(proxy_of(firehose, &[(name, value)]).unwrap(), "http://proxy:3128/", "{name}={value}");
+            }
+        }
+        // The upper case goes first, unless it is empty; http's is not ours.
+        let two = [("HTTPS_PROXY", "http://a:1"), ("https_proxy", "http://b:1")];
+        assert_eq!(proxy_of(firehose, &two).unwrap(), "http://a:1/");
+        assert_eq!(proxy_of(firehose, &[("HTTPS_PROXY", ""), two[1]]).unwrap(), "http://b:1/");
+        assert_eq!(proxy_of(firehose, &[("HTTP_PROXY", "http://a:1")]), None);
+        assert_eq!(proxy_of(firehose, &[]), None);
+        for (endpoint, round, through) in [
+            (
+                firehose,
+                "firehose.eu-west-1.amazonaws.com,.amazonaws.com,amazonaws.com,eu-west-1.amazonaws.com,*.amazonaws.com,\
+                 .AmazonAWS.com,*",
+                "firehose.us-east-1.amazonaws.com,aws.com,.zonaws.com,amazonaws,10.0.0.0/8,firehose",
+            ),
+            ("https://10.1.2.3:8443", "10.1.2.3,10.0.0.0/8,10.1.2.0/24,*", "10.1.2.4,10.2.0.0/16,.3,2.3"),
+            ("https://[fd00::7]", "fd00::7,[fd00::7],fd00::/8,*", "fd00::8,fe80::/10"),
+            ("https://localhost:4573", "localhost,.localhost,*", "127.0.0.1,local"),
+        ] {
+            for (list, goes_round) in [(round, true), (through, false)] {
+                for entry in list.split(',').map(str::trim) {
+                    for list in [entry.to_owned(), format!("example.com, {entry}"), format!("example.com {entry}")] {
+                        for name in ["NO_PROXY", "no_proxy"] {
+                            let found = proxy_of(endpoint, &[("HTTPS_PROXY", "proxy:1"), (name, &list)]);
+                            assert_eq!(found.is_none(), goes_round, "{endpoint}, {name}={list}");
+                        }
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn only_a_reply_that_says_that_all_were_taken_is_shortened() {

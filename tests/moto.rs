@@ -146,10 +146,8 @@ fn an_unknown_stream_is_named_with_its_cure() {
     assert!(moto.arrivals().is_empty());
 }
 
-// moto refuses a signature in XML, as a proxy or gateway refuses in HTML, and firehose.rs then takes the outcome for
-// unclear instead of reading the reply's status.
+// moto refuses a signature in XML.
 #[test]
-#[ignore = "a refusal whose body is no JSON is taken for an unclear outcome"]
 fn a_wrong_secret_is_named_with_its_cure() {
     let Some(programs) = programs("a wrong secret in moto") else { return };
     let moto = Moto::start(programs);
