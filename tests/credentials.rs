@@ -18,7 +18,6 @@ use serde_json::json;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -328,32 +327,8 @@ fn pod_identity_reads_its_token_again_when_it_rotates() {
 /// ECS's address is 169.254.170.2, and no other: the test runs once more in a network of its own, where it has it.
 #[test]
 fn an_ecs_tasks_role_is_asked_for_at_its_own_address() {
-    const INSIDE: &str = "KUBEHOSE_TEST_ECS";
-    if std::env::var_os(INSIDE).is_none() {
-        let setup = "ip link set lo up && ip address add 169.254.170.2/32 dev lo";
-        let unshare = |script: &str| {
-            let mut command = Command::new("unshare");
-            command.args(["--map-root-user", "--net", "sh", "-c", script]);
-            command
-        };
-        if !unshare(setup).output().is_ok_and(|output| output.status.success()) {
-            eprintln!(
-                "not run, for want of a network namespace (unshare --map-root-user --net, ip): ECS's credentials"
-            );
-            return;
-        }
-        let output =
-            unshare(&format!("{setup} && exec \"$0\" --exact an_ecs_tasks_role_is_asked_for_at_its_own_address"))
-                .arg(std::env::current_exe().unwrap())
-                .env(INSIDE, "1")
-                .output()
-                .unwrap();
-        let told = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success() && told.contains("1 passed"),
-            "{told}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+    let setup = "ip link set lo up && ip address add 169.254.170.2/32 dev lo";
+    if !inside("an_ecs_tasks_role_is_asked_for_at_its_own_address", &["--net"], setup) {
         return;
     }
     let task = key("task");

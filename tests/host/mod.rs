@@ -280,6 +280,33 @@ impl Drop for Running {
     }
 }
 
+/// Runs one of the running program's tests once more, in namespaces of its own (`unshare`'s arguments) that `setup`, a
+/// shell's command, prepares as their root. There it returns true, and the test does its work; outside false, when that is
+/// done, or cannot be, which a line says.
+pub fn inside(test: &str, namespaces: &[&str], setup: &str) -> bool {
+    const INSIDE: &str = "KUBEHOSE_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let shell = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.arg("--map-root-user").args(namespaces).args(["sh", "-c", script]);
+        command
+    };
+    if !shell(setup).output().is_ok_and(|output| output.status.success()) {
+        let namespaces = namespaces.join(" ");
+        eprintln!("not run, for want of namespaces (unshare --map-root-user {namespaces}, then {setup}): {test}");
+        return false;
+    }
+    let program = std::env::current_exe().unwrap();
+    let mut command = shell(&format!("{setup} && exec \"$0\" --exact {test} --nocapture"));
+    let output = command.arg(program).env(INSIDE, "1").output().unwrap();
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    false
+}
+
 pub fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(sent.success(), "kill -{name} {pid}");
