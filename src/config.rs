@@ -111,7 +111,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "log_key",
         "",
         "a path; not together with data_keys, drop_keys or time_key",
-        "Send only the value of this key: a string as it is, anything else as its JSON.",
+        "Send only the value of this key: a string as it is, anything else as its JSON. With `newline off` an empty one makes no record; these are counted.",
     ),
     option("replace_dots", "", "what stands in for a dot, itself without one", "Replace the dots in every key."),
     option("time_key", "", "an attribute's name", "Add the event's time under this name."),
@@ -133,7 +133,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "oversize",
         "truncate",
         "truncate or drop",
-        "What becomes of a record over 1,024,000 bytes: its longest string is cut, or it is put aside.",
+        "What becomes of a record over 1,024,000 bytes: its longest string is cut, which is counted, and told in `kubehose_truncated` (not in a `log_key`'s text); or it is put aside.",
     ),
     option(
         "dead_letter_file",
