@@ -51,6 +51,27 @@ pub fn real_or_skip(what: &str) -> bool {
     host().real
 }
 
+/// Major and minor version of the real Fluent Bit.
+pub fn version() -> (u32, u32) {
+    let output = Command::new(&host().program).arg("--version").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let (_, number) = told.split_once("Fluent Bit v").unwrap_or_else(|| panic!("no version in: {told}"));
+    let mut parts = number.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// Whether there is a real Fluent Bit of this version or a later one; if not, says what was not run.
+pub fn since_or_skip(least: (u32, u32), what: &str) -> bool {
+    if !real_or_skip(what) {
+        return false;
+    }
+    let version = version();
+    if version < least {
+        eprintln!("not run, for Fluent Bit {}.{} has none: {what}", version.0, version.1);
+    }
+    version >= least
+}
+
 /// A file that `cargo build` has made, of the same profile as this test.
 pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
