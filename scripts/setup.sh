@@ -2,6 +2,7 @@
 # To be sourced, from the root of the repository: installs what a build or the tests need and what is not there.
 #
 # need_build  a C compiler to link with, and libclang for bindgen
+# need_proxy  a proxy (tinyproxy); without it the tests that need it say that they did not run
 # need_venv   .venv with what tests/requirements.txt names; without it the tests that need it say that they did not run
 
 say() {
@@ -68,6 +69,12 @@ make_venv() {
     # Debian has the module in a package of its own, and leaves half of a folder behind without it.
     rm -rf .venv
     apt python3-venv && python3 -m venv .venv
+}
+
+need_proxy() {
+    # The program alone: the package tinyproxy is a service as well.
+    command -v tinyproxy >/dev/null || apt tinyproxy-bin ||
+        say "not run, for want of tinyproxy: the tests that say so; install tinyproxy-bin, or tinyproxy"
 }
 
 need_venv() {

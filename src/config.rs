@@ -56,7 +56,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         "an URL such as http://127.0.0.1:4573, or host[:port], which means https",
         "Another endpoint than the region's own: a VPC endpoint, FIPS, or a local stand-in.",
     ),
-    option("sts_endpoint", "", "an URL, or host[:port], which means https", "Another endpoint of STS, for `role_arn`."),
+    option(
+        "sts_endpoint",
+        "",
+        "an URL, or host[:port], which means https",
+        "Another endpoint of STS, for `role_arn`, IRSA (web identity) and profiles that assume a role.",
+    ),
     option(
         "role_arn",
         "",
@@ -106,7 +111,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "log_key",
         "",
         "a path; not together with data_keys, drop_keys or time_key",
-        "Send only the value of this key: a string as it is, anything else as its JSON.",
+        "Send only the value of this key: a string as it is, anything else as its JSON. With `newline off` an empty one makes no record; these are counted.",
     ),
     option("replace_dots", "", "what stands in for a dot, itself without one", "Replace the dots in every key."),
     option("time_key", "", "an attribute's name", "Add the event's time under this name."),
@@ -128,7 +133,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "oversize",
         "truncate",
         "truncate or drop",
-        "What becomes of a record over 1,024,000 bytes: its longest string is cut, or it is put aside.",
+        "What becomes of a record over 1,024,000 bytes: its longest string is cut, which is counted, and told in `kubehose_truncated` (not in a `log_key`'s text); or it is put aside.",
     ),
     option(
         "dead_letter_file",

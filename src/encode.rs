@@ -10,7 +10,7 @@ use crate::delivery::Command;
 use crate::host::{FlushData, Level, Log, Status};
 use crate::ledger::{DeliveryId, Flush, Identity, Ledger};
 use crate::pack::Packer;
-use crate::record::RecordEncoder;
+use crate::record::{MAX_RECORD, RecordEncoder, Unfit};
 use crate::remap::TagFields;
 use crate::spool::{Spool, Spooled};
 use crossbeam_channel::{Receiver, select};
@@ -35,7 +35,7 @@ pub struct HandOver {
 /// How much larger a chunk is expected to be once it is encoded: JSON is about 1.2 times its msgpack, base64 4/3 of it.
 const GROWTH: usize = 2;
 
-/// One log line about the spool in this time.
+/// One log line of each kind in this time.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a chunk that would fit into memory waits for batches before it to be sent, at most. As msgpack in the host's
@@ -78,6 +78,10 @@ pub struct Encoder {
     pub file: Cell<Vec<u8>>,
     /// The size of the last body that was full: the next one's is about that.
     pub body_size: Cell<usize>,
+    /// When records that were cut were last logged.
+    pub truncated_logged: Cell<Option<Instant>>,
+    /// When events without a record were last logged.
+    pub empty_logged: Cell<Option<Instant>>,
 }
 
 impl Encoder {
@@ -259,6 +263,8 @@ impl Encoder {
         taken: &[Range<u32>],
     ) {
         let counts = self.ledger.counts();
+        // Nobody else counts these.
+        let empty = counts.records_empty.get();
         let tag: Arc<str> = String::from_utf8_lossy(tag_bytes).into();
         let fields = self.config.record.remap.wants_tag().then(|| TagFields::parse(tag_bytes)).flatten();
         let mut texts = RecordEncoder::new(&self.config.record);
@@ -289,7 +295,11 @@ impl Encoder {
                 match texts.encode(&event, fields.as_ref(), &mut text) {
                     Ok(()) => packer.push(&text, next..next + 1, &mut batch),
                     Err(unfit) => {
-                        self.aside.record(&tag, &unfit.to_string(), std::mem::take(&mut text));
+                        if unfit == Unfit::Empty {
+                            counts.records_empty.add(1);
+                        } else {
+                            self.aside.record(&tag, &unfit.to_string(), std::mem::take(&mut text));
+                        }
                         // Not once more after a restart. If it cannot be noted, it is put aside twice.
                         spooled.map_or(Ok(()), |spooled| spooled.note(std::slice::from_ref(&(next..next + 1))))
                     }
@@ -307,6 +317,23 @@ impl Encoder {
         }
         if texts.collisions() > 0 {
             counts.key_collisions.add(texts.collisions());
+        }
+        if texts.truncated() > 0 {
+            counts.records_truncated.add(texts.truncated());
+            if now_and_then(&self.truncated_logged) {
+                let line = format!(
+                    "a record with tag {tag} was cut to Firehose's limit of {MAX_RECORD} bytes ({} so far)",
+                    counts.records_truncated.get()
+                );
+                self.log.line(Level::Warn, &line);
+            }
+        }
+        if counts.records_empty.get() > empty && now_and_then(&self.empty_logged) {
+            let line = format!(
+                "an event with tag {tag} has an empty log_key, and so there is no record of it ({} so far)",
+                counts.records_empty.get()
+            );
+            self.log.line(Level::Info, &line);
         }
         counts.events.add(chunk.events().into());
         if chunk.undecodable() > 0 {
@@ -328,4 +355,13 @@ impl Encoder {
         // If the courier is gone, the records stay unsettled, and the host keeps the chunk.
         let _ = self.commands.send(Command::Send { delivery, tag: tag.clone(), spooled: spooled.cloned(), batch });
     }
+}
+
+/// Whether it is time for another line of a kind; then the next one waits.
+fn now_and_then(last: &Cell<Option<Instant>>) -> bool {
+    let due = last.get().is_none_or(|last| last.elapsed() >= LOG_EVERY);
+    if due {
+        last.set(Some(Instant::now()));
+    }
+    due
 }

@@ -4,19 +4,20 @@
 //! passed by: the body is finished already and takes the serialized one's place before the request is signed.
 
 use crate::config::FirehoseConfig;
-use crate::http::{Http1, TlsError, never_connected};
+use crate::http::{Http1, ProxyFault, TlsError, never_connected};
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_firehose::Client;
 use aws_sdk_firehose::error::SdkError;
 use aws_sdk_firehose::operation::put_record_batch::{PutRecordBatchError, PutRecordBatchOutput};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::origin::Origin;
 use bytes::Bytes;
 use std::error::Error;
 use std::fmt;
@@ -79,6 +80,8 @@ pub enum Setup {
     Stream,
     /// The endpoint cannot be reached.
     Unreachable,
+    /// The proxy does not let a connection through.
+    Proxy,
     /// The endpoint's certificate is not trusted.
     Untrusted,
     /// The service says something else about the stream or the request.
@@ -95,7 +98,7 @@ impl Class {
             Class::Setup(Setup::Credentials | Setup::Refused) => "credentials",
             Class::Setup(Setup::Denied) => "denied",
             Class::Setup(Setup::Stream) => "stream",
-            Class::Setup(Setup::Unreachable | Setup::Untrusted) => "connection",
+            Class::Setup(Setup::Unreachable | Setup::Proxy | Setup::Untrusted) => "connection",
             Class::Setup(Setup::Other) => "setup",
         }
     }
@@ -106,15 +109,48 @@ impl Setup {
     pub fn cure(self, config: &FirehoseConfig) -> String {
         let (stream, region) = (&config.delivery_stream, &config.region);
         match self {
-            Setup::Credentials => "give the pod or host a role (IRSA, EKS Pod Identity, ECS task role, instance profile), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or 'profile'".to_owned(),
+            Setup::Credentials => credentials_cure(config, &|name| std::env::var(name).ok()),
             Setup::Refused => format!("check that the credentials belong to an existing user or role, have not expired, and that the clock is right; the region signed for is {region}"),
             Setup::Denied => format!("allow firehose:PutRecordBatch on arn:aws:firehose:{region}:<account>:deliverystream/{stream} (kubehose iam-policy writes the policy), and the key of its encryption if it has one"),
             Setup::Stream => format!("check 'delivery_stream' and 'region': {stream} in {region}, in the account of the credentials"),
             Setup::Unreachable => format!("check 'region' ({region}), 'endpoint', DNS, the security group, and the VPC endpoint or proxy (HTTPS_PROXY, NO_PROXY)"),
+            Setup::Proxy => "see that the proxy of HTTPS_PROXY (or ALL_PROXY) runs and allows CONNECT to that host and port, and that its user and password are right (http://user:password@host:port); NO_PROXY names what is reached without it".to_owned(),
             Setup::Untrusted => "set 'ca_file' to the certificate of the authority that signed the endpoint's".to_owned(),
             Setup::Other => "see the stream in the AWS console; its source must be Direct PUT".to_owned(),
         }
     }
+}
+
+/// What to look at when no credentials can be had: the sources that are set up, or, without any, what can be.
+fn credentials_cure(config: &FirehoseConfig, environment: &dyn Fn(&str) -> Option<String>) -> String {
+    let mut cures = Vec::new();
+    let sts = config.sts_endpoint.as_ref().map(|url| format!(", and that 'sts_endpoint' ({url}) answers"));
+    let sts = sts.unwrap_or_default();
+    if let Some(role) = &config.role_arn {
+        cures.push(format!(
+            "check 'role_arn' ({role}), its trust policy, which must let these credentials call sts:AssumeRole with this 'external_id'{sts}"
+        ));
+    }
+    if let Some(profile) = &config.profile {
+        cures.push(format!("check 'profile' ({profile}) in the shared configuration files"));
+    }
+    if let Some(file) = environment("AWS_WEB_IDENTITY_TOKEN_FILE") {
+        let role = environment("AWS_ROLE_ARN").unwrap_or_default();
+        cures.push(format!(
+            "check AWS_ROLE_ARN ({role}), its trust policy, which must name the cluster's OIDC provider and the service account, and AWS_WEB_IDENTITY_TOKEN_FILE ({file}){sts}"
+        ));
+    }
+    for name in ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"] {
+        if let Some(url) = environment(name) {
+            cures.push(format!(
+                "check what answers at {name} ({url}): the EKS Pod Identity agent and association, or the ECS task's role"
+            ));
+        }
+    }
+    if cures.is_empty() {
+        return "give the pod or host a role (IRSA, EKS Pod Identity, ECS task role, instance profile), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or 'profile'".to_owned();
+    }
+    cures.join("; ")
 }
 
 impl fmt::Display for Fault {
@@ -196,6 +232,9 @@ impl Firehose {
         if let Some(profile) = &self.config.profile {
             loader = loader.profile_name(profile);
         }
+        if let Some(endpoint) = &self.config.sts_endpoint {
+            loader = loader.profile_files(self.sts_in_profile(endpoint));
+        }
         let base = loader.load().await;
         let mut config = aws_sdk_firehose::config::Builder::from(&base);
         if let Some(role) = &self.config.role_arn {
@@ -207,10 +246,28 @@ impl Firehose {
         Client::from_conf(config.build())
     }
 
+    /// The shared configuration files, and one more that gives the profile in use this endpoint of STS. The SDK has no
+    /// other way to tell its web identity and profile providers, which make STS clients of their own.
+    /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
+    fn sts_in_profile(&self, endpoint: &str) -> EnvConfigFiles {
+        let from_environment = || std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
+        let name = self.config.profile.clone().or_else(from_environment).unwrap_or_else(|| "default".to_owned());
+        let file = format!(
+            "[profile {name}]\nservices = kubehose-sts\n[services kubehose-sts]\nsts =\n  endpoint_url = {endpoint}\n"
+        );
+        EnvConfigFiles::builder()
+            .include_default_config_file(true)
+            .include_default_credentials_file(true)
+            .with_contents(EnvConfigFileKind::Config, file)
+            .build()
+    }
+
     async fn assume(&self, role: &str, base: &SdkConfig, region: Region) -> SharedCredentialsProvider {
         let mut sts = base.to_builder();
         if let Some(endpoint) = &self.config.sts_endpoint {
             sts = sts.endpoint_url(endpoint);
+            // The option goes before AWS_ENDPOINT_URL.
+            sts.insert_origin("endpoint_url", Origin::shared_config());
         }
         let mut provider =
             AssumeRoleProvider::builder(role).region(region).session_name("kubehose").configure(&sts.build());
@@ -243,10 +300,13 @@ fn read_answer(output: &PutRecordBatchOutput, records: usize) -> Result<Answer, 
 }
 
 fn classify(error: &SdkError<PutRecordBatchError, HttpResponse>) -> Fault {
-    let text = DisplayErrorContext(error).to_string();
-    let fault = |class, unclear| Fault { class, unclear, text: first_sentence(&text) };
-    if caused_by::<CredentialsError>(error) {
-        return fault(Class::Setup(Setup::Credentials), false);
+    let text = told(error);
+    let fault = |class, unclear| Fault { class, unclear, text: text.clone() };
+    if let Some(proxy) = caused_by::<ProxyFault>(error) {
+        return Fault { class: Class::Setup(Setup::Proxy), unclear: false, text: told(proxy) };
+    }
+    if let Some(credentials) = caused_by::<CredentialsError>(error) {
+        return Fault { class: Class::Setup(Setup::Credentials), unclear: false, text: told(credentials) };
     }
     match error {
         SdkError::ServiceError(service) => {
@@ -263,6 +323,18 @@ fn classify(error: &SdkError<PutRecordBatchError, HttpResponse>) -> Fault {
         // Nothing was sent.
         SdkError::ConstructionFailure(_) => fault(Class::Setup(Setup::Other), false),
         SdkError::TimeoutError(_) => fault(Class::Service, true),
+        SdkError::ResponseError(response) if !response.raw().status().is_success() => {
+            let status = response.raw().status().as_u16();
+            let body = response.raw().body().bytes().unwrap_or_default();
+            let (code, message) = read_xml(&String::from_utf8_lossy(body));
+            let text = match code.as_str() {
+                "" => {
+                    format!("HTTP status {status}, and not in Firehose's words: a proxy or gateway may have answered")
+                }
+                code => format!("{code}: {message}"),
+            };
+            Fault { class: classify_code(&code, &message, status), unclear: false, text }
+        }
         SdkError::ResponseError(_) => fault(Class::Service, true),
         SdkError::DispatchFailure(dispatch) => {
             let lower = text.to_ascii_lowercase();
@@ -325,25 +397,40 @@ fn classify_code(code: &str, message: &str, status: u16) -> Class {
     }
 }
 
-/// Whether an error of this type stands anywhere in the chain.
-fn caused_by<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+/// Code and message of an error in XML, as AWS's other services and what stands before them write it.
+fn read_xml(text: &str) -> (String, String) {
+    let read = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once('<')?.0.to_owned())
+    };
+    (read("Code").unwrap_or_default(), read("Message").unwrap_or_default())
+}
+
+/// The first error of this type in the chain.
+fn caused_by<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<E>() {
-            return true;
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
         }
         next = error.source();
     }
-    false
+    None
 }
 
-/// The SDK's texts end with a dump of the whole error, which tells users nothing.
-fn first_sentence(text: &str) -> String {
-    let text = text.split(" (DispatchFailure(").next().unwrap_or(text);
-    let text = text.split(" (TimeoutError(").next().unwrap_or(text);
-    let text = text.split(" (ResponseError").next().unwrap_or(text);
-    let text = text.split(" (ConstructionFailure(").next().unwrap_or(text);
-    text.chars().take(400).collect()
+/// An error and what caused it. Not the SDK's own text, which ends with a dump of everything that there is.
+fn told(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let more = error.to_string();
+        // Many repeat what caused them.
+        if !text.contains(&more) {
+            text = if text.is_empty() { more } else { format!("{text}: {more}") };
+        }
+        next = error.source();
+    }
+    text.chars().take(800).collect()
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ const IDLE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Http1 {
     tls: Arc<ClientConfig>,
-    proxy: Arc<Matcher>,
+    proxy: Arc<Proxy>,
     /// One connector for each pair of timeouts: the SDK asks for other ones where it looks for credentials.
     connectors: Arc<Mutex<HashMap<Timeouts, SharedHttpConnector>>>,
 }
@@ -79,7 +79,11 @@ impl Http1 {
             .map_err(TlsError)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Http1 { tls: Arc::new(tls), proxy: Arc::new(Matcher::from_env()), connectors: Arc::default() })
+        Ok(Http1 {
+            tls: Arc::new(tls),
+            proxy: Arc::new(Proxy::read(&|name| std::env::var(name).ok())),
+            connectors: Arc::default(),
+        })
     }
 
     fn connector(&self, (connect, read): Timeouts) -> Connector {
@@ -154,7 +158,7 @@ fn shortened(reply: Bytes) -> Bytes {
 #[derive(Clone, Debug)]
 struct Route {
     tcp: TcpConnector,
-    proxy: Arc<Matcher>,
+    proxy: Arc<Proxy>,
 }
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -170,19 +174,104 @@ impl Service<Uri> for Route {
 
     fn call(&mut self, destination: Uri) -> Self::Future {
         let proxy = match destination.scheme_str() {
-            Some("https") => self.proxy.intercept(&destination),
+            Some("https") => self.proxy.matcher.intercept(&destination),
             _ => None,
         };
         let Some(proxy) = proxy else {
             let connecting = self.tcp.call(destination);
             return Box::pin(async move { connecting.await.map_err(Into::into) });
         };
+        let host = destination.authority().map(ToString::to_string).unwrap_or_default();
+        if let Some(why) = self.proxy.unusable {
+            let fault = ProxyFault { proxy: self.proxy.variable.to_owned(), destination: host, source: why.into() };
+            return Box::pin(async move { Err(fault.into()) });
+        }
+        // Without its user and password: hyper-util keeps these apart.
+        let told = format!("{} of {}", proxy.uri().to_string().trim_end_matches('/'), self.proxy.variable);
         let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp.clone());
         if let Some(authorization) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(authorization.clone());
         }
         let connecting = tunnel.call(destination);
-        Box::pin(async move { connecting.await.map_err(Into::into) })
+        Box::pin(async move {
+            connecting.await.map_err(|error| ProxyFault { proxy: told, destination: host, source: error.into() }.into())
+        })
+    }
+}
+
+/// The proxy that the environment names for https, and what goes round it.
+#[derive(Debug)]
+struct Proxy {
+    matcher: Matcher,
+    /// The variable that names it.
+    variable: &'static str,
+    /// Why what it names cannot be used, if it cannot.
+    unusable: Option<&'static str>,
+}
+
+impl Proxy {
+    fn read(environment: &dyn Fn(&str) -> Option<String>) -> Proxy {
+        let first = |names: &[&'static str]| {
+            names
+                .iter()
+                .find_map(|name| environment(name).filter(|value| !value.is_empty()).map(|value| (*name, value)))
+        };
+        let proxy = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]);
+        let (_, without) = first(&["NO_PROXY", "no_proxy"]).unwrap_or_default();
+        let without: Vec<&str> = without.split([',', ' ']).filter(|entry| !entry.is_empty()).collect();
+        // hyper-util's `*` stands for every name, and an endpoint may be an address.
+        let Some((variable, url)) = proxy.filter(|_| !without.contains(&"*")) else {
+            return Proxy { matcher: Matcher::builder().build(), variable: "", unusable: None };
+        };
+        // It knows `.domain` and `domain`, which both stand for the domain and what is below it, addresses, CIDR blocks.
+        let known = |entry: &&str| {
+            let entry = entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry);
+            entry.trim_start_matches('[').trim_end_matches(']').to_owned()
+        };
+        let without = without.iter().map(known).collect::<Vec<_>>().join(",");
+        let unusable = match scheme(&url).as_deref() {
+            Some("http") => None,
+            // What is sent through it is TLS all the same.
+            Some(_) => Some("only proxies that are spoken to over http:// are supported"),
+            None => {
+                Some("its value is no URL such as http://proxy:3128 (write special characters of a password as %XX)")
+            }
+        };
+        // What cannot be read stands for no proxy there, and would be passed by without a word.
+        let url = if unusable.is_some() { "http://unusable".to_owned() } else { url };
+        Proxy { matcher: Matcher::builder().https(url).no(without).build(), variable, unusable }
+    }
+}
+
+/// The scheme of a proxy's URL, which is http where it has none; none if it is no such URL: where `#`, `/` or `?` stand in a
+/// password, what is before them would be taken for host and port, and shown.
+fn scheme(url: &str) -> Option<String> {
+    let uri: Uri = url.parse().ok().filter(|_| !url.contains('#'))?;
+    let host = uri.authority()?.as_str().rsplit('@').next()?;
+    let port = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+    let fits = matches!(uri.path(), "" | "/")
+        && uri.query().is_none()
+        && port.is_none_or(|(_, port)| port.parse::<u16>().is_ok());
+    fits.then(|| uri.scheme_str().unwrap_or("http").to_owned())
+}
+
+/// A proxy that did not let a connection through. Its text names the proxy, never its password.
+#[derive(Debug)]
+pub struct ProxyFault {
+    proxy: String,
+    destination: String,
+    source: BoxError,
+}
+
+impl std::fmt::Display for ProxyFault {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "no connection to {} through the proxy {}", self.destination, self.proxy)
+    }
+}
+
+impl Error for ProxyFault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
     }
 }
 
@@ -201,6 +290,67 @@ pub fn never_connected(error: &(dyn Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_environment_says_of_proxies_is_understood() {
+        // The endpoint, the variables, and the proxy, if it is to be used.
+        let proxy_of = |endpoint: &str, variables: &[(&str, &str)]| {
+            let get = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            let proxy = Proxy::read(&get);
+            assert_eq!(proxy.unusable, None);
+            proxy.matcher.intercept(&endpoint.parse().unwrap()).map(|proxy| proxy.uri().to_string())
+        };
+        let firehose = "https://firehose.eu-west-1.amazonaws.com";
+        for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+            for value in ["http://proxy:3128", "proxy:3128", "http://user:word@proxy:3128/"] {
+                assert_eq!(proxy_of(firehose, &[(name, value)]).unwrap(), "http://proxy:3128/", "{name}={value}");
+            }
+        }
+        // The upper case goes first, unless it is empty; http's is not ours.
+        let two = [("HTTPS_PROXY", "http://a:1"), ("https_proxy", "http://b:1")];
+        assert_eq!(proxy_of(firehose, &two).unwrap(), "http://a:1/");
+        assert_eq!(proxy_of(firehose, &[("HTTPS_PROXY", ""), two[1]]).unwrap(), "http://b:1/");
+        assert_eq!(proxy_of(firehose, &[("HTTP_PROXY", "http://a:1")]), None);
+        assert_eq!(proxy_of(firehose, &[]), None);
+        for (endpoint, round, through) in [
+            (
+                firehose,
+                "firehose.eu-west-1.amazonaws.com,.amazonaws.com,amazonaws.com,eu-west-1.amazonaws.com,*.amazonaws.com,\
+                 .AmazonAWS.com,*",
+                "firehose.us-east-1.amazonaws.com,aws.com,.zonaws.com,amazonaws,10.0.0.0/8,firehose",
+            ),
+            ("https://10.1.2.3:8443", "10.1.2.3,10.0.0.0/8,10.1.2.0/24,*", "10.1.2.4,10.2.0.0/16,.3,2.3"),
+            ("https://[fd00::7]", "fd00::7,[fd00::7],fd00::/8,*", "fd00::8,fe80::/10"),
+            ("https://localhost:4573", "localhost,.localhost,*", "127.0.0.1,local"),
+        ] {
+            for (list, goes_round) in [(round, true), (through, false)] {
+                for entry in list.split(',').map(str::trim) {
+                    for list in [entry.to_owned(), format!("example.com, {entry}"), format!("example.com {entry}")] {
+                        for name in ["NO_PROXY", "no_proxy"] {
+                            let found = proxy_of(endpoint, &[("HTTPS_PROXY", "proxy:1"), (name, &list)]);
+                            assert_eq!(found.is_none(), goes_round, "{endpoint}, {name}={list}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_be_used_is_not_passed_by() {
+        for value in ["https://proxy:3128", "socks5://proxy:1080", "http://", "a b", "http://user:pass#word@proxy:3128"]
+        {
+            let get = |name: &str| match name {
+                "HTTPS_PROXY" => Some(value.to_owned()),
+                "NO_PROXY" => Some("round.example".to_owned()),
+                _ => None,
+            };
+            let proxy = Proxy::read(&get);
+            assert!(proxy.unusable.is_some(), "{value}");
+            assert!(proxy.matcher.intercept(&"https://firehose.example".parse().unwrap()).is_some(), "{value}");
+            assert!(proxy.matcher.intercept(&"https://round.example".parse().unwrap()).is_none(), "{value}");
+        }
+    }
 
     #[test]
     fn only_a_reply_that_says_that_all_were_taken_is_shortened() {

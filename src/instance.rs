@@ -97,6 +97,7 @@ impl Instance {
     /// When the system refuses a thread.
     pub fn start(config: Config, log: Arc<Log>, metrics: Option<Metrics>) -> Result<Instance, Error> {
         let counts = Arc::new(Counts::default());
+        counts.held_limit.add(config.delivery.max_buffer as u64);
         if let Some(metrics) = &metrics {
             metrics.publish(&counts);
         }
@@ -134,10 +135,14 @@ impl Instance {
         log.line(
             Level::Info,
             &format!(
-                "kubehose {VERSION} ({REVISION}) delivers to {} in {}{}",
+                "kubehose {VERSION} ({REVISION}) delivers to {} in {}{}{}",
                 config.firehose.delivery_stream,
                 config.firehose.region,
-                config.firehose.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default()
+                config.firehose.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default(),
+                match config.record.pack.aggregate {
+                    true => "",
+                    false => "; Firehose bills each record as a multiple of 5 KB, and simple_aggregation is off",
+                }
             ),
         );
         let parts = CourierParts {
@@ -167,6 +172,8 @@ impl Instance {
             spool_logged: None,
             file: Cell::default(),
             body_size: Cell::new(0),
+            truncated_logged: Cell::new(None),
+            empty_logged: Cell::new(None),
         };
         let threads = host::without_signals(|| {
             let courier = start_courier(parts)?;

@@ -56,6 +56,10 @@ counts! {
     records_put_aside,
     /// Of those, the ones that no dead-letter file holds.
     records_dropped,
+    /// Records cut to fit Firehose's limit.
+    records_truncated,
+    /// Events without a record, because their `log_key` is empty.
+    records_empty,
     /// Bytes of accepted records, before base64.
     bytes,
     /// Bytes that Firehose bills for them.
@@ -74,6 +78,8 @@ counts! {
     in_flight,
     /// Bytes held in memory now, encoded.
     held,
+    /// The most that may be held: `max_buffer`.
+    held_limit,
 }
 
 const CLASSES: [Class; 8] = [
@@ -153,7 +159,7 @@ impl Histogram {
 pub type Exported = (&'static CStr, &'static CStr, fn(&Snapshot) -> u64);
 
 /// The counters, which only ever grow.
-pub const COUNTERS: [Exported; 11] = [
+pub const COUNTERS: [Exported; 13] = [
     (c"events_total", c"Events decoded.", |s| s.events),
     (c"records_accepted_total", c"Records that Firehose has taken.", |s| s.records_accepted),
     (c"records_resent_total", c"Records sent once more.", |s| s.records_resent),
@@ -164,6 +170,8 @@ pub const COUNTERS: [Exported; 11] = [
         c"Records sent once more although the first call may have been taken.",
         |s| s.records_possibly_duplicate,
     ),
+    (c"records_truncated_total", c"Records cut to fit Firehose's limit.", |s| s.records_truncated),
+    (c"records_empty_total", c"Events without a record, because their log_key is empty.", |s| s.records_empty),
     (c"bytes_total", c"Bytes of accepted records, before base64.", |s| s.bytes),
     (c"billed_bytes_total", c"Bytes that Firehose bills for them.", |s| s.billed_bytes),
     (c"batches_total", c"PutRecordBatch calls of which at least one record was taken.", |s| s.batches),
@@ -172,9 +180,10 @@ pub const COUNTERS: [Exported; 11] = [
 ];
 
 /// The gauges.
-pub const GAUGES: [Exported; 2] = [
+pub const GAUGES: [Exported; 3] = [
     (c"in_flight", c"PutRecordBatch calls in flight.", |s| s.in_flight),
     (c"held_bytes", c"Bytes held in memory, encoded.", |s| s.held),
+    (c"held_bytes_limit", c"The most bytes that may be held: max_buffer.", |s| s.held_limit),
 ];
 
 /// The counter of [`Snapshot::errors`], with the label `class`.
@@ -192,7 +201,7 @@ impl fmt::Display for Snapshot {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "events={} accepted={} resent={} possibly_duplicate={} put_aside={} dropped={} bytes={} billed_bytes={} \
+            "events={} accepted={} resent={} possibly_duplicate={} put_aside={} dropped={} truncated={} empty={} bytes={} billed_bytes={} \
              batches={} throttled={} chunks_refused={} undecodable={} key_collisions={} held={}",
             self.events,
             self.records_accepted,
@@ -200,6 +209,8 @@ impl fmt::Display for Snapshot {
             self.records_possibly_duplicate,
             self.records_put_aside,
             self.records_dropped,
+            self.records_truncated,
+            self.records_empty,
             self.bytes,
             self.billed_bytes,
             self.batches,

@@ -190,8 +190,8 @@ pub enum Unfit {
     },
     /// It has no `log_key`.
     NoLogKey,
-    /// Its `log_key` is an empty text and no newline is to end it: Firehose takes no record of nothing, and refuses the
-    /// whole batch for it.
+    /// Its `log_key` is an empty text and no newline is to end it. There is nothing to deliver, whether or not the service
+    /// would take it (its model allows no bytes), so nothing is lost either.
     Empty,
 }
 
@@ -200,7 +200,7 @@ impl fmt::Display for Unfit {
         match self {
             Unfit::TooLarge { bytes } => write!(out, "it has {bytes} bytes, Firehose takes {MAX_RECORD}"),
             Unfit::NoLogKey => out.write_str("it has no log_key"),
-            Unfit::Empty => out.write_str("its log_key is empty, Firehose takes no empty record"),
+            Unfit::Empty => out.write_str("its log_key is empty, and an empty record is none"),
         }
     }
 }
@@ -213,6 +213,7 @@ pub struct RecordEncoder<'o> {
     plan: Plan,
     found: Vec<Option<Found>>,
     collisions: Cell<u64>,
+    truncated: u64,
     /// None where the options ask for what one pass cannot do.
     one_pass: Option<OnePass<'o>>,
     /// The last event's time, as an attribute.
@@ -231,6 +232,7 @@ impl<'o> RecordEncoder<'o> {
             plan: Plan::default(),
             found: Vec::new(),
             collisions: Cell::new(0),
+            truncated: 0,
             one_pass: (everything && as_it_is).then(|| OnePass::new(&options.remap, replaced)),
             time: Vec::new(),
         }
@@ -254,6 +256,11 @@ impl<'o> RecordEncoder<'o> {
         Some(text)
     }
 
+    /// Records that were cut to fit.
+    pub fn truncated(&self) -> u64 {
+        self.truncated
+    }
+
     /// Values that were left out because `replace_dots` made two keys one.
     pub fn collisions(&self) -> u64 {
         self.collisions.get()
@@ -262,7 +269,7 @@ impl<'o> RecordEncoder<'o> {
     /// Writes the text of `event` over `out`: the record, unless it is joined with others or compressed.
     ///
     /// # Errors
-    /// [`Unfit`] when it cannot be brought within the limit; `out` then holds the whole text.
+    /// [`Unfit`] when it cannot be brought within the limit, or there is nothing of it; `out` then holds the whole text.
     pub fn encode(&mut self, event: &Event<'_, '_>, tag: Option<&TagFields>, out: &mut Vec<u8>) -> Result<(), Unfit> {
         let mut plan = std::mem::take(&mut self.plan);
         self.options.remap.plan(event, tag, &mut plan);
@@ -342,16 +349,13 @@ impl<'o> RecordEncoder<'o> {
             // At a character's border.
             let end = (0..=limit).rev().find(|at| out.get(*at).is_none_or(|byte| byte & 0xC0 != 0x80));
             out.truncate(end.unwrap_or(0));
+            self.truncated += 1;
         }
         // A container's line often brings its newline along; a second one would make a blank line.
         if self.options.newline && out.last() != Some(&b'\n') {
             out.push(b'\n');
         }
-        if out.is_empty() {
-            self.write(event, tag, plan, None, out);
-            return Err(Unfit::Empty);
-        }
-        Ok(())
+        if out.is_empty() { Err(Unfit::Empty) } else { Ok(()) }
     }
 
     fn dots<'p>(&'p self, taken: &'p [Vec<u8>]) -> Option<Dots<'p>> {
@@ -383,6 +387,7 @@ impl<'o> RecordEncoder<'o> {
                 self.write(event, tag, plan, Some((at, left, bytes)), &mut cut);
                 if cut.len() <= limit {
                     *out = cut;
+                    self.truncated += 1;
                     return Ok(());
                 }
             }

@@ -102,8 +102,14 @@ fn the_alerts_speak_of_metrics_that_exist() {
         assert_exist(expression);
         watched.extend(names(expression));
     }
-    for wanted in ["records_dropped_total", "records_put_aside_total", "errors_total", "throttled_total", "held_bytes"]
-    {
+    for wanted in [
+        "records_dropped_total",
+        "records_put_aside_total",
+        "errors_total",
+        "throttled_total",
+        "held_bytes",
+        "held_bytes_limit",
+    ] {
         assert!(watched.contains(&format!("kubehose_{wanted}")), "no alert on {wanted}");
     }
     // What passes by itself wakes nobody.

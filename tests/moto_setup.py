@@ -1,5 +1,6 @@
 """Prepares a moto server for tests/moto.rs: a user with a key, a bucket, a delivery stream into it; then turns the
-signature check on. Prints the key's id and secret, one to a line. Arguments: the server's URL, the stream's name."""
+signature check on. Beside them a role that may write to the stream, and a second user, who may assume it and nothing else.
+Prints the two keys' ids and secrets and the role's ARN, one to a line. Arguments: the server's URL, the stream's name."""
 
 import sys
 import urllib.request
@@ -21,10 +22,19 @@ def client(service):
 
 iam = client("iam")
 iam.create_user(UserName="kubehose")
-policy = """{"Version": "2012-10-17", "Statement": [
+records = """{"Version": "2012-10-17", "Statement": [
     {"Effect": "Allow", "Action": ["firehose:PutRecordBatch", "s3:ListBucket", "s3:GetObject"], "Resource": "*"}]}"""
-iam.put_user_policy(UserName="kubehose", PolicyName="records", PolicyDocument=policy)
-key = iam.create_access_key(UserName="kubehose")["AccessKey"]
+iam.put_user_policy(UserName="kubehose", PolicyName="records", PolicyDocument=records)
+
+assumer = iam.create_user(UserName="assumer")["User"]["Arn"]
+assume = """{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}]}"""
+iam.put_user_policy(UserName="assumer", PolicyName="assume", PolicyDocument=assume)
+trust = """{"Version": "2012-10-17", "Statement": [
+    {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "%s"},
+     "Condition": {"StringEquals": {"sts:ExternalId": "id-1"}}}]}"""
+role = iam.create_role(RoleName="logs", AssumeRolePolicyDocument=trust % assumer)["Role"]["Arn"]
+iam.put_role_policy(RoleName="logs", PolicyName="records", PolicyDocument=records)
+keys = [iam.create_access_key(UserName=user)["AccessKey"] for user in ("kubehose", "assumer")]
 
 client("s3").create_bucket(Bucket="records", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
 client("firehose").create_delivery_stream(
@@ -39,4 +49,6 @@ client("firehose").create_delivery_stream(
 # moto takes the body as it is only when it is no form.
 off = urllib.request.Request(url + "/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"})
 urllib.request.urlopen(off).read()
-print(key["AccessKeyId"], key["SecretAccessKey"], sep="\n")
+for key in keys:
+    print(key["AccessKeyId"], key["SecretAccessKey"], sep="\n")
+print(role)

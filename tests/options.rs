@@ -17,6 +17,7 @@ use kubehose_local::firehose::{Options, Server};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::path::Path;
 use std::process::Command;
 
 const MAX_RECORD: usize = 1_024_000;
@@ -318,11 +319,10 @@ fn two_megabytes_are_cut_or_put_aside() {
         let (cut, whole): (Vec<String>, Vec<String>) =
             events_of(server, options).into_iter().partition(|event| event.contains("kubehose_truncated"));
         assert_same(whole, wanted(200, options), options, &log);
-        let ended = log
-            .lines()
-            .find(|line| line.contains("] ended: ") && line.contains(&format!("kubehose.{at}]")))
-            .unwrap_or_else(|| panic!("{log}"));
-        if given(options, "oversize") == Some("drop") {
+        let ended = ended_of(&log, at);
+        let truncated = usize::from(given(options, "oversize") != Some("drop"));
+        assert!(ended.contains(&format!(" truncated={truncated} ")), "{ended}");
+        if truncated == 0 {
             assert!(cut.is_empty(), "{options:?}");
             assert!(ended.contains(" put_aside=1 "), "{ended}");
             continue;
@@ -406,13 +406,13 @@ fn a_log_key_of_nothing_or_of_several_lines() {
     let lines: Vec<Value> =
         ["", "a\n", "\n", "b\nc", "", "d", ""].iter().map(|log| json!({"log": log, "n": 1})).collect();
     let folder = tempfile::tempdir().unwrap();
-    let files = ["one", "two"].map(|name| folder.path().join(name).display().to_string());
+    let file = folder.path().join("letters").display().to_string();
     let log_key = ("log_key", "log");
     let outputs: Vec<Pairs<'_>> = vec![
         vec![log_key],
         vec![log_key, ("simple_aggregation", "on")],
-        vec![log_key, ("newline", "off"), ("dead_letter_file", &files[0])],
-        vec![log_key, ("newline", "off"), ("dead_letter_file", &files[1]), ("simple_aggregation", "on")],
+        vec![log_key, ("newline", "off"), ("dead_letter_file", &file)],
+        vec![log_key, ("newline", "off"), ("simple_aggregation", "on")],
     ];
     let (servers, log) = deliver(&lines, &outputs);
     let texts: Vec<Vec<String>> = servers
@@ -422,17 +422,62 @@ fn a_log_key_of_nothing_or_of_several_lines() {
     // A line of nothing is a line, and no newline is there twice.
     assert_eq!(texts[0], ["\n", "a\n", "\n", "b\nc\n", "\n", "d\n", "\n"], "{log}");
     assert_eq!(texts[1], [texts[0].concat()], "{log}");
-    // Without its newline it is nothing that Firehose would take, and must not cost the batch that it is in.
+    // Without its newline it is nothing: there is no record of it, which is counted, and nothing is lost.
     assert_eq!(texts[2], ["a\n", "\n", "b\nc", "d"], "{log}");
     assert_eq!(texts[3], ["a\n\nb\nc\nd"], "{log}");
-    for (server, file) in servers[2..].iter().zip(&files) {
-        assert_eq!(server.stats().requests, 1, "{log}");
-        let letters = fs::read_to_string(file).unwrap();
-        assert_eq!(letters.lines().count(), 3, "{letters}");
-        for letter in letters.lines() {
-            let letter: Value = serde_json::from_str(letter).unwrap();
-            assert!(letter["reason"].as_str().unwrap().contains("its log_key is empty"), "{letter}");
-            assert_eq!(letter["data"].as_str().unwrap().trim(), r#"{"log":"","n":1}"#, "{letter}");
+    for (at, empty) in [(0, 0), (1, 0), (2, 3), (3, 3)] {
+        let ended = ended_of(&log, at);
+        assert!(ended.contains(&format!(" put_aside=0 dropped=0 truncated=0 empty={empty} ")), "{ended}");
+        let told =
+            format!("kubehose.{at}] an event with tag kube.x has an empty log_key, and so there is no record of it");
+        assert_eq!(log.matches(&told).count(), usize::from(empty > 0), "{log}");
+        assert_eq!(servers[at].stats().requests, 1, "{log}");
+    }
+    assert!(!Path::new(&file).exists(), "{log}");
+}
+
+#[test]
+fn a_log_key_that_is_cut_is_counted_and_told() {
+    let text = "\u{e9}".repeat(600_000);
+    let lines = [json!({"log": text}), json!({"log": "short"}), json!({"log": text})];
+    let log_key = ("log_key", "log");
+    let outputs = [vec![log_key], vec![log_key, ("oversize", "drop")], vec![log_key, ("compression", "gzip")]];
+    let (servers, log) = deliver(&lines, &outputs);
+    for (at, records) in [(0, 3), (1, 1), (2, 3)] {
+        let ended = ended_of(&log, at);
+        let (cut, aside) = if records == 3 { (2, 0) } else { (0, 2) };
+        assert!(ended.contains(&format!(" put_aside={aside} dropped={aside} truncated={cut} empty=0 ")), "{ended}");
+        let told = format!("kubehose.{at}] a record with tag kube.x was cut to Firehose's limit of 1024000 bytes");
+        assert_eq!(log.matches(&told).count(), usize::from(cut > 0), "{log}");
+        assert_eq!(servers[at].records().len(), records);
+    }
+    let first = &servers[0].records()[0].data;
+    assert!(first.len() > MAX_RECORD - 4 && text.as_bytes().starts_with(first.strip_suffix(b"\n").unwrap()));
+}
+
+#[test]
+fn what_the_rounding_to_5_kb_costs_is_said_once_where_nothing_is_aggregated() {
+    let lines: Vec<Value> = (0..2500).map(|n| json!({"log": "x".repeat(80), "n": format!("{n:05}")})).collect();
+    let long: Vec<Value> = (0..1200).map(|_| json!({"log": "x".repeat(4000)})).collect();
+    let (at_init, measured) =
+        ("; Firehose bills each record as a multiple of 5 KB", " bytes on average are billed as ");
+    let (servers, log) = deliver(&lines, &[vec![], vec![("simple_aggregation", "on")]]);
+    // About 103 bytes each, billed as 5,120.
+    let stats = servers[0].stats();
+    let times = format!("billed as {:.0} times", stats.bytes_billed as f64 / stats.bytes_accepted as f64);
+    for (at, said) in [(0, 1), (1, 0)] {
+        for text in [at_init, measured, &times] {
+            let lines = log.lines().filter(|line| line.contains(&format!("kubehose.{at}]")) && line.contains(text));
+            assert_eq!(lines.count(), said, "{text}\n{log}");
         }
     }
+    // Where it costs less than twice the size, there is nothing to measure out.
+    let (_, log) = deliver(&long, &[vec![]]);
+    assert_eq!((log.matches(at_init).count(), log.matches(measured).count()), (1, 0), "{log}");
+}
+
+/// The line that an output ends with.
+fn ended_of(log: &str, at: usize) -> &str {
+    let ours = |line: &&str| line.contains("] ended: ") && line.contains(&format!("kubehose.{at}]"));
+    log.lines().find(ours).unwrap_or_else(|| panic!("{log}"))
 }

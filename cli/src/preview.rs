@@ -8,7 +8,7 @@ use kubehose::batch::{Batch, Batcher, Opening};
 use kubehose::chunk::{Chunk, Event};
 use kubehose::config::{Config, OPTIONS};
 use kubehose::pack::Packer;
-use kubehose::record::{RecordEncoder, TRUNCATED};
+use kubehose::record::{RecordEncoder, TRUNCATED, Unfit};
 use kubehose::remap::TagFields;
 use serde_json::{Value, json};
 
@@ -212,12 +212,17 @@ impl Stages<'_> {
     fn event(&mut self, event: &Event<'_, '_>) -> Result<(), Failure> {
         let number = self.account.events;
         self.account.events += 1;
+        let cut = self.records.truncated();
         if let Err(unfit) = self.records.encode(event, self.tag.as_ref(), &mut self.record) {
+            if unfit == Unfit::Empty {
+                note(&format!("event {}: no record: {unfit}", number + 1));
+                return Ok(());
+            }
             self.account.aside += 1;
             note(&format!("event {}: put aside: {unfit}", number + 1));
             return Ok(());
         }
-        if is_cut(&self.record) {
+        if self.records.truncated() > cut {
             self.account.cut += 1;
             note(&format!("event {}: cut to {} bytes", number + 1, self.record.len()));
         }

@@ -130,6 +130,7 @@ async fn signatures_are_refused_as_the_service_does() {
     assert_eq!(server.stats().records_accepted, 0);
 
     // Rotation: the new key works from now on, the old one no longer.
+    assert!(server.stats().signed_by.is_empty());
     let old = client(&server, Credentials::new("AKID", "secret", None, None, "test"), REGION);
     let new = client(&server, Credentials::new("AKIDNEW", "new", None, None, "test"), REGION);
     put(&old, numbered(0..1)).await.unwrap();

@@ -51,6 +51,27 @@ pub fn real_or_skip(what: &str) -> bool {
     host().real
 }
 
+/// Major and minor version of the real Fluent Bit.
+pub fn version() -> (u32, u32) {
+    let output = Command::new(&host().program).arg("--version").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let (_, number) = told.split_once("Fluent Bit v").unwrap_or_else(|| panic!("no version in: {told}"));
+    let mut parts = number.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// Whether there is a real Fluent Bit of this version or a later one; if not, says what was not run.
+pub fn since_or_skip(least: (u32, u32), what: &str) -> bool {
+    if !real_or_skip(what) {
+        return false;
+    }
+    let version = version();
+    if version < least {
+        eprintln!("not run, for Fluent Bit {}.{} has none: {what}", version.0, version.1);
+    }
+    version >= least
+}
+
 /// A file that `cargo build` has made, of the same profile as this test.
 pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -204,7 +225,15 @@ impl Scene {
         );
         fs::write(self.path("fluent-bit.conf"), configuration).unwrap();
         let log = self.path("log");
-        let child = Command::new(&host().program)
+        let mut command = Command::new(&host().program);
+        // What the shell of whoever runs the tests says about AWS and proxies is no part of them.
+        for (name, _) in std::env::vars_os() {
+            let upper = name.to_string_lossy().to_ascii_uppercase();
+            if upper.starts_with("AWS_") || upper.ends_with("_PROXY") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .args(["-c", "fluent-bit.conf"])
             .args(&self.arguments)
             .current_dir(self.folder.path())
@@ -270,6 +299,33 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs one of the running program's tests once more, in namespaces of its own (`unshare`'s arguments) that `setup`, a
+/// shell's command, prepares as their root. There it returns true, and the test does its work; outside false, when that is
+/// done, or cannot be, which a line says.
+pub fn inside(test: &str, namespaces: &[&str], setup: &str) -> bool {
+    const INSIDE: &str = "KUBEHOSE_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let shell = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.arg("--map-root-user").args(namespaces).args(["sh", "-c", script]);
+        command
+    };
+    if !shell(setup).output().is_ok_and(|output| output.status.success()) {
+        let namespaces = namespaces.join(" ");
+        eprintln!("not run, for want of namespaces (unshare --map-root-user {namespaces}, then {setup}): {test}");
+        return false;
+    }
+    let program = std::env::current_exe().unwrap();
+    let mut command = shell(&format!("{setup} && exec \"$0\" --exact {test} --nocapture"));
+    let output = command.arg(program).env(INSIDE, "1").output().unwrap();
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    false
 }
 
 pub fn signal(pid: u32, name: &str) {

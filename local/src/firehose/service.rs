@@ -378,8 +378,13 @@ impl Service {
         if keys.is_empty() {
             return Ok(());
         }
-        signature::verify(head, payload, &keys, self.options.region.as_deref(), SystemTime::now())
-            .inspect_err(|_| self.counters.lock().stats.signature_failures += 1)
+        let checked = signature::verify(head, payload, &keys, self.options.region.as_deref(), SystemTime::now());
+        let mut counts = self.counters.lock();
+        match checked {
+            Ok(key) => *counts.stats.signed_by.entry(key.id.clone()).or_default() += 1,
+            Err(_) => counts.stats.signature_failures += 1,
+        }
+        checked.map(|_| ())
     }
 
     fn arn(&self, stream: &str) -> String {

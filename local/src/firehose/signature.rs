@@ -26,14 +26,15 @@ struct Authorization<'a> {
     signature: &'a str,
 }
 
-/// Checks the signature of a request whose body has the SHA-256 `payload`, at the time `now`.
-pub(super) fn verify(
+/// Checks the signature of a request whose body has the SHA-256 `payload`, at the time `now`; gives the key it was made
+/// with.
+pub(super) fn verify<'k>(
     head: &Parts,
     payload: &[u8],
-    keys: &[AccessKey],
+    keys: &'k [AccessKey],
     region: Option<&str>,
     now: SystemTime,
-) -> Result<(), ServiceError> {
+) -> Result<&'k AccessKey, ServiceError> {
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let Some(authorization) = header("authorization") else {
         return Err(ServiceError::bad("MissingAuthenticationTokenException", "Missing Authentication Token"));
@@ -85,7 +86,7 @@ pub(super) fn verify(
     let signature = unhex(auth.signature);
     // In constant time, as a real service has to.
     match signature.map(|signature| hmac::verify(&signing_key, to_sign.as_bytes(), &signature)) {
-        Some(Ok(())) => Ok(()),
+        Some(Ok(())) => Ok(key),
         _ => Err(invalid(
             "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
              Access Key and signing method. Consult the service documentation for details."
@@ -292,7 +293,7 @@ mod tests {
 
     fn check(head: &Parts, body: &[u8], key: AccessKey, region: &str, now: &str) -> Result<(), (String, String)> {
         let payload = digest::digest(&digest::SHA256, body);
-        verify(head, payload.as_ref(), &[key], Some(region), at(now)).map_err(|error| {
+        verify(head, payload.as_ref(), &[key], Some(region), at(now)).map(|_| ()).map_err(|error| {
             assert_eq!(error.status, 400);
             (error.code, error.message)
         })

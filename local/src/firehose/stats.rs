@@ -49,6 +49,8 @@ pub struct Stats {
     pub limit_violations: u64,
     /// Requests whose signature was refused.
     pub signature_failures: u64,
+    /// Requests by the access key's id that they are signed with, where the signature was not refused.
+    pub signed_by: BTreeMap<String, u64>,
     /// Faults shown, by the name of the fault.
     pub faults: BTreeMap<&'static str, u64>,
     /// Connections accepted, and those open now.

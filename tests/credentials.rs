@@ -1,0 +1,541 @@
+//! Credentials: each source that clusters and hosts have, its rotation, its absence and its faults, in the host.
+//!
+//! The Firehose of these tests takes only what is signed with the key that the source under test gives, with its session
+//! token. Sources are small servers here, which answer as STS or a metadata service does; moto's STS is in tests/moto.rs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test; clippy.toml sees only the test functions"
+)]
+
+mod host;
+
+use host::*;
+use jiff::{SignedDuration, Timestamp};
+use kubehose_local::firehose::{AccessKey, Options, Server};
+use serde_json::json;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const EVENTS: usize = 500;
+const ROLE: &str = "arn:aws:iam::123456789012:role/logs";
+
+/// A request to a source.
+#[derive(Clone, Debug)]
+struct Ask {
+    /// Method, path, version.
+    line: String,
+    headers: String,
+    body: String,
+}
+
+/// A source of credentials on this machine.
+struct Source {
+    url: String,
+    asks: Arc<Mutex<Vec<Ask>>>,
+}
+
+impl Source {
+    fn start(answer: impl Fn(&Ask) -> (u16, String) + Send + 'static) -> Source {
+        Source::listen("127.0.0.1:0", answer)
+    }
+
+    fn listen(address: &str, answer: impl Fn(&Ask) -> (u16, String) + Send + 'static) -> Source {
+        let listener = TcpListener::bind(address).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asks = Arc::new(Mutex::new(Vec::new()));
+        let seen = asks.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let Some(ask) = read(&stream) else { continue };
+                let (status, body) = answer(&ask);
+                seen.lock().unwrap().push(ask);
+                let head = format!("HTTP/1.1 {status} \r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                // Who does not wait for the answer has given up, and asks again.
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+            }
+        });
+        Source { url, asks }
+    }
+
+    fn asks(&self) -> Vec<Ask> {
+        self.asks.lock().unwrap().clone()
+    }
+}
+
+fn read(stream: &TcpStream) -> Option<Ask> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let mut headers = String::new();
+    while !headers.ends_with("\r\n\r\n") && headers != "\r\n" {
+        if reader.read_line(&mut headers).ok()? == 0 {
+            return None;
+        }
+    }
+    let length =
+        headers.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).ok()?;
+    Some(Ask { line, headers, body: String::from_utf8(body).unwrap() })
+}
+
+/// A key with a session token, all of whose texts can be told apart.
+fn key(name: &str) -> AccessKey {
+    let name = name.to_uppercase();
+    let session_token = Some(format!("SESSION/{name}/TOKEN+="));
+    AccessKey { session_token, ..AccessKey::new(format!("ASIA{name}"), format!("SECRET/{name}/KEY+")) }
+}
+
+/// A time that is near enough that the SDK asks for new credentials before its next call.
+fn soon() -> String {
+    (Timestamp::now() + SignedDuration::from_secs(2)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// What a metadata service or a process says.
+fn as_json(key: &AccessKey) -> String {
+    json!({"Version": 1, "AccessKeyId": key.id, "SecretAccessKey": key.secret,
+        "SessionToken": key.session_token, "Token": key.session_token, "Expiration": soon()})
+    .to_string()
+}
+
+/// What STS says to `action`.
+fn as_xml(action: &str, key: &AccessKey) -> String {
+    let (id, secret, token, expiration) = (&key.id, &key.secret, key.session_token.as_ref().unwrap(), soon());
+    format!(
+        "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result><Credentials>\
+         <AccessKeyId>{id}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken>\
+         <Expiration>{expiration}</Expiration></Credentials><AssumedRoleUser><AssumedRoleId>AROA:kubehose</AssumedRoleId>\
+         <Arn>arn:aws:sts::123456789012:assumed-role/logs/kubehose</Arn></AssumedRoleUser></{action}Result></{action}Response>"
+    )
+}
+
+/// What STS says to those whom a role's trust policy does not let in.
+fn not_authorized(action: &str) -> (u16, String) {
+    let text = format!(
+        "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>AccessDenied</Code>\
+         <Message>User: arn:aws:iam::123456789012:user/kubehose is not authorized to perform: sts:{action} on resource: {ROLE}\
+         </Message></Error><RequestId>1</RequestId></ErrorResponse>"
+    );
+    (403, text)
+}
+
+fn firehose_with(keys: Vec<AccessKey>) -> Server {
+    Server::start(Options { access_keys: keys, ..firehose_options(true) }).unwrap()
+}
+
+/// A host without credentials that tells all it does.
+fn scene() -> Scene {
+    // The engine asks again soon, and what waited in the log is shown.
+    let scene = Scene::new().without_credentials().service("Log_Level", "debug");
+    scene.service("Scheduler.Base", "1").service("Scheduler.Cap", "1").tail(EVENTS, &[("Refresh_Interval", "1")])
+}
+
+fn start(scene: Scene, server: &Server, more: &[(&str, &str)]) -> Running {
+    let options = [("Workers", "1"), ("flush_timeout", "1s"), ("log_level", "debug"), ("Retry_Limit", "no_limits")];
+    scene.output(server, &[&options[..], more].concat()).start()
+}
+
+/// Waits until `count` events have arrived, ends the host, and gives its log, in which no secret may stand.
+fn end(mut running: Running, server: &Server, count: usize, secrets: &[&str]) -> String {
+    arrived(&running, server, count);
+    running.signal("TERM");
+    assert!(running.wait(Duration::from_secs(30)).success());
+    let log = running.log();
+    assert_each_once(server, count, &log);
+    assert_eq!(ended(&log, "accepted"), count as u64, "{log}");
+    assert_eq!((ended(&log, "put_aside"), ended(&log, "possibly_duplicate")), (0, 0), "{log}");
+    assert_silent(&log, secrets);
+    log
+}
+
+fn arrived(running: &Running, server: &Server, count: usize) {
+    let limit = std::time::Instant::now() + Duration::from_secs(60);
+    while server.stats().records_accepted < count as u64 {
+        assert!(std::time::Instant::now() < limit, "{} of {count}\n{}", server.stats().records_accepted, running.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn assert_silent(log: &str, secrets: &[&str]) {
+    for secret in secrets.iter().copied().chain(["SECRET/", "SESSION/"]) {
+        let percent = secret.replace('/', "%2F").replace('+', "%2B").replace('=', "%3D");
+        for secret in [secret, &percent] {
+            assert!(!log.contains(secret), "{secret} stands in the log\n{log}");
+        }
+    }
+    assert!(log.contains("[debug]"), "{log}");
+}
+
+/// The first line that says what is wrong, waited for.
+fn complaint(running: &Running) -> String {
+    let mut found = None;
+    until("line that says what is wrong", Duration::from_secs(60), || {
+        found = running.log().lines().find(|line| line.contains("cannot deliver: ")).map(str::to_owned);
+        found.is_some() || running.log().contains("] ended: ")
+    });
+    found.unwrap_or_else(|| panic!("{}", running.log()))
+}
+
+fn assert_says(line: &str, words: &[&str]) {
+    for word in words {
+        assert!(line.contains(word), "no '{word}' in: {line}");
+    }
+}
+
+#[test]
+fn a_role_is_assumed_with_its_external_id_and_the_endpoint_stays() {
+    let (own, role) = (AccessKey::new(KEY, SECRET), key("role"));
+    let server = firehose_with(vec![role.clone()]);
+    let trusted = Arc::new(Mutex::new("another-id"));
+    let sts = Source::start({
+        let (role, trusted) = (role.clone(), trusted.clone());
+        move |ask| {
+            let external_id = format!("&ExternalId={}&", trusted.lock().unwrap());
+            match format!("{}&", ask.body).contains(&external_id) {
+                true => (200, as_xml("AssumeRole", &role)),
+                false => not_authorized("AssumeRole"),
+            }
+        }
+    });
+    let scene = scene().environment("AWS_ACCESS_KEY_ID", KEY).environment("AWS_SECRET_ACCESS_KEY", SECRET);
+    let options = [("role_arn", ROLE), ("external_id", "my-id"), ("sts_endpoint", sts.url.as_str())];
+    let running = start(scene, &server, &options);
+    let line = complaint(&running);
+    assert_says(&line, &["AccessDenied", "sts:AssumeRole", ROLE, "'role_arn'", "'external_id'", "trust policy"]);
+    assert_eq!(server.stats().requests, 0);
+    // The trust policy is mended.
+    *trusted.lock().unwrap() = "my-id";
+    let log = end(running, &server, EVENTS, &[SECRET]);
+    assert!(log.contains("records are taken again after"), "{log}");
+    assert_eq!(server.stats().signed_by.keys().collect::<Vec<_>>(), [&role.id]);
+    for ask in sts.asks() {
+        assert!(ask.body.contains("Action=AssumeRole&"), "{ask:?}");
+        assert!(ask.body.contains("RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Flogs"), "{ask:?}");
+        assert!(ask.headers.contains(&format!("Credential={}/", own.id)), "{ask:?}");
+    }
+}
+
+#[test]
+fn irsa_asks_the_sts_endpoint_and_reads_a_rotated_token() {
+    let (one, two) = (key("web1"), key("web2"));
+    let server = firehose_with(vec![one.clone()]);
+    let sts = Source::start({
+        let (one, two) = (one.clone(), two.clone());
+        move |ask| match ask.body.contains("WebIdentityToken=header.ONE.signature") {
+            true => (200, as_xml("AssumeRoleWithWebIdentity", &one)),
+            false if ask.body.contains("header.TWO.signature") => (200, as_xml("AssumeRoleWithWebIdentity", &two)),
+            false => not_authorized("AssumeRoleWithWebIdentity"),
+        }
+    });
+    let scene = scene();
+    let file = scene.path("token");
+    fs::write(&file, "header.ONE.signature").unwrap();
+    let scene =
+        scene.environment("AWS_ROLE_ARN", ROLE).environment("AWS_WEB_IDENTITY_TOKEN_FILE", &file.display().to_string());
+    let running = start(scene, &server, &[("sts_endpoint", sts.url.as_str())]);
+    arrived(&running, &server, EVENTS);
+    fs::write(&file, "header.TWO.signature").unwrap();
+    server.set_access_keys(vec![two.clone()]);
+    running.scene.append(EVENTS..2 * EVENTS);
+    end(running, &server, 2 * EVENTS, &["header.ONE", "header.TWO"]);
+    assert_eq!(server.stats().signed_by.keys().collect::<Vec<_>>(), [&one.id, &two.id]);
+    assert!(sts.asks().iter().all(|ask| ask.body.contains("Action=AssumeRoleWithWebIdentity&")));
+}
+
+#[test]
+fn a_role_is_assumed_with_irsas_credentials_both_at_the_sts_endpoint() {
+    let (web, role) = (key("web"), key("role"));
+    let server = firehose_with(vec![role.clone()]);
+    let sts = Source::start({
+        let (web, role) = (web.clone(), role.clone());
+        move |ask| match ask.body.contains("Action=AssumeRoleWithWebIdentity&") {
+            true => (200, as_xml("AssumeRoleWithWebIdentity", &web)),
+            false if ask.headers.contains(&format!("Credential={}/", web.id)) => (200, as_xml("AssumeRole", &role)),
+            false => not_authorized("AssumeRole"),
+        }
+    });
+    let scene = scene();
+    let file = scene.path("token");
+    fs::write(&file, "header.ONE.signature").unwrap();
+    let scene = scene
+        .environment("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/pod")
+        .environment("AWS_WEB_IDENTITY_TOKEN_FILE", &file.display().to_string());
+    let running = start(scene, &server, &[("role_arn", ROLE), ("sts_endpoint", sts.url.as_str())]);
+    end(running, &server, EVENTS, &["header.ONE"]);
+    assert_eq!(server.stats().signed_by.keys().collect::<Vec<_>>(), [&role.id]);
+}
+
+#[test]
+fn irsa_that_is_refused_is_told_and_loses_nothing() {
+    let web = key("web");
+    let server = firehose_with(vec![web.clone()]);
+    let sts = Source::start({
+        let web = web.clone();
+        move |ask| match ask.body.contains("header.NEW.signature") {
+            true => (200, as_xml("AssumeRoleWithWebIdentity", &web)),
+            false => not_authorized("AssumeRoleWithWebIdentity"),
+        }
+    });
+    let scene = scene();
+    let file = scene.path("token");
+    fs::write(&file, "header.OLD.signature").unwrap();
+    let scene =
+        scene.environment("AWS_ROLE_ARN", ROLE).environment("AWS_WEB_IDENTITY_TOKEN_FILE", &file.display().to_string());
+    let running = start(scene, &server, &[("sts_endpoint", sts.url.as_str())]);
+    assert_says(&complaint(&running), &["AccessDenied", "sts:AssumeRoleWithWebIdentity", ROLE, "trust policy"]);
+    fs::write(&file, "header.NEW.signature").unwrap();
+    end(running, &server, EVENTS, &["header.OLD", "header.NEW"]);
+}
+
+/// What EKS Pod Identity and ECS give a container: an URL, and a token to show there that rotates.
+#[test]
+fn pod_identity_reads_its_token_again_when_it_rotates() {
+    let (one, two) = (key("pod1"), key("pod2"));
+    let server = firehose_with(vec![one.clone()]);
+    let agent = Source::start({
+        let (one, two) = (one.clone(), two.clone());
+        move |ask| match ask.headers.contains("uthorization: pod.TOKENONE")
+            || ask.headers.contains("AUTHORIZATION: pod.TOKENONE")
+        {
+            true => (200, as_json(&one)),
+            false if ask.headers.contains("pod.TOKENTWO") => (200, as_json(&two)),
+            false => (401, "who are you".to_owned()),
+        }
+    });
+    let scene = scene();
+    let file = scene.path("token");
+    fs::write(&file, "pod.TOKENONE").unwrap();
+    let scene = scene
+        .environment("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/v1/credentials", agent.url))
+        .environment("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &file.display().to_string());
+    let running = start(scene, &server, &[]);
+    arrived(&running, &server, EVENTS);
+    fs::write(&file, "pod.TOKENTWO").unwrap();
+    server.set_access_keys(vec![two.clone()]);
+    running.scene.append(EVENTS..2 * EVENTS);
+    end(running, &server, 2 * EVENTS, &["pod.TOKENONE", "pod.TOKENTWO"]);
+    assert_eq!(server.stats().signed_by.keys().collect::<Vec<_>>(), [&one.id, &two.id]);
+    assert!(agent.asks().iter().all(|ask| ask.line.starts_with("GET /v1/credentials ")));
+}
+
+/// ECS's address is 169.254.170.2, and no other: the test runs once more in a network of its own, where it has it.
+#[test]
+fn an_ecs_tasks_role_is_asked_for_at_its_own_address() {
+    let setup = "ip link set lo up && ip address add 169.254.170.2/32 dev lo";
+    if !inside("an_ecs_tasks_role_is_asked_for_at_its_own_address", &["--net"], setup) {
+        return;
+    }
+    let task = key("task");
+    let server = firehose_with(vec![task.clone()]);
+    let agent = Source::listen("169.254.170.2:80", {
+        let task = task.clone();
+        move |_| (200, as_json(&task))
+    });
+    let scene = scene().environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/0123-4567");
+    end(start(scene, &server, &[]), &server, EVENTS, &[]);
+    assert_eq!(server.stats().signed_by.keys().collect::<Vec<_>>(), [&task.id]);
+    assert!(agent.asks().iter().all(|ask| ask.line.starts_with("GET /v2/credentials/0123-4567 ")));
+}
+
+/// Files as `aws configure` writes them, and others, in the scene's folder.
+fn with_profiles(scene: Scene, config: &str, credentials: &str) -> Scene {
+    let files = ["config", "credentials"].map(|name| scene.path(name));
+    fs::write(&files[0], config).unwrap();
+    fs::write(&files[1], credentials).unwrap();
+    let [config, credentials] = files.map(|file| file.display().to_string());
+    scene.environment("AWS_CONFIG_FILE", &config).environment("AWS_SHARED_CREDENTIALS_FILE", &credentials)
+}
+
+fn profile_of(name: &str, key: &AccessKey) -> String {
+    let token = key.session_token.as_ref().unwrap();
+    format!(
+        "[{name}]\naws_access_key_id = {}\naws_secret_access_key = {}\naws_session_token = {token}\n",
+        key.id, key.secret
+    )
+}
+
+#[test]
+fn the_profile_of_the_option_goes_before_that_of_the_environment() {
+    let (default, environment, option) = (key("default"), key("environment"), key("option"));
+    let files = [profile_of("default", &default), profile_of("from-env", &environment), profile_of("mine", &option)];
+    for (variable, given, expected) in
+        [(None, None, &default), (Some("from-env"), None, &environment), (Some("from-env"), Some("mine"), &option)]
+    {
+        let server = firehose_with(vec![expected.clone()]);
+        let mut scene = with_profiles(scene(), "", &files.concat());
+        if let Some(name) = variable {
+            scene = scene.environment("AWS_PROFILE", name);
+        }
+        let more: Vec<_> = given.iter().map(|name| ("profile", *name)).collect();
+        end(start(scene, &server, &more), &server, EVENTS, &[]);
+    }
+}
+
+#[test]
+fn a_profile_that_is_not_there_is_named() {
+    let server = firehose_with(vec![key("mine")]);
+    let scene = with_profiles(scene(), "", &profile_of("other", &key("other")));
+    let file = scene.path("credentials");
+    let running = start(scene, &server, &[("profile", "mine")]);
+    assert_says(&complaint(&running), &["mine", "'profile'"]);
+    // It is added to the file while the host runs.
+    fs::write(&file, profile_of("mine", &key("mine"))).unwrap();
+    end(running, &server, EVENTS, &[]);
+}
+
+#[test]
+fn a_credential_process_is_run_again_when_its_credentials_expire() {
+    let (one, two) = (key("process1"), key("process2"));
+    let server = firehose_with(vec![one.clone()]);
+    let scene = scene();
+    let answer = scene.path("answer");
+    fs::write(&answer, as_json(&one)).unwrap();
+    let config = format!("[profile process]\ncredential_process = cat {}\n", answer.display());
+    let running = start(with_profiles(scene, &config, ""), &server, &[("profile", "process")]);
+    arrived(&running, &server, EVENTS);
+    // Whole, as `cat` may read it at any time.
+    fs::write(answer.with_extension("new"), as_json(&two)).unwrap();
+    fs::rename(answer.with_extension("new"), &answer).unwrap();
+    server.set_access_keys(vec![two.clone()]);
+    running.scene.append(EVENTS..2 * EVENTS);
+    end(running, &server, 2 * EVENTS, &[]);
+    assert_eq!(server.stats().signed_by.keys().collect::<Vec<_>>(), [&one.id, &two.id]);
+}
+
+#[test]
+fn a_credential_process_that_fails_is_told() {
+    let process = key("process");
+    let server = firehose_with(vec![process.clone()]);
+    let scene = scene();
+    let answer = scene.path("answer");
+    let config = format!("[default]\ncredential_process = cat {}\n", answer.display());
+    let running = start(with_profiles(scene, &config, ""), &server, &[]);
+    assert_says(&complaint(&running), &["external process", "No such file"]);
+    fs::write(&answer, as_json(&process)).unwrap();
+    end(running, &server, EVENTS, &[]);
+}
+
+#[test]
+fn a_profile_assumes_its_role_at_the_sts_endpoint() {
+    let (base, role) = (key("base"), key("role"));
+    let server = firehose_with(vec![role.clone()]);
+    let sts = Source::start({
+        let (base, role) = (base.clone(), role.clone());
+        move |ask| match ask.headers.contains(&format!("Credential={}/", base.id)) {
+            true => (200, as_xml("AssumeRole", &role)),
+            false => not_authorized("AssumeRole"),
+        }
+    });
+    for (name, given) in [("logs", Some("logs")), ("default", None)] {
+        let section = if given.is_some() { "profile logs" } else { name };
+        let config = format!("[{section}]\nrole_arn = {ROLE}\nsource_profile = base\n");
+        let before = server.stats().records_accepted as usize;
+        let scene = with_profiles(scene(), &config, &profile_of("base", &base));
+        let more: Vec<_> =
+            given.iter().map(|name| ("profile", *name)).chain([("sts_endpoint", sts.url.as_str())]).collect();
+        let running = start(scene, &server, &more);
+        arrived(&running, &server, before + EVENTS);
+    }
+    assert_eq!(server.stats().signed_by.keys().collect::<Vec<_>>(), [&role.id]);
+}
+
+#[test]
+fn without_credentials_the_line_says_what_was_tried_and_they_may_come_later() {
+    let later = key("later");
+    let server = firehose_with(vec![later.clone()]);
+    let scene = scene();
+    let file = scene.path("credentials");
+    let scene = scene.environment("AWS_SHARED_CREDENTIALS_FILE", &file.display().to_string());
+    let running = start(scene, &server, &[]);
+    let tried = ["Environment", "Profile", "WebIdentityToken", "EcsContainer", "Ec2InstanceMetadata"];
+    assert_says(&complaint(&running), &[&tried[..], &["no credentials", "IRSA", "AWS_ACCESS_KEY_ID"]].concat());
+    assert_eq!(server.stats().requests, 0);
+    fs::write(&file, profile_of("default", &later)).unwrap();
+    let log = end(running, &server, EVENTS, &[]);
+    // One line for all its tries.
+    assert_eq!(log.matches("cannot deliver: ").count(), 1, "{log}");
+}
+
+#[test]
+fn a_source_that_answers_rubbish_is_told_and_loses_nothing() {
+    for (status, rubbish, says) in [
+        (500, "internal SECRET/IN/ANSWER".to_owned(), "500"),
+        (404, "<html>SECRET/IN/ANSWER</html>".to_owned(), "404"),
+        (200, "<html>SECRET/IN/ANSWER</html>".to_owned(), ""),
+        (200, json!({"AccessKeyId": "A", "SecretAccessKey": ["SECRET/IN/ANSWER"]}).to_string(), ""),
+        (200, json!({"Code": "AccessDenied", "Message": "the association is gone"}).to_string(), "association is gone"),
+    ] {
+        let pod = key("pod");
+        let server = firehose_with(vec![pod.clone()]);
+        let mended = Arc::new(Mutex::new(false));
+        let agent = Source::start({
+            let (pod, mended) = (pod.clone(), mended.clone());
+            move |_| match *mended.lock().unwrap() {
+                true => (200, as_json(&pod)),
+                false => (status, rubbish.clone()),
+            }
+        });
+        let scene = scene()
+            .environment("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url)
+            .environment("AWS_CONTAINER_AUTHORIZATION_TOKEN", "pod.TOKEN");
+        let running = start(scene, &server, &[]);
+        assert_says(&complaint(&running), &["AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.url.as_str(), says]);
+        *mended.lock().unwrap() = true;
+        end(running, &server, EVENTS, &["pod.TOKEN"]);
+    }
+}
+
+#[test]
+fn an_sts_that_answers_rubbish_or_is_not_there_is_told_and_loses_nothing() {
+    let role = key("role");
+    for (status, rubbish) in
+        [(500, "SECRET/IN/ANSWER"), (200, "<html>SECRET/IN/ANSWER"), (502, "<html>SECRET/IN/ANSWER</html>")]
+    {
+        let server = firehose_with(vec![role.clone()]);
+        let mended = Arc::new(Mutex::new(false));
+        let sts = Source::start({
+            let (role, mended) = (role.clone(), mended.clone());
+            move |_| match *mended.lock().unwrap() {
+                true => (200, as_xml("AssumeRole", &role)),
+                false => (status, rubbish.to_owned()),
+            }
+        });
+        let scene = scene().environment("AWS_ACCESS_KEY_ID", KEY).environment("AWS_SECRET_ACCESS_KEY", SECRET);
+        let running = start(scene, &server, &[("role_arn", ROLE), ("sts_endpoint", sts.url.as_str())]);
+        assert_says(&complaint(&running), &["'role_arn'", ROLE, sts.url.as_str()]);
+        *mended.lock().unwrap() = true;
+        end(running, &server, EVENTS, &[SECRET]);
+    }
+    // Nobody listens there, for now.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let server = firehose_with(vec![role.clone()]);
+    let scene = scene().environment("AWS_ACCESS_KEY_ID", KEY).environment("AWS_SECRET_ACCESS_KEY", SECRET);
+    let url = format!("http://{address}");
+    let running = start(scene, &server, &[("role_arn", ROLE), ("sts_endpoint", url.as_str())]);
+    assert_says(&complaint(&running), &["refused", "'role_arn'", url.as_str()]);
+    let _sts = Source::listen(&address, move |_| (200, as_xml("AssumeRole", &role)));
+    end(running, &server, EVENTS, &[SECRET]);
+}
+
+#[test]
+fn credentials_that_the_service_refuses_are_told_and_looked_for_again() {
+    let (old, new) = (key("old"), key("new"));
+    let server = firehose_with(vec![new.clone()]);
+    let scene = with_profiles(scene(), "", &profile_of("default", &old));
+    let file = scene.path("credentials");
+    let running = start(scene, &server, &[]);
+    assert_says(&complaint(&running), &["UnrecognizedClientException", "have not expired"]);
+    fs::write(&file, profile_of("default", &new)).unwrap();
+    arrived(&running, &server, EVENTS);
+    assert_eq!(arrivals(&server).values().filter(|times| **times > 1).count(), 0);
+    assert_silent(&running.log(), &[]);
+    assert_eq!(server.stats().signed_by.keys().collect::<Vec<_>>(), [&new.id]);
+}
