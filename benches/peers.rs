@@ -3,7 +3,7 @@
 //! All get the same events from `in_forward` (which passes msgpack through, so that the input costs next to nothing),
 //! and deliver over TLS to the same stand-in. CPU is the host's, user and system, above `null`'s; every figure is the
 //! median of `KUBEHOSE_ROUNDS` rounds (5 by default) in which the contenders take turns. Arguments name the tables to be
-//! run: `cpu`, `drain`, `small`, `flat`, `aggregate`; none runs all.
+//! run: `cpu`, `drain`, `joined`, `small`, `flat`; none runs all.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -48,6 +48,10 @@ const TAKEN_64: Contender = Contender {
     plugin: "kubehose",
     options: &[("acknowledge", "taken"), ("concurrency", "64")],
 };
+/// Both plugins with these options.
+const fn joined(plugin: &'static str, options: &'static [(&'static str, &'static str)]) -> Contender {
+    Contender { name: plugin, plugin, options }
+}
 const SPOOLED_64: Contender = Contender {
     name: "kubehose, spool_dir",
     plugin: "kubehose",
@@ -66,26 +70,41 @@ struct Cost {
     requests: f64,
 }
 
-/// The events as messages of the forward protocol (PackedForward), each about a megabyte, or of `each` events.
+/// The events as messages of the forward protocol (PackedForward).
 struct Flow {
     messages: Vec<Vec<u8>>,
+    /// How often all of them are sent.
+    times: usize,
+    /// How many events that makes, and how many bytes of JSON.
     events: usize,
     bytes: usize,
 }
 
+/// How events are put into messages.
+#[derive(Clone, Copy)]
+enum Messages {
+    /// Of about a megabyte, all with the same tag: chunks are full.
+    Large,
+    /// Of so many events, each with a tag of its own, and hence a chunk of its own.
+    Small(usize),
+}
+
 impl Flow {
-    fn of(events: usize, each: Option<usize>) -> Flow {
-        let mut flow = Flow { messages: Vec::new(), events, bytes: 0 };
+    fn of(events: usize, messages: Messages) -> Flow {
+        let mut flow = Flow { messages: Vec::new(), times: 1, events, bytes: 0 };
         let (mut entries, mut held) = (Vec::new(), 0);
         for n in 0..events {
             let event = kubernetes_event(n);
             flow.bytes += event.to_string().len() + 1;
             write_event(&mut entries, &event);
             held += 1;
-            let full = each.map_or(entries.len() > 1_000_000, |each| held == each);
+            let (full, tag) = match messages {
+                Messages::Large => (entries.len() > 1_000_000, "kube.x".to_owned()),
+                Messages::Small(each) => (held == each, format!("kube.{n}")),
+            };
             if full || n + 1 == events {
                 let mut message = vec![0x92];
-                rmp::encode::write_str(&mut message, "kube.x").unwrap();
+                rmp::encode::write_str(&mut message, &tag).unwrap();
                 rmp::encode::write_bin(&mut message, &entries).unwrap();
                 flow.messages.push(message);
                 entries.clear();
@@ -93,6 +112,11 @@ impl Flow {
             }
         }
         flow
+    }
+
+    /// The same flow so many times in a row.
+    fn times(self, times: usize) -> Flow {
+        Flow { times, events: self.events * times, bytes: self.bytes * times, ..self }
     }
 
     fn run(&self, contender: Contender, faults: &Faults, pause: Duration) -> Cost {
@@ -138,7 +162,7 @@ impl Flow {
         let pid = running.child.id();
         let mut socket = TcpStream::connect(&address).unwrap();
         let start = Instant::now();
-        for message in &self.messages {
+        for message in std::iter::repeat_n(&self.messages, self.times).flatten() {
             socket.write_all(message).unwrap();
             if !pause.is_zero() {
                 std::thread::sleep(pause);
@@ -159,7 +183,7 @@ impl Flow {
         } else {
             let aggregated = contender.options.iter().any(|(key, _)| *key == "simple_aggregation");
             let (mut seen, mut since) = (0, Instant::now());
-            until("last record", Duration::from_secs(240), || {
+            until("last record", Duration::from_secs(600), || {
                 let accepted = server.stats().records_accepted;
                 if accepted != seen {
                     (seen, since) = (accepted, Instant::now());
@@ -221,7 +245,7 @@ fn in_turn(flow: &Flow, contenders: &[Contender], faults: &Faults, pause: Durati
 const PACE: Duration = Duration::from_millis(12);
 
 fn cpu_table() {
-    let flow = Flow::of(EVENTS, None);
+    let flow = Flow::of(EVENTS, Messages::Large);
     let megabytes = flow.bytes as f64 / 1e6;
     println!("\n## CPU and memory: {EVENTS} events, {megabytes:.0} MB of JSON\n");
     println!(
@@ -248,7 +272,7 @@ fn cpu_table() {
 }
 
 fn drain_table() {
-    let flow = Flow::of(EVENTS, None);
+    let flow = Flow::of(EVENTS, Messages::Large);
     println!("\n## Seconds to drain {EVENTS} events\n");
     println!(
         "| latency of a call | kinesis_firehose | Workers 8 | ratio | taken | ratio | spool_dir | ratio |\n|---|---|---|---|---|---|---|---|"
@@ -263,8 +287,8 @@ fn drain_table() {
 }
 
 fn small_table() {
-    let flow = Flow::of(20_000, Some(10));
-    println!("\n## Small chunks: {} events, 10 a message, one message each 3 ms\n", flow.events);
+    let flow = Flow::of(20_000, Messages::Small(10));
+    println!("\n## Small chunks: {} events, 10 a chunk\n", flow.events);
     println!("| output | CPU above null s | ratio | requests |\n|---|---|---|---|");
     let contenders = [NULL, THEIRS, OURS];
     let costs = in_turn(&flow, &contenders, &Faults::default(), Duration::from_millis(3));
@@ -279,13 +303,40 @@ fn small_table() {
     }
 }
 
+fn joined_table() {
+    const AGGREGATED: &[(&str, &str)] = &[("simple_aggregation", "on")];
+    const GZIP: &[(&str, &str)] = &[("simple_aggregation", "on"), ("compression", "gzip")];
+    const ZSTD: &[(&str, &str)] = &[("simple_aggregation", "on"), ("compression", "zstd")];
+    let flow = Flow::of(EVENTS, Messages::Large);
+    println!("\n## Joined and compressed: {EVENTS} events\n");
+    println!(
+        "| options | kinesis_firehose, CPU above null s | kubehose | ratio | requests | of ours | ratio |\n|---|---|---|---|---|---|---|"
+    );
+    for (name, options) in [("simple_aggregation", AGGREGATED), ("and gzip", GZIP), ("and zstd", ZSTD)] {
+        let ours: &'static [(&str, &str)] = [options, &[("Workers", "1")]].concat().leak();
+        let contenders = [NULL, joined("kinesis_firehose", options), joined("kubehose", ours)];
+        let costs = in_turn(&flow, &contenders, &Faults::default(), PACE);
+        let (theirs, ours) = (costs[1].cpu - costs[0].cpu, costs[2].cpu - costs[0].cpu);
+        let requests = (costs[1].requests, costs[2].requests);
+        println!(
+            "| {name} | {theirs:.3} | {ours:.3} | {:.2} | {} | {} | {:.2} |",
+            ours / theirs,
+            requests.0,
+            requests.1,
+            requests.1 / requests.0
+        );
+    }
+}
+
 fn flat_table() {
     println!("\n## Cost per event as the number of events grows\n");
-    println!("| events | CPU above null, ns per event |\n|---|---|");
-    for events in [10_000, 100_000, 1_000_000] {
-        let flow = Flow::of(events, None);
-        let costs = in_turn(&flow, &[NULL, OURS], &Faults::default(), Duration::ZERO);
-        println!("| {events} | {:.0} |", (costs[1].cpu - costs[0].cpu) * 1e9 / events as f64);
+    println!("| events | CPU above null, ns per event | peak RSS MB |\n|---|---|---|");
+    for (events, times) in [(10_000, 1), (100_000, 1), (100_000, 10), (100_000, 100)] {
+        let flow = Flow::of(events, Messages::Large).times(times);
+        // Paced, since what cannot be kept up with is a backlog in the host, which costs by itself.
+        let costs = in_turn(&flow, &[NULL, OURS], &Faults::default(), PACE);
+        let nanos = (costs[1].cpu - costs[0].cpu) * 1e9 / flow.events as f64;
+        println!("| {} | {nanos:.0} | {:.0} |", flow.events, costs[1].rss);
     }
 }
 
@@ -294,9 +345,13 @@ fn main() {
     if !real_or_skip("the comparison with kinesis_firehose") {
         return;
     }
-    for (name, table) in
-        [("cpu", cpu_table as fn()), ("drain", drain_table), ("small", small_table), ("flat", flat_table)]
-    {
+    for (name, table) in [
+        ("cpu", cpu_table as fn()),
+        ("drain", drain_table),
+        ("joined", joined_table),
+        ("small", small_table),
+        ("flat", flat_table),
+    ] {
         if named.is_empty() || named.iter().any(|wanted| wanted == name) {
             table();
         }

@@ -11,7 +11,10 @@ use divan::{Bencher, black_box};
 use kubehose::batch::{Batcher, Opening};
 use kubehose::chunk::Chunk;
 use kubehose::config::Config;
+use kubehose::host::Log;
+use kubehose::instance::Instance;
 use kubehose::record::{RecordEncoder, RecordOptions};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 fn main() {
@@ -35,12 +38,24 @@ fn json_bytes() -> BytesCount {
 }
 
 fn options() -> RecordOptions {
+    config().record
+}
+
+fn config() -> Config {
     let get = |name: &str| match name {
         "region" => Some("eu-west-1".to_owned()),
         "delivery_stream" => Some("bench".to_owned()),
         _ => None,
     };
-    Config::read(&get, &|_| None).unwrap().record
+    Config::read(&get, &|_| None).unwrap()
+}
+
+/// What Init does, from the options to threads that wait for the first chunk.
+#[divan::bench(sample_count = 20)]
+fn init(bencher: Bencher) {
+    let start = || Instance::start(config(), Arc::new(Log::detached()), None).unwrap();
+    // They end when it is dropped, which is not timed.
+    bencher.bench_local(start);
 }
 
 /// msgpack onto the tape.

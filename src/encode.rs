@@ -32,6 +32,14 @@ pub struct HandOver {
     pub flush: Flush,
 }
 
+/// A chunk that waits for memory, and its flush for an answer.
+pub struct Parked {
+    identity: Identity,
+    hand_over: HandOver,
+    /// It goes into the spool, which has not refused it.
+    to_spool: bool,
+}
+
 /// How much larger a chunk is expected to be once it is encoded: JSON is about 1.2 times its msgpack, base64 4/3 of it.
 const GROWTH: usize = 2;
 
@@ -71,7 +79,7 @@ pub struct Encoder {
     /// Chunks of the spool that wait for memory, the oldest first.
     pub waiting: VecDeque<(DeliveryId, Arc<Spooled>)>,
     /// Chunks that wait for memory while their flushes wait for an answer.
-    pub parked: VecDeque<(Identity, HandOver)>,
+    pub parked: VecDeque<Parked>,
     /// When trouble with the spool was last logged.
     pub spool_logged: Option<Instant>,
     /// The memory of the chunk that was last read from the spool.
@@ -91,8 +99,9 @@ impl Encoder {
             self.admit();
             let now = Instant::now();
             let expiry = self.ledger.expire(now);
-            let parked_expiry = self.parked.iter().map(|(_, hand_over)| hand_over.flush.deadline).min();
-            let patience = self.parked.front().map(|(_, next)| next.since + PATIENCE).filter(|over| *over > now);
+            let parked_expiry = self.parked.iter().map(|parked| parked.hand_over.flush.deadline).min();
+            let patience =
+                self.parked.front().map(|parked| parked.hand_over.since + PATIENCE).filter(|over| *over > now);
             let next = [expiry, parked_expiry, patience].into_iter().flatten().min();
             let wait = next.map_or(IDLE, |next| next.saturating_duration_since(now));
             select! {
@@ -113,7 +122,7 @@ impl Encoder {
         let _ = self.commands.send(Command::Drain(deadline));
     }
 
-    /// The chunk's earlier delivery goes on, if there is one; otherwise it goes into the spool, or waits for its turn.
+    /// The chunk's earlier delivery goes on, if there is one; otherwise it waits for its turn.
     fn take(&mut self, hand_over: HandOver) {
         let identity = Identity::of(hand_over.data.tag(), hand_over.data.bytes());
         if let Some(delivery) = self.ledger.detached(identity) {
@@ -121,14 +130,20 @@ impl Encoder {
             data.release();
             return self.ledger.attach(delivery, flush);
         }
-        let Some(spool) = &self.spool else { return self.parked.push_back((identity, hand_over)) };
+        self.parked.push_back(Parked { identity, hand_over, to_spool: self.spool.is_some() });
+    }
+
+    /// Writes a chunk into the spool, and encodes it if `now`, so that it need not be read back. If the spool does not
+    /// take it, it is delivered without.
+    fn spool(&mut self, parked: Parked, now: bool) {
+        let Some(spool) = &self.spool else { return };
+        let Parked { identity, hand_over, .. } = parked;
         match spool.add(identity, hand_over.data.tag(), hand_over.data.bytes()) {
             Ok(spooled) => {
                 let HandOver { data, flush, .. } = hand_over;
                 let spooled = Arc::new(spooled);
                 let delivery = self.ledger.begin_spooled(identity, spooled.clone());
-                // The file need not be read back if the chunk can be encoded at once.
-                if self.waiting.is_empty() && self.fits(data.bytes().len()) && self.keeps_up() {
+                if now {
                     self.encode_guarded(delivery, Some(&spooled), data.tag(), data.bytes(), &[]);
                     data.release();
                     self.ledger.seal_spooled(delivery);
@@ -146,7 +161,7 @@ impl Encoder {
                     );
                     self.log.line(Level::Warn, &line);
                 }
-                self.parked.push_back((identity, hand_over));
+                self.parked.push_front(Parked { identity, hand_over, to_spool: false });
             }
         }
     }
@@ -172,22 +187,28 @@ impl Encoder {
                 self.start_spooled(delivery, &spooled);
             }
         }
-        while let Some((_, next)) = self.parked.front()
-            && self.fits(next.data.bytes().len())
-            && (self.keeps_up() || next.since.elapsed() >= PATIENCE)
-        {
-            if let Some((identity, hand_over)) = self.parked.pop_front() {
-                self.start(identity, hand_over);
+        while let Some(Parked { hand_over, to_spool, .. }) = self.parked.front() {
+            let fits = self.fits(hand_over.data.bytes().len());
+            let at_once = fits && self.keeps_up();
+            let waited = hand_over.since.elapsed() >= PATIENCE;
+            let to_spool = *to_spool;
+            // What waits in the spool goes first, and tells that there is nothing to be waited for.
+            let behind = !self.waiting.is_empty();
+            let turn = if to_spool { at_once || waited || behind } else { at_once || fits && waited };
+            let Some(next) = self.parked.pop_front_if(|_| turn) else { break };
+            match to_spool {
+                true => self.spool(next, at_once && !behind),
+                false => self.start(next.identity, next.hand_over),
             }
         }
         let now = Instant::now();
         for _ in 0..self.parked.len() {
-            let Some((identity, hand_over)) = self.parked.pop_front() else { break };
-            if hand_over.flush.deadline > now {
-                self.parked.push_back((identity, hand_over));
+            let Some(next) = self.parked.pop_front() else { break };
+            if next.hand_over.flush.deadline > now {
+                self.parked.push_back(next);
                 continue;
             }
-            let HandOver { data, flush, .. } = hand_over;
+            let HandOver { data, flush, .. } = next.hand_over;
             data.release();
             flush.answer(Status::Retry);
             let refused = &self.ledger.counts().chunks_refused;
