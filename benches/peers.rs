@@ -220,25 +220,43 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// The contenders in turn, `rounds` times; the medians of each.
-fn in_turn(flow: &Flow, contenders: &[Contender], faults: &Faults, pause: Duration) -> Vec<Cost> {
+/// The costs of one contender, a round each.
+struct Costs(Vec<Cost>);
+
+impl Costs {
+    fn median(&self, field: impl Fn(&Cost) -> f64) -> f64 {
+        median(&mut self.0.iter().map(field).collect::<Vec<_>>())
+    }
+
+    /// CPU above `null`'s.
+    fn above(&self, null: &Costs) -> f64 {
+        self.median(|cost| cost.cpu) - null.median(|cost| cost.cpu)
+    }
+
+    /// The median of the rounds' ratios: what changes from round to round on a shared machine changes both.
+    fn ratio(&self, other: &Costs, field: impl Fn(&Cost) -> f64) -> f64 {
+        median(&mut self.0.iter().zip(&other.0).map(|(one, other)| field(one) / field(other)).collect::<Vec<_>>())
+    }
+
+    /// The same of CPU above `null`'s.
+    fn cpu_ratio(&self, other: &Costs, null: &Costs) -> f64 {
+        let null = null.median(|cost| cost.cpu);
+        self.ratio(other, |cost| cost.cpu - null)
+    }
+}
+
+/// The contenders in turn, `KUBEHOSE_ROUNDS` times.
+fn in_turn(flow: &Flow, contenders: &[Contender], faults: &Faults, pause: Duration) -> Vec<Costs> {
     let rounds: usize = std::env::var("KUBEHOSE_ROUNDS").map_or(5, |text| text.parse().unwrap());
-    let mut all = vec![Vec::new(); contenders.len()];
+    let mut all: Vec<Costs> = contenders.iter().map(|_| Costs(Vec::new())).collect();
     for round in 1..=rounds {
         for (contender, costs) in contenders.iter().zip(&mut all) {
             eprint!("\r\x1b[Kround {round} of {rounds}: {}", contender.name);
-            costs.push(flow.run(*contender, faults, pause));
+            costs.0.push(flow.run(*contender, faults, pause));
         }
     }
     eprint!("\r\x1b[K");
-    let of = |costs: &[Cost], field: fn(&Cost) -> f64| median(&mut costs.iter().map(field).collect::<Vec<_>>());
-    let medians = all.iter().map(|costs| Cost {
-        cpu: of(costs, |c| c.cpu),
-        rss: of(costs, |c| c.rss),
-        wall: of(costs, |c| c.wall),
-        requests: of(costs, |c| c.requests),
-    });
-    medians.collect()
+    all
 }
 
 /// A megabyte each so often, about 80 MB a second: a flow that each can follow, so that no backlog's memory is measured.
@@ -254,21 +272,18 @@ fn cpu_table() {
     let contenders = [NULL, THEIRS, OURS, TAKEN, SPOOLED];
     let costs = in_turn(&flow, &contenders, &Faults::default(), PACE);
     for (contender, cost) in contenders.iter().zip(&costs) {
-        let above = cost.cpu - costs[0].cpu;
+        let above = cost.above(&costs[0]);
         println!(
             "| {} | {:.3} | {above:.3} | {:.2} | {:.2} | {:.0} | {:.2} |",
             contender.name,
-            cost.cpu,
+            cost.median(|cost| cost.cpu),
             above * 1000.0 / megabytes,
-            above / (costs[1].cpu - costs[0].cpu),
-            cost.rss,
-            cost.rss / costs[1].rss
+            cost.cpu_ratio(&costs[1], &costs[0]),
+            cost.median(|cost| cost.rss),
+            cost.ratio(&costs[1], |cost| cost.rss)
         );
     }
-    println!(
-        "\nspool_dir adds {:.0} % of CPU to `taken`",
-        100.0 * ((costs[4].cpu - costs[0].cpu) / (costs[3].cpu - costs[0].cpu) - 1.0)
-    );
+    println!("\nspool_dir adds {:.0} % of CPU to `taken`", 100.0 * (costs[4].cpu_ratio(&costs[3], &costs[0]) - 1.0));
 }
 
 fn drain_table() {
@@ -280,8 +295,10 @@ fn drain_table() {
     for latency in [20, 100, 300] {
         let faults = Faults { latency_ms: latency, ..Faults::default() };
         let costs = in_turn(&flow, &[THEIRS, EIGHT, TAKEN_64, SPOOLED_64], &faults, Duration::ZERO);
-        let theirs = costs[0].wall;
-        let ours: Vec<String> = costs[1..].iter().map(|c| format!("{:.2} | {:.2}", c.wall, c.wall / theirs)).collect();
+        let wall = |cost: &Cost| cost.wall;
+        let theirs = costs[0].median(wall);
+        let ours = costs[1..].iter().map(|c| format!("{:.2} | {:.2}", c.median(wall), c.ratio(&costs[0], wall)));
+        let ours: Vec<String> = ours.collect();
         println!("| {latency} ms | {theirs:.2} | {} |", ours.join(" | "));
     }
 }
@@ -293,12 +310,12 @@ fn small_table() {
     let contenders = [NULL, THEIRS, OURS];
     let costs = in_turn(&flow, &contenders, &Faults::default(), Duration::from_millis(3));
     for (contender, cost) in contenders.iter().zip(&costs).skip(1) {
-        let above = cost.cpu - costs[0].cpu;
         println!(
-            "| {} | {above:.3} | {:.2} | {} |",
+            "| {} | {:.3} | {:.2} | {} |",
             contender.name,
-            above / (costs[1].cpu - costs[0].cpu),
-            cost.requests
+            cost.above(&costs[0]),
+            cost.cpu_ratio(&costs[1], &costs[0]),
+            cost.median(|cost| cost.requests)
         );
     }
 }
@@ -316,14 +333,15 @@ fn joined_table() {
         let ours: &'static [(&str, &str)] = [options, &[("Workers", "1")]].concat().leak();
         let contenders = [NULL, joined("kinesis_firehose", options), joined("kubehose", ours)];
         let costs = in_turn(&flow, &contenders, &Faults::default(), PACE);
-        let (theirs, ours) = (costs[1].cpu - costs[0].cpu, costs[2].cpu - costs[0].cpu);
-        let requests = (costs[1].requests, costs[2].requests);
+        let requests = |costs: &Costs| costs.median(|cost| cost.requests);
         println!(
-            "| {name} | {theirs:.3} | {ours:.3} | {:.2} | {} | {} | {:.2} |",
-            ours / theirs,
-            requests.0,
-            requests.1,
-            requests.1 / requests.0
+            "| {name} | {:.3} | {:.3} | {:.2} | {} | {} | {:.2} |",
+            costs[1].above(&costs[0]),
+            costs[2].above(&costs[0]),
+            costs[2].cpu_ratio(&costs[1], &costs[0]),
+            requests(&costs[1]),
+            requests(&costs[2]),
+            requests(&costs[2]) / requests(&costs[1])
         );
     }
 }
@@ -335,8 +353,8 @@ fn flat_table() {
         let flow = Flow::of(events, Messages::Large).times(times);
         // Paced, since what cannot be kept up with is a backlog in the host, which costs by itself.
         let costs = in_turn(&flow, &[NULL, OURS], &Faults::default(), PACE);
-        let nanos = (costs[1].cpu - costs[0].cpu) * 1e9 / flow.events as f64;
-        println!("| {} | {nanos:.0} | {:.0} |", flow.events, costs[1].rss);
+        let nanos = costs[1].above(&costs[0]) * 1e9 / flow.events as f64;
+        println!("| {} | {nanos:.0} | {:.0} |", flow.events, costs[1].median(|cost| cost.rss));
     }
 }
 

@@ -95,8 +95,10 @@ pub struct Encoder {
 impl Encoder {
     /// Works until the output ends, then tells the courier to drain.
     pub fn run(mut self) {
+        let options = self.config.record.clone();
+        let mut texts = RecordEncoder::new(&options);
         loop {
-            self.admit();
+            self.admit(&mut texts);
             let now = Instant::now();
             let expiry = self.ledger.expire(now);
             let parked_expiry = self.parked.iter().map(|parked| parked.hand_over.flush.deadline).min();
@@ -135,7 +137,7 @@ impl Encoder {
 
     /// Writes a chunk into the spool, and encodes it if `now`, so that it need not be read back. If the spool does not
     /// take it, it is delivered without.
-    fn spool(&mut self, parked: Parked, now: bool) {
+    fn spool(&mut self, parked: Parked, now: bool, texts: &mut RecordEncoder<'_>) {
         let Some(spool) = &self.spool else { return };
         let Parked { identity, hand_over, .. } = parked;
         match spool.add(identity, hand_over.data.tag(), hand_over.data.bytes()) {
@@ -144,7 +146,7 @@ impl Encoder {
                 let spooled = Arc::new(spooled);
                 let delivery = self.ledger.begin_spooled(identity, spooled.clone());
                 if now {
-                    self.encode_guarded(delivery, Some(&spooled), data.tag(), data.bytes(), &[]);
+                    self.encode_guarded(texts, delivery, Some(&spooled), data.tag(), data.bytes(), &[]);
                     data.release();
                     self.ledger.seal_spooled(delivery);
                 } else {
@@ -178,13 +180,13 @@ impl Encoder {
     }
 
     /// Encodes what fits into the memory that is left, in order; refuses what has waited for too long.
-    fn admit(&mut self) {
+    fn admit(&mut self, texts: &mut RecordEncoder<'_>) {
         while let Some((_, next)) = self.waiting.front()
             && self.fits(next.size() as usize)
             && self.keeps_up()
         {
             if let Some((delivery, spooled)) = self.waiting.pop_front() {
-                self.start_spooled(delivery, &spooled);
+                self.start_spooled(delivery, &spooled, texts);
             }
         }
         while let Some(Parked { hand_over, to_spool, .. }) = self.parked.front() {
@@ -197,8 +199,8 @@ impl Encoder {
             let turn = if to_spool { at_once || waited || behind } else { at_once || fits && waited };
             let Some(next) = self.parked.pop_front_if(|_| turn) else { break };
             match to_spool {
-                true => self.spool(next, at_once && !behind),
-                false => self.start(next.identity, next.hand_over),
+                true => self.spool(next, at_once && !behind, texts),
+                false => self.start(next.identity, next.hand_over, texts),
             }
         }
         let now = Instant::now();
@@ -225,10 +227,10 @@ impl Encoder {
     }
 
     /// Encodes a chunk and sends its batches on their way.
-    fn start(&self, identity: Identity, hand_over: HandOver) {
+    fn start(&self, identity: Identity, hand_over: HandOver, texts: &mut RecordEncoder<'_>) {
         let HandOver { data, flush, .. } = hand_over;
         let delivery = self.ledger.begin(identity);
-        self.encode_guarded(delivery, None, data.tag(), data.bytes(), &[]);
+        self.encode_guarded(texts, delivery, None, data.tag(), data.bytes(), &[]);
         data.release();
         // With a spool that is full, a chunk is safe only once it is delivered.
         if self.config.delivery.acknowledge == Acknowledge::Taken {
@@ -240,7 +242,7 @@ impl Encoder {
     }
 
     /// Encodes a chunk of the spool, but for what has been settled of it.
-    fn start_spooled(&self, delivery: DeliveryId, spooled: &Arc<Spooled>) {
+    fn start_spooled(&self, delivery: DeliveryId, spooled: &Arc<Spooled>, texts: &mut RecordEncoder<'_>) {
         let chunk = match spooled.read(self.file.take()) {
             Ok(chunk) => chunk,
             Err(error) => {
@@ -252,7 +254,7 @@ impl Encoder {
             let line = format!("{} is torn: {torn}; what can be read of it is sent", spooled.file().display());
             self.log.line(Level::Error, &line);
         }
-        self.encode_guarded(delivery, Some(spooled), &chunk.tag, &chunk.bytes, &chunk.taken);
+        self.encode_guarded(texts, delivery, Some(spooled), &chunk.tag, &chunk.bytes, &chunk.taken);
         self.ledger.seal_spooled(delivery);
         self.file.set(chunk.bytes);
     }
@@ -260,13 +262,14 @@ impl Encoder {
     /// Encodes; should that panic, what was encoded before goes its way.
     fn encode_guarded(
         &self,
+        texts: &mut RecordEncoder<'_>,
         delivery: DeliveryId,
         spooled: Option<&Arc<Spooled>>,
         tag: &[u8],
         bytes: &[u8],
         taken: &[Range<u32>],
     ) {
-        let encode = AssertUnwindSafe(|| self.encode(delivery, spooled, tag, bytes, taken));
+        let encode = AssertUnwindSafe(|| self.encode(texts, delivery, spooled, tag, bytes, taken));
         if let Err(panic) = catch_unwind(encode) {
             // Dropping what a panic carries may panic once more.
             std::mem::forget(panic);
@@ -277,6 +280,7 @@ impl Encoder {
 
     fn encode(
         &self,
+        texts: &mut RecordEncoder<'_>,
         delivery: DeliveryId,
         spooled: Option<&Arc<Spooled>>,
         tag_bytes: &[u8],
@@ -288,7 +292,7 @@ impl Encoder {
         let empty = counts.records_empty.get();
         let tag: Arc<str> = String::from_utf8_lossy(tag_bytes).into();
         let fields = self.config.record.remap.wants_tag().then(|| TagFields::parse(tag_bytes)).flatten();
-        let mut texts = RecordEncoder::new(&self.config.record);
+        let (collisions, truncated) = (texts.collisions(), texts.truncated());
         let mut packer = Packer::new(self.config.record.pack);
         let mut batcher = Batcher::new(&self.opening);
         let mut text = Vec::new();
@@ -336,11 +340,10 @@ impl Encoder {
         if let Some(last) = batcher.finish() {
             self.send(delivery, &tag, spooled, last);
         }
-        if texts.collisions() > 0 {
-            counts.key_collisions.add(texts.collisions());
-        }
-        if texts.truncated() > 0 {
-            counts.records_truncated.add(texts.truncated());
+        counts.key_collisions.add(texts.collisions() - collisions);
+        let truncated = texts.truncated() - truncated;
+        if truncated > 0 {
+            counts.records_truncated.add(truncated);
             if now_and_then(&self.truncated_logged) {
                 let line = format!(
                     "a record with tag {tag} was cut to Firehose's limit of {MAX_RECORD} bytes ({} so far)",

@@ -314,6 +314,35 @@ fn next_special(text: &[u8], from: usize) -> usize {
     at + rest.iter().position(|byte| ESCAPE[*byte as usize] != 0 || *byte >= 0x80).unwrap_or(rest.len())
 }
 
+/// How many bytes of a word, from its beginning, stand as they are in a JSON string and are ASCII.
+#[inline]
+pub fn plain_bytes(word: [u8; 8]) -> usize {
+    // The first byte that is marked is marked rightly, whatever borrows do above it.
+    special_bits(u64::from_le_bytes(word)).trailing_zeros() as usize / 8
+}
+
+/// What stands for a byte in a JSON string; none of those that are not ASCII.
+#[inline]
+pub fn escape(byte: u8) -> Option<&'static [u8]> {
+    let text = ESCAPED.get(usize::from(byte))?;
+    Some(if ESCAPE[usize::from(byte)] == b'u' { text } else { text.split_at(2).0 })
+}
+
+/// The escapes of ASCII, of two bytes or six.
+static ESCAPED: [[u8; 6]; 0x80] = {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut table = [[0; 6]; 0x80];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = match ESCAPE[byte] {
+            b'u' => [b'\\', b'u', b'0', b'0', HEX[byte >> 4], HEX[byte & 15]],
+            letter => [b'\\', letter, 0, 0, 0, 0],
+        };
+        byte += 1;
+    }
+    table
+};
+
 /// For each byte, what follows the backslash; 0: nothing to escape; `u`: as \u00XX.
 static ESCAPE: [u8; 256] = {
     let mut table = [0; 256];
@@ -334,25 +363,16 @@ static ESCAPE: [u8; 256] = {
 
 /// Appends valid UTF-8 with what JSON demands escaped.
 fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let (mut done, mut at) = (0, 0);
     loop {
         at = next_special(text, at);
         let Some(byte) = text.get(at) else { break };
-        let escape = ESCAPE[*byte as usize];
         at += 1;
-        if escape == 0 {
-            // Not ASCII: as it is.
-            continue;
-        }
+        // Not ASCII: as it is.
+        let Some(escaped) = escape(*byte) else { continue };
         out.extend_from_slice(&text[done..at - 1]);
         done = at;
-        if escape == b'u' {
-            let (high, low) = (HEX[(byte >> 4) as usize], HEX[(byte & 15) as usize]);
-            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
-        } else {
-            out.extend_from_slice(&[b'\\', escape]);
-        }
+        out.extend_from_slice(escaped);
     }
     out.extend_from_slice(&text[done..]);
 }

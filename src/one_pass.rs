@@ -8,6 +8,7 @@
 use crate::json;
 use crate::path::Node;
 use crate::remap::{Remap, Role, TagFields};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Strings are looked at and copied in blocks of so many bytes.
 const BLOCK: usize = 32;
@@ -20,6 +21,15 @@ const MOST_LEVELS: usize = 32;
 
 /// Maps with more keys than this are left to those who compare keys by more than looking at each.
 const MOST_KEYS: usize = 64;
+
+/// How many `kubernetes` maps are kept with their text: about as many as a node has pods.
+const KNOWN: usize = 128;
+
+/// Larger ones are not kept.
+const KNOWN_BYTES: usize = 4096;
+
+/// So many of its first bytes tell the place of one: enough for the pod's name, which stands first.
+const TELLING: usize = 128;
 
 /// Writes texts, and keeps what can be used again from event to event.
 pub struct OnePass<'o> {
@@ -37,6 +47,18 @@ pub struct OnePass<'o> {
     kubernetes: bool,
     /// A string that needs escaping, escaped.
     escaped: Vec<u8>,
+    /// `kubernetes` maps that were written before, each at a place that its first bytes tell. All lines of a container have
+    /// the same, and it is more than half of most events.
+    known: Vec<Known<'o>>,
+}
+
+/// A map, its text, and what the mapping moves out of it.
+#[derive(Default)]
+struct Known<'o> {
+    bytes: Vec<u8>,
+    text: Vec<u8>,
+    /// Rules whose source is in it, each with its place there.
+    sources: Vec<(usize, usize, &'o Node)>,
 }
 
 /// How far the msgpack has been read, and how far the text is written.
@@ -54,6 +76,7 @@ impl<'o> OnePass<'o> {
             targets: Vec::new(),
             kubernetes: false,
             escaped: Vec::new(),
+            known: Vec::new(),
         }
     }
 
@@ -197,7 +220,10 @@ impl<'o> OnePass<'o> {
             end = self.key(data, from, length, any, end)?;
             let child = node.and_then(|node| node.child(name));
             let value = at;
-            (at, end) = self.value(data, (at, end), child, levels)?;
+            (at, end) = match child {
+                Some(child) if ROOT && self.remap.is_kubernetes(child) => self.known(data, (at, end), child)?,
+                _ => self.value(data, (at, end), child, levels)?,
+            };
             let mut removed = ROOT && self.replaced.is_some_and(|replaced| replaced == name);
             if let Some(child) = child {
                 for role in self.remap.roles(child) {
@@ -221,10 +247,44 @@ impl<'o> OnePass<'o> {
         Some((at, self.put(b"}", end)))
     }
 
+    /// The `kubernetes` map: copied, if it was written before.
+    fn known(&mut self, data: &[u8], (at, end): Ends, node: &'o Node) -> Option<Ends> {
+        let rest = data.get(at..)?;
+        let place = xxh3_64(rest.get(..TELLING).unwrap_or(rest)) as usize % KNOWN;
+        if let Some(known) = self.known.get(place)
+            // What begins with all bytes of a value begins with that value.
+            && !known.bytes.is_empty()
+            && rest.starts_with(&known.bytes)
+        {
+            for (rule, offset, node) in &known.sources {
+                *self.sources.get_mut(*rule)? = Some((at + offset, *node));
+            }
+            let (bytes, text) = (known.bytes.len(), known.text.len());
+            grow(&mut self.room, end, text);
+            self.room.get_mut(end..end + text)?.copy_from_slice(&known.text);
+            return Some((at + bytes, end + text));
+        }
+        let (read, written) = self.value(data, (at, end), Some(node), 1)?;
+        if read - at <= KNOWN_BYTES {
+            self.known.resize_with(KNOWN, Known::default);
+            let known = self.known.get_mut(place)?;
+            known.bytes.clear();
+            known.text.clear();
+            known.sources.clear();
+            known.text.extend_from_slice(self.room.get(end..written)?);
+            let sources =
+                self.sources.iter().enumerate().filter_map(|(rule, source)| source.map(|(at, node)| (rule, at, node)));
+            let within = sources.filter(|(_, source, _)| (at..read).contains(source));
+            known.sources.extend(within.map(|(rule, source, node)| (rule, source - at, node)));
+            known.bytes.extend_from_slice(data.get(at..read)?);
+        }
+        Some((read, written))
+    }
+
     /// A key with its quotes and the colon; none if it would need escaping or is not ASCII.
     #[inline]
     fn key(&mut self, data: &[u8], from: usize, length: usize, comma: bool, end: usize) -> Option<usize> {
-        self.grow(end, length);
+        grow(&mut self.room, end, length);
         let (block, room) = (data.get(from..)?.first_chunk::<BLOCK>(), self.room.get_mut(end..)?);
         let room = match comma {
             true => {
@@ -258,25 +318,57 @@ impl<'o> OnePass<'o> {
     #[inline]
     fn string(&mut self, data: &[u8], from: usize, length: usize, end: usize) -> Option<Ends> {
         let text = data.get(from..from.checked_add(length)?)?;
-        self.grow(end, length);
+        grow(&mut self.room, end, length);
         let (block, room) = (data.get(from..)?.first_chunk::<BLOCK>(), self.room.get_mut(end..)?);
         match block {
             Some(block) if length <= BLOCK && plain_block(block, length) => {
                 *room.get_mut(1..)?.first_chunk_mut()? = *block;
             }
             _ if plain(text) => room.get_mut(1..=length)?.copy_from_slice(text),
-            _ => {
-                self.escaped.clear();
-                json::write_string(&mut self.escaped, text);
-                let escaped = self.escaped.len();
-                self.grow(end, escaped);
-                self.room.get_mut(end..end + escaped)?.copy_from_slice(&self.escaped);
-                return Some((from + length, end + escaped));
-            }
+            _ => return Some((from + length, self.special(text, end)?)),
         }
         *room.first_mut()? = b'"';
         *room.get_mut(length + 1)? = b'"';
         Some((from + length, end + length + 2))
+    }
+
+    /// A string that needs escaping, or is not ASCII. Words are copied as they are, and what is special in them is
+    /// written over.
+    fn special(&mut self, text: &[u8], start: usize) -> Option<usize> {
+        let (mut at, mut end) = (0, self.put(b"\"", start));
+        grow(&mut self.room, end, text.len());
+        loop {
+            let rest = text.get(at..)?;
+            let (word, length) = match rest.first_chunk::<8>() {
+                Some(word) => (*word, 8),
+                None => {
+                    let mut word = [b' '; 8];
+                    word.get_mut(..rest.len())?.copy_from_slice(rest);
+                    (word, rest.len())
+                }
+            };
+            *self.room.get_mut(end..)?.first_chunk_mut()? = word;
+            let plain = json::plain_bytes(word);
+            if plain >= length {
+                (at, end) = (at + length, end + length);
+                if at == text.len() {
+                    return Some(self.put(b"\"", end));
+                }
+                continue;
+            }
+            (at, end) = (at + plain + 1, end + plain);
+            let Some(escape) = json::escape(*word.get(plain)?) else {
+                // Not ASCII: whether it is UTF-8 at all is another's business.
+                self.escaped.clear();
+                json::write_string(&mut self.escaped, text);
+                let escaped = self.escaped.len();
+                grow(&mut self.room, start, escaped);
+                self.room.get_mut(start..start + escaped)?.copy_from_slice(&self.escaped);
+                return Some(start + escaped);
+            };
+            end = self.put(escape, end);
+            grow(&mut self.room, end, text.len() - at);
+        }
     }
 
     fn comma(&mut self, end: usize) -> usize {
@@ -286,19 +378,19 @@ impl<'o> OnePass<'o> {
 
     #[inline]
     fn put(&mut self, text: &[u8], end: usize) -> usize {
-        self.grow(end, text.len());
+        grow(&mut self.room, end, text.len());
         if let Some(room) = self.room.get_mut(end..end + text.len()) {
             room.copy_from_slice(text);
         }
         end + text.len()
     }
+}
 
-    /// Makes room for so many bytes behind `end`, and what stands around them.
-    #[inline]
-    fn grow(&mut self, end: usize, bytes: usize) {
-        if self.room.len() < end + bytes + AROUND {
-            self.room.resize((end + bytes + AROUND).next_power_of_two(), 0);
-        }
+/// Makes room for so many bytes behind `end`, and what stands around them.
+#[inline]
+fn grow(room: &mut Vec<u8>, end: usize, bytes: usize) {
+    if room.len() < end + bytes + AROUND {
+        room.resize((end + bytes + AROUND).next_power_of_two(), 0);
     }
 }
 

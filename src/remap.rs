@@ -183,6 +183,11 @@ impl Remap {
         node.ends().iter().filter_map(|number| self.roles.get(*number).copied().flatten())
     }
 
+    /// Whether `node` is where the `kubernetes` map is.
+    pub fn is_kubernetes(&self, node: &Node) -> bool {
+        node.ends().contains(&self.kubernetes)
+    }
+
     /// `"target":` of a rule.
     pub fn name_json(&self, rule: usize) -> &[u8] {
         self.rules.get(rule).map_or(&[], |rule| &rule.name_json)
