@@ -21,6 +21,8 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, fence};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -52,7 +54,7 @@ const SETUP_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duratio
 const LOG_EVERY: Duration = Duration::from_secs(60);
 /// After so many records, their mean size is known well enough to speak of the bill.
 const BILL_AFTER: u64 = 1000;
-/// How often the counts are shown while calls are in flight.
+/// How often the counts are shown while something happens.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 /// The calls in flight are not halved more often than this: replies to calls made before the last time say nothing new.
 const HALVE_EVERY: Duration = Duration::from_millis(200);
@@ -119,9 +121,12 @@ pub struct Courier {
     buffers: Sender<Vec<u8>>,
     /// Tells the encoder that memory was given back.
     released: Sender<()>,
+    encoder_waits: Arc<AtomicBool>,
     commands: UnboundedReceiver<Command>,
     metrics: Option<Metrics>,
     published: Instant,
+    /// Something may have happened since.
+    unpublished: bool,
 
     ready: VecDeque<Job>,
     delayed: BinaryHeap<Delayed>,
@@ -154,6 +159,8 @@ pub struct CourierParts {
     pub buffers: Sender<Vec<u8>>,
     /// Where it is told that memory was given back.
     pub released: Sender<()>,
+    /// Whether it wants to be told.
+    pub encoder_waits: Arc<AtomicBool>,
     /// What is to be sent.
     pub commands: UnboundedReceiver<Command>,
     /// Where the counts are shown, if the host has such a place.
@@ -177,9 +184,11 @@ impl Courier {
             log: parts.log,
             buffers: parts.buffers,
             released: parts.released,
+            encoder_waits: parts.encoder_waits,
             commands: parts.commands,
             metrics: parts.metrics,
             published: Instant::now(),
+            unpublished: false,
             ready: VecDeque::new(),
             delayed: BinaryHeap::new(),
             in_flight: HashMap::new(),
@@ -201,7 +210,7 @@ impl Courier {
         let mut open = true;
         loop {
             let wake = self.launch(Instant::now());
-            if self.calls.is_empty() || self.published.elapsed() >= PUBLISH_EVERY {
+            if self.unpublished && self.published.elapsed() >= PUBLISH_EVERY {
                 self.publish();
             }
             let idle = self.ready.is_empty() && self.delayed.is_empty() && self.calls.is_empty();
@@ -215,7 +224,8 @@ impl Courier {
                 self.drain = Some(Instant::now() + self.config.delivery.shutdown_timeout);
                 continue;
             }
-            let wake = [wake, self.drain].into_iter().flatten().min();
+            let publish = self.unpublished.then(|| self.published + PUBLISH_EVERY);
+            let wake = [wake, self.drain, publish].into_iter().flatten().min();
             tokio::select! {
                 Some((number, result)) = self.calls.next(), if !self.calls.is_empty() => self.finished(number, result).await,
                 command = self.commands.recv(), if open => match command {
@@ -231,12 +241,14 @@ impl Courier {
 
     fn publish(&mut self) {
         self.published = Instant::now();
+        self.unpublished = false;
         if let Some(metrics) = &self.metrics {
             metrics.publish(&self.counts);
         }
     }
 
     fn accept(&mut self, command: Command) {
+        self.unpublished = true;
         match command {
             Command::Send { delivery, tag, spooled, batch } => {
                 let chunk = ChunkOf { delivery, tag, spooled };
@@ -294,6 +306,7 @@ impl Courier {
     }
 
     async fn finished(&mut self, number: u64, result: Result<Answer, Fault>) {
+        self.unpublished = true;
         self.counts.in_flight.sub(1);
         let Some(mut job) = self.in_flight.remove(&number) else { return };
         match result {
@@ -474,8 +487,12 @@ impl Courier {
             // A full pool lets it go.
             let _ = self.buffers.try_send(buffer);
         }
-        // A signal that has not been read yet serves for this one too.
-        let _ = self.released.try_send(());
+        // Either this sees that the encoder waits, or the encoder, which looks once more, what was given back.
+        fence(SeqCst);
+        if self.encoder_waits.load(Relaxed) {
+            // A signal that has not been read yet serves for this one too.
+            let _ = self.released.try_send(());
+        }
     }
 
     /// At the exit: puts aside what could not be sent in time.

@@ -13,12 +13,14 @@ use crate::pack::Packer;
 use crate::record::{MAX_RECORD, RecordEncoder, Unfit};
 use crate::remap::TagFields;
 use crate::spool::{Spool, Spooled};
-use crossbeam_channel::{Receiver, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, select};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, fence};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -70,6 +72,8 @@ pub struct Encoder {
     pub hand_overs: Receiver<HandOver>,
     /// Tells that memory was given back.
     pub released: Receiver<()>,
+    /// Whether anything waits for that.
+    pub waits: Arc<AtomicBool>,
     /// Used buffers.
     pub buffers: Receiver<Vec<u8>>,
     /// To the courier.
@@ -99,6 +103,13 @@ impl Encoder {
         let mut texts = RecordEncoder::new(&options);
         loop {
             self.admit(&mut texts);
+            let waits = !self.parked.is_empty() || !self.waiting.is_empty();
+            self.waits.store(waits, Relaxed);
+            if waits {
+                // What was given back before the courier could know is seen now.
+                fence(SeqCst);
+                self.admit(&mut texts);
+            }
             let now = Instant::now();
             let expiry = self.ledger.expire(now);
             let parked_expiry = self.parked.iter().map(|parked| parked.hand_over.flush.deadline).min();
@@ -115,13 +126,31 @@ impl Encoder {
                 default(wait) => {}
             }
         }
+        let deadline = Instant::now() + self.config.delivery.shutdown_timeout;
+        self.empty_spool(&mut texts, deadline);
         if !self.waiting.is_empty() {
             let line = format!("{} chunks stay in spool_dir for the next start", self.waiting.len());
             self.log.line(Level::Info, &line);
         }
-        let deadline = Instant::now() + self.config.delivery.shutdown_timeout;
         // The courier is gone only if it has panicked.
         let _ = self.commands.send(Command::Drain(deadline));
+    }
+
+    /// At the exit: what waits in the spool goes out, as far as there is time.
+    fn empty_spool(&mut self, texts: &mut RecordEncoder<'_>, deadline: Instant) {
+        self.waits.store(true, Relaxed);
+        fence(SeqCst);
+        loop {
+            self.admit(texts);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.waiting.is_empty() || left.is_zero() {
+                return;
+            }
+            // If the courier is gone, there is nobody to wait for.
+            if self.released.recv_timeout(left) == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+        }
     }
 
     /// The chunk's earlier delivery goes on, if there is one; otherwise it waits for its turn.

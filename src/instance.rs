@@ -15,7 +15,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use once_cell::sync::Lazy;
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -108,6 +108,7 @@ impl Instance {
         let aside = Arc::new(Aside::new(&config.firehose.delivery_stream, dead_letters, counts.clone(), log.clone()));
         let (hand_overs, handed_over) = unbounded();
         let (release, released) = bounded(1);
+        let waits = Arc::new(AtomicBool::new(false));
         let (give_back, buffers) = bounded(config.delivery.concurrency);
         let (commands, orders) = tokio::sync::mpsc::unbounded_channel();
         let flush_timeout = config.delivery.flush_timeout;
@@ -153,6 +154,7 @@ impl Instance {
             log: log.clone(),
             buffers: give_back,
             released: release,
+            encoder_waits: waits.clone(),
             commands: orders,
             metrics,
         };
@@ -164,6 +166,7 @@ impl Instance {
             log: log.clone(),
             hand_overs: handed_over,
             released,
+            waits,
             buffers,
             commands,
             spool,

@@ -51,6 +51,8 @@ impl Sender {
             log,
             buffers,
             released,
+            // Nobody does.
+            encoder_waits: Arc::default(),
             commands: orders,
             metrics: None,
         };

@@ -300,6 +300,22 @@ fn a_chunk_that_is_refused_and_comes_again() {
     println!("kubehose-matrix | refused chunks come again | 0 | {EVENTS} | 0 | 0 | {} |", server.stats().requests);
 }
 
+/// One call at a time, and a host that ends while nearly all chunks still wait in their files.
+#[test]
+fn what_waits_in_the_spool_goes_out_at_the_exit() {
+    let server =
+        Server::start(Options { faults: Faults { latency_ms: 100, ..Faults::default() }, ..firehose_options(true) })
+            .unwrap();
+    let scene = Scene::new();
+    let spool = scene.path("spool");
+    let folder = spool.display().to_string();
+    let options = [("spool_dir", folder.as_str()), ("concurrency", "1"), ("shutdown_timeout", "2m")];
+    let mut running = scene.events(EVENTS).output(&server, &options).start();
+    assert!(running.wait(Duration::from_secs(120)).success());
+    assert_each_once(&server, EVENTS, &running.log());
+    assert_eq!(fs::read_dir(&spool).unwrap().count(), 1, "only the lock stays");
+}
+
 #[test]
 fn acknowledged_when_taken_or_spooled_everything_arrives() {
     for workers in ["0", "4"] {
