@@ -21,7 +21,7 @@ faults: ## The delivery contract under faults, as a table (about 5 minutes)
 soak: ## Ten minutes of 20,000 events a second under changing faults
 	@. scripts/setup.sh && need_build && cargo build --workspace && cargo test --release --test soak -- --ignored --nocapture
 
-bench: ## CPU, memory and time beside the built-in kinesis_firehose, in a real Fluent Bit (about 10 minutes)
+bench: ## CPU, memory and time beside the built-in kinesis_firehose, in a real Fluent Bit (about 25 minutes)
 	@. scripts/setup.sh && need_build && cargo bench --bench peers
 
 dist: ## dist/: the plugin and the command line for glibc 2.26 and newer, stripped, with sums
