@@ -1,31 +1,26 @@
-//! The AWS client: credentials, endpoint, TLS, proxy; and ONE PutRecordBatch call → what became of each record.
-//!
-//! The SDK does what is not our trade. What it would do with a batch's records, building and writing them one by one, is
-//! passed by: the body is finished already and takes the serialized one's place before the request is signed.
+//! ONE PutRecordBatch call → what became of each record, and what to do about a fault.
 
+use crate::access::{Access, CONNECT_TIMEOUT};
 use crate::config::FirehoseConfig;
-use crate::http::{Http1, ProxyFault, TlsError, never_connected};
-use aws_config::sts::AssumeRoleProvider;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
-use aws_sdk_firehose::Client;
-use aws_sdk_firehose::error::SdkError;
-use aws_sdk_firehose::operation::put_record_batch::{PutRecordBatchError, PutRecordBatchOutput};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::retry::RetryConfig;
-use aws_smithy_types::timeout::TimeoutConfig;
-use aws_types::origin::Origin;
+use crate::http::{self, BoxError, Http1, ProxyFault, Route, TlsError, never_connected};
+use ::http::{HeaderMap, Request, Response};
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
+use http_body_util::Full;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use serde::Deserialize;
+use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
-/// How long a connection may take to be made; the SDK's own default.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
+/// A refusal of credentials with a clock so far from the service's is blamed on the clock; the SDK's own threshold, just
+/// below the five minutes that the service allows.
+const CLOCK_OFF: Duration = Duration::from_secs(4 * 60);
 
 /// What became of a batch that the service answered.
 #[derive(Debug, Default)]
@@ -163,8 +158,11 @@ impl fmt::Display for Fault {
 pub struct Firehose {
     config: FirehoseConfig,
     http: Http1,
+    client: Client<HttpsConnector<Route>, Full<Bytes>>,
     /// Made when first needed, and anew after the credentials were refused.
-    client: Mutex<Option<Client>>,
+    access: Mutex<Option<Access>>,
+    /// How far the service's clock is ahead of ours, in seconds, if it has refused a call for that.
+    ahead: Cell<i64>,
 }
 
 impl Firehose {
@@ -174,13 +172,14 @@ impl Firehose {
     /// See [`Http1::new`].
     pub fn new(config: FirehoseConfig) -> Result<Firehose, TlsError> {
         let http = Http1::new(config.ca.as_deref())?;
-        Ok(Firehose { config, http, client: Mutex::new(None) })
+        let client = http.client(Some(CONNECT_TIMEOUT));
+        Ok(Firehose { config, http, client, access: Mutex::default(), ahead: Cell::new(0) })
     }
 
-    /// Forgets the client, so that the next call looks for credentials from the beginning: the SDK's providers read
-    /// files and environment only once.
+    /// Forgets the credentials, so that the next call looks for them from the beginning: the SDK's providers read files
+    /// and environment only once.
     pub async fn forget_credentials(&self) {
-        *self.client.lock().await = None;
+        *self.access.lock().await = None;
     }
 
     /// Makes one PutRecordBatch call with a finished body of `records` records.
@@ -188,165 +187,150 @@ impl Firehose {
     /// # Errors
     /// A [`Fault`] when the service took none of them, or did not say what it took.
     pub async fn put(&self, body: Bytes, records: usize) -> Result<Answer, Fault> {
-        let client = self.client().await;
-        let result = client
-            .put_record_batch()
-            .delivery_stream_name(&self.config.delivery_stream)
-            .set_records(Some(Vec::new()))
-            .customize()
-            .mutate_request(move |request| {
-                request.headers_mut().insert("content-length", body.len().to_string());
-                *request.body_mut() = SdkBody::from(body.clone());
-            })
-            .send()
-            .await;
-        match result {
-            Ok(output) => read_answer(&output, records),
-            Err(error) => Err(classify(&error)),
+        let limit = self.config.request_timeout;
+        let request = match timeout(limit, self.request(body)).await {
+            Ok(request) => request?,
+            Err(_) => {
+                let text = format!("no credentials were found within request_timeout ({limit:?})");
+                return Err(Fault { class: Class::Setup(Setup::Credentials), unclear: false, text });
+            }
+        };
+        match timeout(limit, http::reply(self.client.request(request))).await {
+            Ok(Ok(reply)) if reply.status().is_success() => read_answer(reply.body(), records),
+            Ok(Ok(reply)) => Err(self.read_fault(&reply)),
+            Ok(Err(error)) => Err(not_answered(&*error)),
+            Err(_) => {
+                let text = format!("no reply within request_timeout ({limit:?})");
+                Err(Fault { class: Class::Service, unclear: true, text })
+            }
         }
     }
 
-    async fn client(&self) -> Client {
-        let mut slot = self.client.lock().await;
-        if let Some(client) = &*slot {
-            return client.clone();
-        }
-        let client = self.connect().await;
-        *slot = Some(client.clone());
-        client
+    async fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, Fault> {
+        let fault = |setup, error: BoxError| Fault { class: Class::Setup(setup), unclear: false, text: told(&*error) };
+        let mut slot = self.access.lock().await;
+        let access = match &mut *slot {
+            Some(access) => access,
+            empty => empty
+                .insert(Access::new(&self.config, &self.http).await.map_err(|error| fault(Setup::Unreachable, error))?),
+        };
+        access.refresh().await.map_err(|error| match caused_by::<ProxyFault>(&error) {
+            Some(proxy) => Fault { class: Class::Setup(Setup::Proxy), unclear: false, text: told(proxy) },
+            None => fault(Setup::Credentials, error.into()),
+        })?;
+        let ahead = Duration::from_secs(self.ahead.get().unsigned_abs());
+        let now = SystemTime::now();
+        let time = if self.ahead.get() < 0 { now - ahead } else { now + ahead };
+        access.request(body, time).map_err(|error| fault(Setup::Unreachable, error))
     }
 
-    async fn connect(&self) -> Client {
-        let region = Region::new(self.config.region.clone());
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .region(region.clone())
-            .http_client(self.http.clone())
-            // What is to be sent again, and when, is decided in delivery.rs.
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .operation_timeout(self.config.request_timeout)
-                    .build(),
+    /// Of a reply that is no answer.
+    fn read_fault(&self, reply: &Response<Bytes>) -> Fault {
+        let status = reply.status().as_u16();
+        let (code, message) = read_error(reply.headers(), reply.body());
+        let mut text = match (&*code, &*message) {
+            ("", "") => {
+                format!("HTTP status {status}, and not in Firehose's words: a proxy or gateway may have answered")
+            }
+            ("", message) => format!("HTTP status {status}: {message}"),
+            (code, message) => format!("{code}: {message}"),
+        };
+        let class = classify_code(&code, &message, status);
+        if matches!(class, Class::Setup(Setup::Refused | Setup::Denied))
+            && let Some(ahead) = clock_ahead(reply.headers())
+        {
+            let (minutes, side) = (ahead.unsigned_abs() / 60, if ahead > 0 { "behind" } else { "ahead of" });
+            text = format!(
+                "{text} (this machine's clock is {minutes} minutes {side} the service's, and is corrected for)"
             );
-        if let Some(profile) = &self.config.profile {
-            loader = loader.profile_name(profile);
+            self.ahead.set(ahead);
         }
-        if let Some(endpoint) = &self.config.sts_endpoint {
-            loader = loader.profile_files(self.sts_in_profile(endpoint));
-        }
-        let base = loader.load().await;
-        let mut config = aws_sdk_firehose::config::Builder::from(&base);
-        if let Some(role) = &self.config.role_arn {
-            config = config.credentials_provider(self.assume(role, &base, region).await);
-        }
-        if let Some(endpoint) = &self.config.endpoint {
-            config = config.endpoint_url(endpoint);
-        }
-        Client::from_conf(config.build())
+        Fault { class, unclear: false, text }
     }
+}
 
-    /// The shared configuration files, and one more that gives the profile in use this endpoint of STS. The SDK has no
-    /// other way to tell its web identity and profile providers, which make STS clients of their own.
-    /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
-    fn sts_in_profile(&self, endpoint: &str) -> EnvConfigFiles {
-        let from_environment = || std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
-        let name = self.config.profile.clone().or_else(from_environment).unwrap_or_else(|| "default".to_owned());
-        let file = format!(
-            "[profile {name}]\nservices = kubehose-sts\n[services kubehose-sts]\nsts =\n  endpoint_url = {endpoint}\n"
-        );
-        EnvConfigFiles::builder()
-            .include_default_config_file(true)
-            .include_default_credentials_file(true)
-            .with_contents(EnvConfigFileKind::Config, file)
-            .build()
-    }
+/// How many seconds the service's clock is ahead of ours, if they are far apart.
+fn clock_ahead(headers: &HeaderMap) -> Option<i64> {
+    let date = DateTime::from_str(headers.get("date")?.to_str().ok()?, Format::HttpDate).ok()?;
+    let ahead = date.secs() - DateTime::from(SystemTime::now()).secs();
+    (ahead.unsigned_abs() >= CLOCK_OFF.as_secs()).then_some(ahead)
+}
 
-    async fn assume(&self, role: &str, base: &SdkConfig, region: Region) -> SharedCredentialsProvider {
-        let mut sts = base.to_builder();
-        if let Some(endpoint) = &self.config.sts_endpoint {
-            sts = sts.endpoint_url(endpoint);
-            // The option goes before AWS_ENDPOINT_URL.
-            sts.insert_origin("endpoint_url", Origin::shared_config());
-        }
-        let mut provider =
-            AssumeRoleProvider::builder(role).region(region).session_name("kubehose").configure(&sts.build());
-        if let Some(id) = &self.config.external_id {
-            provider = provider.external_id(id);
-        }
-        SharedCredentialsProvider::new(provider.build().await)
-    }
+/// What a PutRecordBatch's reply says, as far as it matters here.
+/// <https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html>
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PutRecordBatchOutput {
+    failed_put_count: u64,
+    #[serde(default)]
+    request_responses: Vec<PutRecordBatchResponseEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PutRecordBatchResponseEntry {
+    error_code: Option<String>,
 }
 
 /// Reads which records were taken. The reply's order is the request's.
-/// <https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html>
-fn read_answer(output: &PutRecordBatchOutput, records: usize) -> Result<Answer, Fault> {
-    if output.failed_put_count() == 0 {
+fn read_answer(reply: &[u8], records: usize) -> Result<Answer, Fault> {
+    if says_that_all_were_taken(reply) {
         return Ok(Answer::default());
     }
-    let entries = output.request_responses();
-    if entries.len() != records {
-        return Err(Fault {
-            class: Class::Service,
-            unclear: true,
-            text: format!("the reply speaks of {} records, the request had {records}", entries.len()),
-        });
+    let unclear = |text| Fault { class: Class::Service, unclear: true, text };
+    let output: PutRecordBatchOutput =
+        serde_json::from_slice(reply).map_err(|error| unclear(format!("the reply is not Firehose's: {error}")))?;
+    if output.failed_put_count == 0 {
+        return Ok(Answer::default());
     }
-    let refused = entries
-        .iter()
-        .enumerate()
-        .filter_map(|(index, entry)| entry.error_code().map(|code| Refused { index, code: code.to_owned() }));
+    let entries = output.request_responses;
+    if entries.len() != records {
+        let text = format!("the reply speaks of {} records, the request had {records}", entries.len());
+        return Err(unclear(text));
+    }
+    let refused = entries.into_iter().enumerate();
+    let refused = refused.filter_map(|(index, entry)| entry.error_code.map(|code| Refused { index, code }));
     Ok(Answer { refused: refused.collect() })
 }
 
-fn classify(error: &SdkError<PutRecordBatchError, HttpResponse>) -> Fault {
+/// A reply names each record, which nobody needs when all were taken: 500 identifiers that would be read one by one, at a
+/// tenth of what a call costs.
+fn says_that_all_were_taken(reply: &[u8]) -> bool {
+    const ALL_TAKEN: [&[u8]; 2] = [b"\"FailedPutCount\":0,", b"\"FailedPutCount\":0}"];
+    // It stands at one of the two ends; the service does not promise which.
+    let (head, tail) = (&reply[..reply.len().min(64)], &reply[reply.len().saturating_sub(64)..]);
+    let said = |end: &[u8]| end.windows(ALL_TAKEN[0].len()).any(|window| ALL_TAKEN.contains(&window));
+    reply.starts_with(b"{") && (said(head) || said(tail))
+}
+
+/// Code and message of an error: Firehose's JSON, or the XML of what stands before it.
+/// <https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html#operation-error-serialization>
+fn read_error(headers: &HeaderMap, body: &[u8]) -> (String, String) {
+    let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
+        return read_xml(&String::from_utf8_lossy(body));
+    };
+    let first = |names: &[&str]| names.iter().find_map(|name| json.get(name)?.as_str().map(str::to_owned));
+    let header = || headers.get("x-amzn-errortype")?.to_str().ok().map(str::to_owned);
+    let code = header().or_else(|| first(&["__type", "code"])).unwrap_or_default();
+    // `namespace#Code:http://…`
+    let code = code.split(':').next().and_then(|code| code.rsplit('#').next()).unwrap_or_default();
+    (code.to_owned(), first(&["message", "Message", "errorMessage"]).unwrap_or_default())
+}
+
+/// Of a call without a whole reply.
+fn not_answered(error: &(dyn Error + 'static)) -> Fault {
     let text = told(error);
     let fault = |class, unclear| Fault { class, unclear, text: text.clone() };
     if let Some(proxy) = caused_by::<ProxyFault>(error) {
         return Fault { class: Class::Setup(Setup::Proxy), unclear: false, text: told(proxy) };
     }
-    if let Some(credentials) = caused_by::<CredentialsError>(error) {
-        return Fault { class: Class::Setup(Setup::Credentials), unclear: false, text: told(credentials) };
+    let lower = text.to_ascii_lowercase();
+    if lower.contains("certificate") || lower.contains("unknownissuer") {
+        return fault(Class::Setup(Setup::Untrusted), false);
     }
-    match error {
-        SdkError::ServiceError(service) => {
-            let status = service.raw().status().as_u16();
-            let meta = service.err().meta();
-            let (code, message) = (meta.code().unwrap_or_default(), meta.message().unwrap_or_default());
-            let text = match (code, message) {
-                ("", "") => format!("HTTP status {status}"),
-                ("", message) => format!("HTTP status {status}: {message}"),
-                (code, message) => format!("{code}: {message}"),
-            };
-            Fault { class: classify_code(code, message, status), unclear: false, text }
-        }
-        // Nothing was sent.
-        SdkError::ConstructionFailure(_) => fault(Class::Setup(Setup::Other), false),
-        SdkError::TimeoutError(_) => fault(Class::Service, true),
-        SdkError::ResponseError(response) if !response.raw().status().is_success() => {
-            let status = response.raw().status().as_u16();
-            let body = response.raw().body().bytes().unwrap_or_default();
-            let (code, message) = read_xml(&String::from_utf8_lossy(body));
-            let text = match code.as_str() {
-                "" => {
-                    format!("HTTP status {status}, and not in Firehose's words: a proxy or gateway may have answered")
-                }
-                code => format!("{code}: {message}"),
-            };
-            Fault { class: classify_code(&code, &message, status), unclear: false, text }
-        }
-        SdkError::ResponseError(_) => fault(Class::Service, true),
-        SdkError::DispatchFailure(dispatch) => {
-            let lower = text.to_ascii_lowercase();
-            if lower.contains("certificate") || lower.contains("unknownissuer") {
-                return fault(Class::Setup(Setup::Untrusted), false);
-            }
-            match never_connected(error) || dispatch.is_user() {
-                true => fault(Class::Setup(Setup::Unreachable), false),
-                false => fault(Class::Service, true),
-            }
-        }
-        _ => fault(Class::Service, true),
+    match never_connected(error) {
+        true => fault(Class::Setup(Setup::Unreachable), false),
+        false => fault(Class::Service, true),
     }
 }
 
@@ -458,6 +442,56 @@ mod tests {
             ("SomethingNew", "", 400, Class::Setup(Setup::Other)),
         ] {
             assert_eq!(classify_code(code, message, status), class, "{code}");
+        }
+    }
+
+    #[test]
+    fn only_a_reply_that_says_that_all_were_taken_is_passed_by() {
+        let entry = r#"{"RecordId":"abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz"},"#.repeat(9);
+        let list = entry.trim_end_matches(',');
+        for (failed, taken) in [("0", true), ("1", false), ("10", false), ("07", false)] {
+            for text in [
+                format!(r#"{{"FailedPutCount":{failed},"Encrypted":false,"RequestResponses":[{list}]}}"#),
+                format!(r#"{{"RequestResponses":[{list}],"Encrypted":false,"FailedPutCount":{failed}}}"#),
+            ] {
+                assert_eq!(says_that_all_were_taken(text.as_bytes()), taken, "{text}");
+            }
+        }
+        assert!(!says_that_all_were_taken(b"<html>\"FailedPutCount\":0,</html>"));
+    }
+
+    #[test]
+    fn a_reply_is_read_in_order_and_what_is_no_reply_is_unclear() {
+        let entries = r#"[{"RecordId":"a"},{"ErrorCode":"InternalFailure","ErrorMessage":"m"},{"RecordId":"b"}]"#;
+        let text = format!(r#"{{"FailedPutCount":1,"Encrypted":false,"RequestResponses":{entries}}}"#);
+        let refused = read_answer(text.as_bytes(), 3).unwrap().refused;
+        assert_eq!(refused.len(), 1);
+        assert_eq!((refused[0].index, refused[0].code.as_str()), (1, "InternalFailure"));
+        assert!(read_answer(br#"{"FailedPutCount" : 0}"#, 3).unwrap().refused.is_empty());
+        for (text, records) in
+            [(text.as_str(), 4), ("", 3), ("{}", 3), ("<html></html>", 3), ("[]", 3), ("{\"FailedPutCount\":", 3)]
+        {
+            let fault = read_answer(text.as_bytes(), records).unwrap_err();
+            assert!(fault.unclear && fault.class == Class::Service, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_read_wherever_it_stands() {
+        let header = |code: &str| HeaderMap::from_iter([("x-amzn-errortype".parse().unwrap(), code.parse().unwrap())]);
+        let of = |headers: &HeaderMap, body: &str| read_error(headers, body.as_bytes());
+        let none = HeaderMap::new();
+        for body in [
+            r#"{"__type":"com.amazonaws.firehose#AccessDeniedException","message":"no"}"#,
+            r#"{"__type":"AccessDeniedException:http://internal.amazon.com/coral/","Message":"no"}"#,
+            r#"{"code":"AccessDeniedException","message":"no"}"#,
+            "<ErrorResponse><Error><Code>AccessDeniedException</Code><Message>no</Message></Error></ErrorResponse>",
+        ] {
+            assert_eq!(of(&none, body), ("AccessDeniedException".to_owned(), "no".to_owned()), "{body}");
+        }
+        assert_eq!(of(&header("Throttling:x"), "{}"), ("Throttling".to_owned(), String::new()));
+        for body in ["", "{}", "[1]", "null", "<html>502</html>", "{\"message\":7}"] {
+            assert_eq!(of(&none, body), (String::new(), String::new()), "{body}");
         }
     }
 }

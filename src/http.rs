@@ -1,4 +1,4 @@
-//! The HTTP client under the SDK: hyper over rustls with ring, HTTP/1.1 alone, through the environment's proxy.
+//! The HTTP client, of the calls and under the SDK: hyper over rustls with ring, HTTP/1.1 alone, through the environment's proxy.
 //!
 //! Not the SDK's own, because that offers HTTP/2: there one cut connection takes down all calls that share it, taken or
 //! not, and each would have to be sent again. With HTTP/1.1 a connection carries one call at a time, a cut makes at most
@@ -13,11 +13,12 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http::Uri;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Body;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
@@ -32,6 +33,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tower_service::Service;
+
+/// Any error.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The most bytes of a reply that are read: 500 records' identifiers are about 100 KB.
+const MAX_REPLY: usize = 4 * 1024 * 1024;
 
 /// An idle connection is closed after this, well before a load balancer would, so that no call meets a dead one.
 const IDLE: Duration = Duration::from_secs(30);
@@ -86,26 +93,41 @@ impl Http1 {
         })
     }
 
-    fn connector(&self, (connect, read): Timeouts) -> Connector {
+    /// A client with connections of its own, each of which may take so long to be made.
+    pub fn client<B>(&self, connect: Option<Duration>) -> Client<HttpsConnector<Route>, B>
+    where
+        B: Body + Send,
+        B::Data: Send,
+    {
         let mut tcp = TcpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(connect);
         let route = Route { tcp, proxy: self.proxy.clone() };
         let https = HttpsConnectorBuilder::new().with_tls_config((*self.tls).clone()).https_or_http().enable_http1();
-        let client = Client::builder(TokioExecutor::new())
+        Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
-            .build(https.wrap_connector(route));
-        Connector { client, read }
+            .build(https.wrap_connector(route))
     }
+}
+
+/// A request's whole reply.
+///
+/// # Errors
+/// hyper's own, which say whether a connection was made, and one for a reply of more than 4 MiB.
+pub async fn reply(reply: ResponseFuture) -> Result<http::Response<Bytes>, BoxError> {
+    let (head, body) = reply.await?.into_parts();
+    let body = Limited::new(body, MAX_REPLY).collect().await?.to_bytes();
+    Ok(http::Response::from_parts(head, body))
 }
 
 impl HttpClient for Http1 {
     fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         let timeouts = (settings.connect_timeout(), settings.read_timeout());
         let mut connectors = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
-        connectors.entry(timeouts).or_insert_with(|| SharedHttpConnector::new(self.connector(timeouts))).clone()
+        let connector = || Connector { client: self.client(timeouts.0), read: timeouts.1 };
+        connectors.entry(timeouts).or_insert_with(|| SharedHttpConnector::new(connector())).clone()
     }
 }
 
@@ -121,7 +143,7 @@ impl HttpConnector for Connector {
             Ok(request) => request,
             Err(error) => return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
         };
-        let (reply, read) = (self.client.request(request), self.read);
+        let (reply, read) = (reply(self.client.request(request)), self.read);
         HttpConnectorFuture::new(async move {
             let reply = match read {
                 None => reply.await,
@@ -130,38 +152,18 @@ impl HttpConnector for Connector {
                     Err(elapsed) => return Err(ConnectorError::timeout(elapsed.into())),
                 },
             };
-            let (head, body) = reply.map_err(|error| ConnectorError::io(error.into()))?.into_parts();
-            let body = body.collect().await.map_err(|error| ConnectorError::io(error.into()))?.to_bytes();
-            let reply = http::Response::from_parts(head, SdkBody::from(shortened(body)));
+            let reply = reply.map_err(ConnectorError::io)?.map(SdkBody::from);
             HttpResponse::try_from(reply).map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
 }
 
-/// A PutRecordBatch's reply names each record, which nobody needs when all were taken: 500 identifiers that the SDK would
-/// read one by one, at a tenth of what a call costs. Then the reply ends where it says so.
-fn shortened(reply: Bytes) -> Bytes {
-    const ALL_TAKEN: &[u8] = b"\"FailedPutCount\":0,";
-    // It stands at one of the two ends; the service does not promise which.
-    let (head, tail) = (&reply[..reply.len().min(64)], &reply[reply.len().saturating_sub(64)..]);
-    let said = [head, tail].iter().any(|end| {
-        let taken = end.windows(ALL_TAKEN.len()).any(|window| window == ALL_TAKEN);
-        taken || end.windows(ALL_TAKEN.len()).any(|window| window == b"\"FailedPutCount\":0}")
-    });
-    match said && reply.starts_with(b"{") {
-        true => Bytes::from_static(b"{\"FailedPutCount\":0,\"RequestResponses\":[]}"),
-        false => reply,
-    }
-}
-
 /// Straight to the server, or, for https, through the tunnel of a proxy (HTTPS_PROXY, ALL_PROXY; not for NO_PROXY).
 #[derive(Clone, Debug)]
-struct Route {
+pub struct Route {
     tcp: TcpConnector,
     proxy: Arc<Proxy>,
 }
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 impl Service<Uri> for Route {
     type Response = TokioIo<TcpStream>;
@@ -350,21 +352,5 @@ mod tests {
             assert!(proxy.matcher.intercept(&"https://firehose.example".parse().unwrap()).is_some(), "{value}");
             assert!(proxy.matcher.intercept(&"https://round.example".parse().unwrap()).is_none(), "{value}");
         }
-    }
-
-    #[test]
-    fn only_a_reply_that_says_that_all_were_taken_is_shortened() {
-        let entry = r#"{"RecordId":"abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz"},"#.repeat(9);
-        let list = entry.trim_end_matches(',');
-        for (failed, shorter) in [("0", true), ("1", false), ("10", false), ("07", false)] {
-            for text in [
-                format!(r#"{{"FailedPutCount":{failed},"Encrypted":false,"RequestResponses":[{list}]}}"#),
-                format!(r#"{{"RequestResponses":[{list}],"Encrypted":false,"FailedPutCount":{failed}}}"#),
-            ] {
-                assert_eq!(shortened(text.clone().into()).len() < text.len(), shorter, "{text}");
-            }
-        }
-        let other = Bytes::from_static(b"<html>\"FailedPutCount\":0,</html>");
-        assert_eq!(shortened(other.clone()), other);
     }
 }

@@ -3,6 +3,7 @@
 //! The files stand in the order in which data meets them; `DESIGN.md` tells the whole way.
 
 mod abi;
+mod access;
 mod alloc;
 pub mod batch;
 pub mod chunk;
@@ -11,7 +12,7 @@ pub mod dead_letter;
 pub mod delivery;
 pub mod encode;
 pub mod error;
-pub mod firehose;
+mod firehose;
 pub mod host;
 mod http;
 pub mod instance;

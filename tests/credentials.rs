@@ -13,7 +13,7 @@ mod host;
 
 use host::*;
 use jiff::{SignedDuration, Timestamp};
-use kubehose_local::firehose::{AccessKey, Options, Server};
+use kubehose_local::firehose::{AccessKey, Faults, Options, Server};
 use serde_json::json;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -538,4 +538,24 @@ fn credentials_that_the_service_refuses_are_told_and_looked_for_again() {
     assert_eq!(arrivals(&server).values().filter(|times| **times > 1).count(), 0);
     assert_silent(&running.log(), &[]);
     assert_eq!(server.stats().signed_by.keys().collect::<Vec<_>>(), [&new.id]);
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_told_and_corrected_for() {
+    for (clock_ahead_s, words) in
+        [(3630, "60 minutes behind the service's"), (-7230, "120 minutes ahead of the service's")]
+    {
+        let faults = Faults { clock_ahead_s, ..Faults::default() };
+        let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
+        let scene = Scene::new().service("Log_Level", "debug").tail(EVENTS, &[("Refresh_Interval", "1")]);
+        let mut running = start(scene, &server, &[]);
+        assert_says(&complaint(&running), &["InvalidSignatureException", words, "is corrected for"]);
+        arrived(&running, &server, EVENTS);
+        running.signal("TERM");
+        assert!(running.wait(Duration::from_secs(30)).success());
+        let log = running.log();
+        assert_eq!((ended(&log, "errors.credentials"), ended(&log, "accepted")), (1, EVENTS as u64), "{log}");
+        assert_eq!(arrivals(&server).values().filter(|times| **times > 1).count(), 0);
+        assert_silent(&log, &[SECRET]);
+    }
 }

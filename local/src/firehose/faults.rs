@@ -70,6 +70,9 @@ pub struct Faults {
     /// Every request gets AccessDeniedException.
     #[arg(long)]
     pub access_denied: bool,
+    /// How far the service's clock is ahead of this machine's, in seconds; signatures are checked by it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]
+    pub clock_ahead_s: i64,
 }
 
 /// How a server is out of reach.

@@ -1,11 +1,12 @@
 //! What a request is answered with: a result or an error, in the JSON 1.1 protocol of AWS.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::Response;
-use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, DATE, HeaderValue};
 
 use super::bench::{self, Events};
 use super::faults::{RecordError, RecordFate, RequestError};
@@ -61,6 +62,15 @@ pub(super) fn with_body(status: u16, content_type: &'static str, body: impl Into
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Ok(id) = HeaderValue::from_str(&request_id()) {
         headers.insert("x-amzn-requestid", id);
+    }
+    reply
+}
+
+/// The reply with its `Date`. <https://www.rfc-editor.org/rfc/rfc9110#name-date>
+pub(super) fn dated(mut reply: Reply, now: SystemTime) -> Reply {
+    let date = jiff::Timestamp::try_from(now).map(|now| now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+    if let Some(date) = date.ok().and_then(|date| HeaderValue::from_str(&date).ok()) {
+        reply.headers_mut().insert(DATE, date);
     }
     reply
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -216,7 +216,14 @@ impl Service {
             reply::error(&refusal.error)
         });
         *self.counters.lock().stats.statuses.entry(reply.status().as_u16()).or_default() += 1;
-        reply
+        reply::dated(reply, self.now())
+    }
+
+    /// The service's time.
+    fn now(&self) -> SystemTime {
+        let ahead = self.fault_state().faults().clock_ahead_s;
+        let apart = Duration::from_secs(ahead.unsigned_abs());
+        if ahead < 0 { SystemTime::now() - apart } else { SystemTime::now() + apart }
     }
 
     /// Has the page show a call that ends with `outcome`. What it brought counts only if it was looked at.
@@ -378,7 +385,7 @@ impl Service {
         if keys.is_empty() {
             return Ok(());
         }
-        let checked = signature::verify(head, payload, &keys, self.options.region.as_deref(), SystemTime::now());
+        let checked = signature::verify(head, payload, &keys, self.options.region.as_deref(), self.now());
         let mut counts = self.counters.lock();
         match checked {
             Ok(key) => *counts.stats.signed_by.entry(key.id.clone()).or_default() += 1,

@@ -1,0 +1,170 @@
+//! Who we are and where the service is: credentials and endpoint, as the SDK finds them, and the signature of a call.
+//!
+//! The SDK's client is asked for neither calls nor signatures: its way of a call costs more than all the rest of a small
+//! one. What it knows is used piece by piece: its chain of credentials, its rules of endpoints, its signer.
+
+use crate::config::FirehoseConfig;
+use crate::http::{BoxError, Http1};
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_sdk_firehose::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4::SigningParams;
+use aws_smithy_runtime_api::client::identity::Identity;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::origin::Origin;
+use aws_types::service_config::ServiceConfigKey;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http_body_util::Full;
+use std::time::{Duration, SystemTime};
+
+/// How long a connection may take to be made; the SDK's own default.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
+
+/// Credentials are looked for anew so long before they expire; the SDK's own default.
+const BEFORE_EXPIRY: Duration = Duration::from_secs(10);
+/// Those without an expiry are, after this; the SDK's own default.
+const WITHOUT_EXPIRY: Duration = Duration::from_secs(15 * 60);
+
+/// The service's name in a signature.
+const SERVICE: &str = "firehose";
+/// The call. <https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html>
+const TARGET: &str = "Firehose_20150804.PutRecordBatch";
+const JSON: &str = "application/x-amz-json-1.1";
+const AGENT: &str = concat!("kubehose/", env!("CARGO_PKG_VERSION"));
+
+/// What a call needs: where it goes, and who makes it.
+pub struct Access {
+    region: String,
+    url: String,
+    provider: SharedCredentialsProvider,
+    identity: Option<(Identity, SystemTime)>,
+}
+
+impl Access {
+    /// Reads the environment and the shared configuration files, and resolves the endpoint. Credentials are not looked
+    /// for yet.
+    ///
+    /// # Errors
+    /// When the SDK's rules have no endpoint for what is configured, such as FIPS in a region that has none.
+    pub async fn new(config: &FirehoseConfig, http: &Http1) -> Result<Access, BoxError> {
+        let region = Region::new(config.region.clone());
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .region(region.clone())
+            .http_client(http.clone())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .operation_timeout(config.request_timeout)
+                    .build(),
+            );
+        if let Some(profile) = &config.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(endpoint) = &config.sts_endpoint {
+            loader = loader.profile_files(sts_in_profile(config.profile.as_deref(), endpoint));
+        }
+        let base = loader.load().await;
+        let url = match &config.endpoint {
+            Some(url) => url.clone(),
+            None => endpoint(&base).await?,
+        };
+        let provider = match &config.role_arn {
+            Some(role) => assume(config, role, &base, region).await,
+            None => base.credentials_provider().ok_or("no source of credentials")?,
+        };
+        Ok(Access { region: config.region.clone(), url, provider, identity: None })
+    }
+
+    /// Looks for credentials, unless those of the last time are still good.
+    ///
+    /// # Errors
+    /// What the SDK's providers say.
+    pub async fn refresh(&mut self) -> Result<(), CredentialsError> {
+        let now = SystemTime::now();
+        if self.identity.as_ref().is_none_or(|(_, until)| *until <= now) {
+            self.identity = None;
+            let credentials: Credentials = self.provider.provide_credentials().await?;
+            let until = credentials.expiry().map_or(now + WITHOUT_EXPIRY, |expiry| expiry - BEFORE_EXPIRY);
+            self.identity = Some((credentials.into(), until));
+        }
+        Ok(())
+    }
+
+    /// A PutRecordBatch call with this body, signed as at this time.
+    ///
+    /// # Errors
+    /// Before [`Access::refresh`], and when the endpoint is no URL.
+    pub fn request(&self, body: Bytes, time: SystemTime) -> Result<http::Request<Full<Bytes>>, BoxError> {
+        let (identity, _) = self.identity.as_ref().ok_or("no credentials")?;
+        let params = SigningParams::builder()
+            .identity(identity)
+            .region(&self.region)
+            .name(SERVICE)
+            .time(time)
+            .settings(SigningSettings::default())
+            .build()?;
+        let headers = [("content-type", JSON), ("x-amz-target", TARGET)];
+        let request = SignableRequest::new("POST", &*self.url, headers.into_iter(), SignableBody::Bytes(&body))?;
+        let (instructions, _) = sign(request, &params.into())?.into_parts();
+        let mut request = http::Request::post(&self.url)
+            .header(CONTENT_TYPE, HeaderValue::from_static(JSON))
+            .header("x-amz-target", HeaderValue::from_static(TARGET))
+            .header(USER_AGENT, HeaderValue::from_static(AGENT))
+            .body(Full::new(body))?;
+        instructions.apply_to_request_http1x(&mut request);
+        debug_assert!(request.headers().contains_key(AUTHORIZATION));
+        Ok(request)
+    }
+}
+
+/// The URL of the service, by the SDK's rules: AWS_ENDPOINT_URL_FIREHOSE, AWS_ENDPOINT_URL, the profile's settings, FIPS and
+/// dual stack, the region's partition.
+async fn endpoint(base: &SdkConfig) -> Result<String, BoxError> {
+    let key =
+        ServiceConfigKey::builder().service_id("Firehose").env("AWS_ENDPOINT_URL").profile("endpoint_url").build()?;
+    let of_service = base.service_config().and_then(|settings| settings.load_config(key));
+    let params = Params::builder()
+        .set_region(base.region().map(ToString::to_string))
+        .set_use_fips(base.use_fips())
+        .set_use_dual_stack(base.use_dual_stack())
+        .set_endpoint(of_service.or_else(|| base.endpoint_url().map(str::to_owned)))
+        .build()?;
+    Ok(ResolveEndpoint::resolve_endpoint(&DefaultResolver::new(), &params).await?.url().to_owned())
+}
+
+/// The shared configuration files, and one more that gives the profile in use this endpoint of STS. The SDK has no
+/// other way to tell its web identity and profile providers, which make STS clients of their own.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
+fn sts_in_profile(profile: Option<&str>, endpoint: &str) -> EnvConfigFiles {
+    let from_environment = || std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
+    let name = profile.map(str::to_owned).or_else(from_environment).unwrap_or_else(|| "default".to_owned());
+    let file = format!(
+        "[profile {name}]\nservices = kubehose-sts\n[services kubehose-sts]\nsts =\n  endpoint_url = {endpoint}\n"
+    );
+    EnvConfigFiles::builder()
+        .include_default_config_file(true)
+        .include_default_credentials_file(true)
+        .with_contents(EnvConfigFileKind::Config, file)
+        .build()
+}
+
+async fn assume(config: &FirehoseConfig, role: &str, base: &SdkConfig, region: Region) -> SharedCredentialsProvider {
+    let mut sts = base.to_builder();
+    if let Some(endpoint) = &config.sts_endpoint {
+        sts = sts.endpoint_url(endpoint);
+        // The option goes before AWS_ENDPOINT_URL.
+        sts.insert_origin("endpoint_url", Origin::shared_config());
+    }
+    let mut provider =
+        AssumeRoleProvider::builder(role).region(region).session_name("kubehose").configure(&sts.build());
+    if let Some(id) = &config.external_id {
+        provider = provider.external_id(id);
+    }
+    SharedCredentialsProvider::new(provider.build().await)
+}
