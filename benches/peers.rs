@@ -3,7 +3,7 @@
 //! All get the same events from `in_forward` (which passes msgpack through, so that the input costs next to nothing),
 //! and deliver over TLS to the same stand-in. CPU is the host's, user and system, above `null`'s; every figure is the
 //! median of `KUBEHOSE_ROUNDS` rounds (5 by default) in which the contenders take turns. Arguments name the tables to be
-//! run: `cpu`, `drain`, `joined`, `small`, `flat`; none runs all.
+//! run: `cpu`, `drain`, `joined`, `messages`, `chunks`, `flat`; none runs all.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -308,24 +308,29 @@ fn drain_table() {
     }
 }
 
-fn small_table() {
-    let many = "Small messages: 20,000 events, 10 a message, one message each 3 ms, a flush each 200 ms";
-    let tiny = "Small chunks: 20,000 events, 10 a chunk, each chunk a call";
-    for (title, messages) in [(many, Messages::Few(10)), (tiny, Messages::Small(10))] {
-        let flow = Flow::of(20_000, messages);
-        println!("\n## {title}\n");
-        println!("| output | CPU above null s | ratio | requests |\n|---|---|---|---|");
-        let contenders = [NULL, THEIRS, OURS];
-        let costs = in_turn(&flow, &contenders, &Faults::default(), Duration::from_millis(3));
-        for (contender, cost) in contenders.iter().zip(&costs).skip(1) {
-            println!(
-                "| {} | {:.3} | {:.2} | {} |",
-                contender.name,
-                cost.above(&costs[0]),
-                cost.cpu_ratio(&costs[1], &costs[0]),
-                cost.median(|cost| cost.requests)
-            );
-        }
+fn messages_table() {
+    println!("\n## Small messages: 20,000 events, 10 a message, one message each 3 ms, a flush each 200 ms\n");
+    small(Messages::Few(10));
+}
+
+fn chunks_table() {
+    println!("\n## Small chunks: 20,000 events, 10 a chunk, each chunk a call\n");
+    small(Messages::Small(10));
+}
+
+fn small(messages: Messages) {
+    let flow = Flow::of(20_000, messages);
+    println!("| output | CPU above null s | ratio | requests |\n|---|---|---|---|");
+    let contenders = [NULL, THEIRS, OURS];
+    let costs = in_turn(&flow, &contenders, &Faults::default(), Duration::from_millis(3));
+    for (contender, cost) in contenders.iter().zip(&costs).skip(1) {
+        println!(
+            "| {} | {:.3} | {:.2} | {} |",
+            contender.name,
+            cost.above(&costs[0]),
+            cost.cpu_ratio(&costs[1], &costs[0]),
+            cost.median(|cost| cost.requests)
+        );
     }
 }
 
@@ -376,7 +381,8 @@ fn main() {
         ("cpu", cpu_table as fn()),
         ("drain", drain_table),
         ("joined", joined_table),
-        ("small", small_table),
+        ("messages", messages_table),
+        ("chunks", chunks_table),
         ("flat", flat_table),
     ] {
         if named.is_empty() || named.iter().any(|wanted| wanted == name) {

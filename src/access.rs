@@ -19,6 +19,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::origin::Origin;
 use aws_types::service_config::ServiceConfigKey;
 use bytes::Bytes;
+use http::Uri;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http_body_util::Full;
 use std::time::{Duration, SystemTime};
@@ -42,6 +43,7 @@ const AGENT: &str = concat!("kubehose/", env!("CARGO_PKG_VERSION"));
 pub struct Access {
     region: String,
     url: String,
+    uri: Uri,
     provider: SharedCredentialsProvider,
     identity: Option<(Identity, SystemTime)>,
 }
@@ -51,7 +53,7 @@ impl Access {
     /// for yet.
     ///
     /// # Errors
-    /// When the SDK's rules have no endpoint for what is configured, such as FIPS in a region that has none.
+    /// When the SDK's rules have no endpoint for what is configured, such as FIPS in a region that has none, or it is no URL.
     pub async fn new(config: &FirehoseConfig, http: &Http1) -> Result<Access, BoxError> {
         let region = Region::new(config.region.clone());
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
@@ -78,28 +80,33 @@ impl Access {
             Some(role) => assume(config, role, &base, region).await,
             None => base.credentials_provider().ok_or("no source of credentials")?,
         };
-        Ok(Access { region: config.region.clone(), url, provider, identity: None })
+        Ok(Access { region: config.region.clone(), uri: url.parse()?, url, provider, identity: None })
     }
 
-    /// Looks for credentials, unless those of the last time are still good.
+    /// Whether the credentials of the last time are still good.
+    pub fn is_fresh(&self) -> bool {
+        self.identity.as_ref().is_some_and(|(_, until)| *until > SystemTime::now())
+    }
+
+    /// Looks for credentials.
     ///
     /// # Errors
     /// What the SDK's providers say.
     pub async fn refresh(&mut self) -> Result<(), CredentialsError> {
-        let now = SystemTime::now();
-        if self.identity.as_ref().is_none_or(|(_, until)| *until <= now) {
-            self.identity = None;
-            let credentials: Credentials = self.provider.provide_credentials().await?;
-            let until = credentials.expiry().map_or(now + WITHOUT_EXPIRY, |expiry| expiry - BEFORE_EXPIRY);
-            self.identity = Some((credentials.into(), until));
-        }
+        self.identity = None;
+        let credentials: Credentials = self.provider.provide_credentials().await?;
+        let until = match credentials.expiry() {
+            Some(expiry) => expiry - BEFORE_EXPIRY,
+            None => SystemTime::now() + WITHOUT_EXPIRY,
+        };
+        self.identity = Some((credentials.into(), until));
         Ok(())
     }
 
     /// A PutRecordBatch call with this body, signed as at this time.
     ///
     /// # Errors
-    /// Before [`Access::refresh`], and when the endpoint is no URL.
+    /// Before [`Access::refresh`].
     pub fn request(&self, body: Bytes, time: SystemTime) -> Result<http::Request<Full<Bytes>>, BoxError> {
         let (identity, _) = self.identity.as_ref().ok_or("no credentials")?;
         let params = SigningParams::builder()
@@ -112,7 +119,7 @@ impl Access {
         let headers = [("content-type", JSON), ("x-amz-target", TARGET)];
         let request = SignableRequest::new("POST", &*self.url, headers.into_iter(), SignableBody::Bytes(&body))?;
         let (instructions, _) = sign(request, &params.into())?.into_parts();
-        let mut request = http::Request::post(&self.url)
+        let mut request = http::Request::post(self.uri.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static(JSON))
             .header("x-amz-target", HeaderValue::from_static(TARGET))
             .header(USER_AGENT, HeaderValue::from_static(AGENT))

@@ -1,47 +1,37 @@
 //! Batches on their way: in flight, backoff, retry of what is left.
 //!
-//! One task owns all of it. A batch is *ready*, *in flight*, or *delayed* until its backoff is over; of a batch that was
+//! One task owns all of it, the encoder too. A batch is *ready*, *in flight*, or *delayed* until its backoff is over; of a batch that was
 //! taken in part only the rest goes on. Each record ends settled in the ledger exactly once: accepted, or put aside.
 
 use crate::batch::{Batch, Opening};
 use crate::config::{Config, DeliveryConfig};
 use crate::dead_letter::Aside;
+use crate::encode::{Encoder, EncoderParts, HandOver};
 use crate::firehose::{Answer, Class, Fault, Firehose, Setup};
 use crate::host::{Level, Log, Metrics};
 use crate::http::TlsError;
 use crate::ledger::{DeliveryId, Ledger};
 use crate::metrics::{Counts, billed};
-use crate::spool::Spooled;
-use crossbeam_channel::Sender;
+use crate::record::RecordEncoder;
+use crate::spool::{Spool, Spooled};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, fence};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// What the encoder tells the task.
-#[derive(Debug)]
+/// What the task is told. When nobody can tell it anything any more, it drains.
 pub enum Command {
-    /// Send this.
-    Send {
-        /// Whose records these are.
-        delivery: DeliveryId,
-        /// The tag of its chunk, for dead letters.
-        tag: Arc<str>,
-        /// Where its chunk is kept, if it is.
-        spooled: Option<Arc<Spooled>>,
-        /// The records.
-        batch: Batch,
-    },
-    /// Nothing more will come: end when all is settled, or at this time.
-    Drain(Instant),
+    /// Deliver this chunk.
+    Take(HandOver),
+    /// Send these records of no chunk.
+    Send(ChunkOf, Batch),
+    /// Put aside what is left.
+    End,
 }
 
 /// Backoff of records that were refused one by one: first and longest.
@@ -61,7 +51,8 @@ const HALVE_EVERY: Duration = Duration::from_millis(200);
 /// A lone record that is refused as invalid while nothing else is accepted either is tried so often before it is blamed.
 const BLAME_AFTER: u32 = 8;
 
-struct Job {
+/// A batch on its way.
+pub struct Job {
     chunk: ChunkOf,
     batch: Batch,
     attempt: u32,
@@ -71,12 +62,29 @@ struct Job {
     suspect_since: Option<Instant>,
 }
 
+impl Job {
+    /// One that has not been sent yet.
+    pub fn new(chunk: ChunkOf, batch: Batch) -> Job {
+        Job { chunk, batch, attempt: 0, unclear: false, suspect_since: None }
+    }
+}
+
 /// What a batch's records have in common.
 #[derive(Clone)]
-struct ChunkOf {
-    delivery: DeliveryId,
-    tag: Arc<str>,
-    spooled: Option<Arc<Spooled>>,
+pub struct ChunkOf {
+    /// Their delivery.
+    pub delivery: DeliveryId,
+    /// The tag of their chunk, for dead letters.
+    pub tag: Arc<str>,
+    /// Where their chunk is kept, if it is.
+    pub spooled: Option<Arc<Spooled>>,
+}
+
+impl ChunkOf {
+    /// Of the chunk with this tag.
+    pub fn new(delivery: DeliveryId, tag: &[u8], spooled: Option<Arc<Spooled>>) -> ChunkOf {
+        ChunkOf { delivery, tag: String::from_utf8_lossy(tag).into(), spooled }
+    }
 }
 
 struct Delayed {
@@ -106,22 +114,18 @@ impl Ord for Delayed {
     }
 }
 
-type Call = Pin<Box<dyn Future<Output = (u64, Result<Answer, Fault>)>>>;
+type Call = Pin<Box<dyn Future<Output = (u64, Result<Answer, Fault>)> + Send>>;
 
 /// The task that delivers one output's batches.
 pub struct Courier {
-    firehose: Rc<Firehose>,
+    firehose: Arc<Firehose>,
     config: Config,
     opening: Arc<Opening>,
     ledger: Arc<Ledger>,
     counts: Arc<Counts>,
     aside: Arc<Aside>,
     log: Arc<Log>,
-    /// Buffers go back to the encoder.
-    buffers: Sender<Vec<u8>>,
-    /// Tells the encoder that memory was given back.
-    released: Sender<()>,
-    encoder_waits: Arc<AtomicBool>,
+    encoder: Encoder,
     commands: UnboundedReceiver<Command>,
     metrics: Option<Metrics>,
     published: Instant,
@@ -155,12 +159,10 @@ pub struct CourierParts {
     pub aside: Arc<Aside>,
     /// The output's log.
     pub log: Arc<Log>,
-    /// Where used buffers go.
-    pub buffers: Sender<Vec<u8>>,
-    /// Where it is told that memory was given back.
-    pub released: Sender<()>,
-    /// Whether it wants to be told.
-    pub encoder_waits: Arc<AtomicBool>,
+    /// Where chunks are kept until they are delivered, if they are.
+    pub spool: Option<Spool>,
+    /// Chunks that an earlier process left there, the oldest first.
+    pub left: VecDeque<(DeliveryId, Arc<Spooled>)>,
     /// What is to be sent.
     pub commands: UnboundedReceiver<Command>,
     /// Where the counts are shown, if the host has such a place.
@@ -174,17 +176,24 @@ impl Courier {
     /// See [`Firehose::new`].
     pub fn new(parts: CourierParts) -> Result<Courier, TlsError> {
         let DeliveryConfig { concurrency, records_per_second, bytes_per_second, .. } = parts.config.delivery;
+        let encoder = Encoder::new(EncoderParts {
+            config: parts.config.clone(),
+            opening: parts.opening.clone(),
+            ledger: parts.ledger.clone(),
+            aside: parts.aside.clone(),
+            log: parts.log.clone(),
+            spool: parts.spool,
+            left: parts.left,
+        });
         Ok(Courier {
-            firehose: Rc::new(Firehose::new(parts.config.firehose.clone())?),
+            firehose: Arc::new(Firehose::new(parts.config.firehose.clone())?),
             counts: parts.ledger.counts().clone(),
             config: parts.config,
             opening: parts.opening,
             ledger: parts.ledger,
             aside: parts.aside,
             log: parts.log,
-            buffers: parts.buffers,
-            released: parts.released,
-            encoder_waits: parts.encoder_waits,
+            encoder,
             commands: parts.commands,
             metrics: parts.metrics,
             published: Instant::now(),
@@ -205,34 +214,33 @@ impl Courier {
         })
     }
 
-    /// Delivers until it is told to drain and nothing is left, or no time.
+    /// Delivers until nobody can hand anything over any more and nothing is left, or no time.
     pub async fn run(mut self) {
-        let mut open = true;
+        let options = self.config.record.clone();
+        let mut texts = RecordEncoder::new(&options);
         loop {
+            let expiry = self.encoder.work(&mut texts, &mut self.ready);
             let wake = self.launch(Instant::now());
             if self.unpublished && self.published.elapsed() >= PUBLISH_EVERY {
                 self.publish();
             }
-            let idle = self.ready.is_empty() && self.delayed.is_empty() && self.calls.is_empty();
-            if let Some(deadline) = self.drain
-                && (idle || Instant::now() >= deadline)
-            {
-                break;
-            }
-            if !open && self.drain.is_none() {
-                // The encoder is gone without a word: it has panicked, and nobody will bring more.
-                self.drain = Some(Instant::now() + self.config.delivery.shutdown_timeout);
-                continue;
+            if let Some(deadline) = self.drain {
+                let left = self.ready.len() + self.delayed.len() + self.calls.len() + self.encoder.waiting();
+                if left == 0 || Instant::now() >= deadline {
+                    break;
+                }
             }
             let publish = self.unpublished.then(|| self.published + PUBLISH_EVERY);
-            let wake = [wake, self.drain, publish].into_iter().flatten().min();
+            let wake = [expiry, wake, self.drain, publish].into_iter().flatten().min();
             tokio::select! {
+                biased;
                 Some((number, result)) = self.calls.next(), if !self.calls.is_empty() => self.finished(number, result).await,
-                command = self.commands.recv(), if open => match command {
-                    Some(command) => self.accept(command),
-                    None => open = false,
-                },
+                command = self.commands.recv(), if self.drain.is_none() => self.accept(command),
                 () = sleep_until(wake) => {}
+            }
+            if !self.commands.is_empty() {
+                // The connections are tasks of their own, and write only while this one rests.
+                tokio::task::yield_now().await;
             }
         }
         self.give_up();
@@ -247,14 +255,16 @@ impl Courier {
         }
     }
 
-    fn accept(&mut self, command: Command) {
+    fn accept(&mut self, command: Option<Command>) {
         self.unpublished = true;
         match command {
-            Command::Send { delivery, tag, spooled, batch } => {
-                let chunk = ChunkOf { delivery, tag, spooled };
-                self.ready.push_back(Job { chunk, batch, attempt: 0, unclear: false, suspect_since: None });
+            Some(Command::Take(hand_over)) => self.encoder.take(hand_over),
+            Some(Command::Send(chunk, batch)) => self.ready.push_back(Job::new(chunk, batch)),
+            Some(Command::End) => self.drain = Some(Instant::now()),
+            None => {
+                self.encoder.close();
+                self.drain = Some(Instant::now() + self.config.delivery.shutdown_timeout);
             }
-            Command::Drain(deadline) => self.drain = Some(deadline),
         }
     }
 
@@ -287,8 +297,6 @@ impl Courier {
         self.bytes_pace.spend(job.batch.bytes(), now);
         if job.attempt > 0 || job.suspect_since.is_some() {
             self.counts.records_resent.add(records);
-        } else {
-            self.counts.waiting.sub(1);
         }
         if job.unclear {
             self.counts.records_possibly_duplicate.add(records);
@@ -481,17 +489,10 @@ impl Courier {
     }
 
     /// Gives a batch's memory back.
-    fn release(&self, batch: Batch) {
+    fn release(&mut self, batch: Batch) {
         self.counts.held.sub(batch.held() as u64);
         if let Some(buffer) = batch.into_buffer() {
-            // A full pool lets it go.
-            let _ = self.buffers.try_send(buffer);
-        }
-        // Either this sees that the encoder waits, or the encoder, which looks once more, what was given back.
-        fence(SeqCst);
-        if self.encoder_waits.load(Relaxed) {
-            // A signal that has not been read yet serves for this one too.
-            let _ = self.released.try_send(());
+            self.encoder.reuse(buffer);
         }
     }
 
@@ -512,6 +513,10 @@ impl Courier {
                 }
             }
             self.release(job.batch);
+        }
+        if self.encoder.waiting() > 0 {
+            let line = format!("{} chunks stay in spool_dir for the next start", self.encoder.waiting());
+            self.log.line(Level::Info, &line);
         }
         if spooled > 0 {
             self.log.line(Level::Info, &format!("{spooled} records stay in spool_dir for the next start"));

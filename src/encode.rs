@@ -1,28 +1,23 @@
-//! The encoder's thread: chunks that were handed over are joined, admitted and encoded, and late flushes are answered.
+//! Chunks that were handed over are joined, admitted and encoded, and late flushes are answered.
 //!
-//! It is the only one that reads the host's memory, and it drops what it read before the flush can be answered.
+//! It alone reads the host's memory, and drops what it read before the flush can be answered.
 
 use crate::batch::{Batch, Batcher, Opening};
 use crate::chunk::Chunk;
 use crate::config::{Acknowledge, Config};
 use crate::dead_letter::Aside;
-use crate::delivery::Command;
+use crate::delivery::{ChunkOf, Job};
 use crate::host::{FlushData, Level, Log, Status};
 use crate::ledger::{DeliveryId, Flush, Identity, Ledger};
 use crate::pack::Packer;
 use crate::record::{MAX_RECORD, RecordEncoder, Unfit};
 use crate::remap::TagFields;
 use crate::spool::{Spool, Spooled};
-use crossbeam_channel::{Receiver, RecvTimeoutError, select};
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, fence};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::UnboundedSender;
 
 /// A chunk, handed over by a flush. The fields' order matters: the data is dropped before the flush is answered.
 pub struct HandOver {
@@ -35,7 +30,7 @@ pub struct HandOver {
 }
 
 /// A chunk that waits for memory, and its flush for an answer.
-pub struct Parked {
+struct Parked {
     identity: Identity,
     hand_over: HandOver,
     /// It goes into the spool, which has not refused it.
@@ -53,11 +48,37 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 /// away, kubehose takes what it can hold.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// How long the thread sleeps when nothing is due.
-const IDLE: Duration = Duration::from_secs(3600);
-
-/// What the encoder's thread works with.
+/// Makes batches of chunks.
 pub struct Encoder {
+    config: Config,
+    opening: Arc<Opening>,
+    ledger: Arc<Ledger>,
+    aside: Arc<Aside>,
+    log: Arc<Log>,
+    /// Used buffers.
+    buffers: Vec<Vec<u8>>,
+    /// Where chunks are kept until they are delivered, if they are.
+    spool: Option<Spool>,
+    /// Chunks of the spool that wait for memory, the oldest first.
+    waiting: VecDeque<(DeliveryId, Arc<Spooled>)>,
+    /// Chunks that wait for memory while their flushes wait for an answer.
+    parked: VecDeque<Parked>,
+    /// No flush waits for less long than until this.
+    expiry: Option<Instant>,
+    /// When trouble with the spool was last logged.
+    spool_logged: Option<Instant>,
+    /// The memory of the chunk that was last read from the spool.
+    file: Vec<u8>,
+    /// The size of the last body that was full: the next one's is about that.
+    body_size: usize,
+    /// When records that were cut were last logged.
+    truncated_logged: Option<Instant>,
+    /// When events without a record were last logged.
+    empty_logged: Option<Instant>,
+}
+
+/// What an encoder needs from outside.
+pub struct EncoderParts {
     /// The output's options.
     pub config: Config,
     /// How bodies begin.
@@ -68,93 +89,65 @@ pub struct Encoder {
     pub aside: Arc<Aside>,
     /// The output's log.
     pub log: Arc<Log>,
-    /// Chunks from the flushes. When all of them are gone, the thread ends.
-    pub hand_overs: Receiver<HandOver>,
-    /// Tells that memory was given back.
-    pub released: Receiver<()>,
-    /// Whether anything waits for that.
-    pub waits: Arc<AtomicBool>,
-    /// Used buffers.
-    pub buffers: Receiver<Vec<u8>>,
-    /// To the courier.
-    pub commands: UnboundedSender<Command>,
     /// Where chunks are kept until they are delivered, if they are.
     pub spool: Option<Spool>,
-    /// Chunks of the spool that wait for memory, the oldest first.
-    pub waiting: VecDeque<(DeliveryId, Arc<Spooled>)>,
-    /// Chunks that wait for memory while their flushes wait for an answer.
-    pub parked: VecDeque<Parked>,
-    /// When trouble with the spool was last logged.
-    pub spool_logged: Option<Instant>,
-    /// The memory of the chunk that was last read from the spool.
-    pub file: Cell<Vec<u8>>,
-    /// The size of the last body that was full: the next one's is about that.
-    pub body_size: Cell<usize>,
-    /// When records that were cut were last logged.
-    pub truncated_logged: Cell<Option<Instant>>,
-    /// When events without a record were last logged.
-    pub empty_logged: Cell<Option<Instant>>,
+    /// Chunks that an earlier process left there, the oldest first.
+    pub left: VecDeque<(DeliveryId, Arc<Spooled>)>,
 }
 
 impl Encoder {
-    /// Works until the output ends, then tells the courier to drain.
-    pub fn run(mut self) {
-        let options = self.config.record.clone();
-        let mut texts = RecordEncoder::new(&options);
-        loop {
-            self.admit(&mut texts);
-            let waits = !self.parked.is_empty() || !self.waiting.is_empty();
-            self.waits.store(waits, Relaxed);
-            if waits {
-                // What was given back before the courier could know is seen now.
-                fence(SeqCst);
-                self.admit(&mut texts);
-            }
-            let now = Instant::now();
-            let expiry = self.ledger.expire(now);
-            let parked_expiry = self.parked.iter().map(|parked| parked.hand_over.flush.deadline).min();
-            let patience =
-                self.parked.front().map(|parked| parked.hand_over.since + PATIENCE).filter(|over| *over > now);
-            let next = [expiry, parked_expiry, patience].into_iter().flatten().min();
-            let wait = next.map_or(IDLE, |next| next.saturating_duration_since(now));
-            select! {
-                recv(self.hand_overs) -> hand_over => match hand_over {
-                    Ok(hand_over) => self.take(hand_over),
-                    Err(_) => break,
-                },
-                recv(self.released) -> _ => {}
-                default(wait) => {}
-            }
+    /// An encoder with nothing to do but what was left in the spool.
+    pub fn new(parts: EncoderParts) -> Encoder {
+        let EncoderParts { config, opening, ledger, aside, log, spool, left } = parts;
+        Encoder {
+            config,
+            opening,
+            ledger,
+            aside,
+            log,
+            buffers: Vec::new(),
+            spool,
+            waiting: left,
+            parked: VecDeque::new(),
+            expiry: None,
+            spool_logged: None,
+            file: Vec::new(),
+            body_size: 0,
+            truncated_logged: None,
+            empty_logged: None,
         }
-        let deadline = Instant::now() + self.config.delivery.shutdown_timeout;
-        self.empty_spool(&mut texts, deadline);
-        if !self.waiting.is_empty() {
-            let line = format!("{} chunks stay in spool_dir for the next start", self.waiting.len());
-            self.log.line(Level::Info, &line);
-        }
-        // The courier is gone only if it has panicked.
-        let _ = self.commands.send(Command::Drain(deadline));
     }
 
-    /// At the exit: what waits in the spool goes out, as far as there is time.
-    fn empty_spool(&mut self, texts: &mut RecordEncoder<'_>, deadline: Instant) {
-        self.waits.store(true, Relaxed);
-        fence(SeqCst);
-        loop {
-            self.admit(texts);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if self.waiting.is_empty() || left.is_zero() {
-                return;
-            }
-            // If the courier is gone, there is nobody to wait for.
-            if self.released.recv_timeout(left) == Err(RecvTimeoutError::Disconnected) {
-                return;
-            }
+    /// Encodes what may be encoded now into batches that are `ready`, and answers the flushes whose time is over. Says
+    /// when to look again.
+    pub fn work(&mut self, texts: &mut RecordEncoder<'_>, ready: &mut VecDeque<Job>) -> Option<Instant> {
+        self.admit(texts, ready);
+        let now = Instant::now();
+        if self.expiry.is_some_and(|expiry| expiry <= now) {
+            self.refuse(|parked| parked.hand_over.flush.deadline <= now);
+            let parked = self.parked.iter().map(|parked| parked.hand_over.flush.deadline).min();
+            self.expiry = [self.ledger.expire(now), parked].into_iter().flatten().min();
+        }
+        let patience = self.parked.front().map(|parked| parked.hand_over.since + PATIENCE).filter(|over| *over > now);
+        [self.expiry, patience].into_iter().flatten().min()
+    }
+
+    /// Chunks of the spool that have not been encoded.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes a used buffer back.
+    pub fn reuse(&mut self, buffer: Vec<u8>) {
+        if self.buffers.len() < self.config.delivery.concurrency {
+            self.buffers.push(buffer);
         }
     }
 
     /// The chunk's earlier delivery goes on, if there is one; otherwise it waits for its turn.
-    fn take(&mut self, hand_over: HandOver) {
+    pub fn take(&mut self, hand_over: HandOver) {
+        let deadline = hand_over.flush.deadline;
+        self.expiry = Some(self.expiry.map_or(deadline, |expiry| expiry.min(deadline)));
         let identity = Identity::of(hand_over.data.tag(), hand_over.data.bytes());
         if let Some(delivery) = self.ledger.detached(identity) {
             let HandOver { data, flush, .. } = hand_over;
@@ -166,7 +159,7 @@ impl Encoder {
 
     /// Writes a chunk into the spool, and encodes it if `now`, so that it need not be read back. If the spool does not
     /// take it, it is delivered without.
-    fn spool(&mut self, parked: Parked, now: bool, texts: &mut RecordEncoder<'_>) {
+    fn spool(&mut self, parked: Parked, now: bool, texts: &mut RecordEncoder<'_>, ready: &mut VecDeque<Job>) {
         let Some(spool) = &self.spool else { return };
         let Parked { identity, hand_over, .. } = parked;
         match spool.add(identity, hand_over.data.tag(), hand_over.data.bytes()) {
@@ -175,7 +168,13 @@ impl Encoder {
                 let spooled = Arc::new(spooled);
                 let delivery = self.ledger.begin_spooled(identity, spooled.clone());
                 if now {
-                    self.encode_guarded(texts, delivery, Some(&spooled), data.tag(), data.bytes(), &[]);
+                    self.encode_guarded(
+                        texts,
+                        ready,
+                        ChunkOf::new(delivery, data.tag(), Some(spooled)),
+                        data.bytes(),
+                        &[],
+                    );
                     data.release();
                     self.ledger.seal_spooled(delivery);
                 } else {
@@ -204,23 +203,23 @@ impl Encoder {
     }
 
     /// Whether batches are sent about as fast as they are encoded.
-    fn keeps_up(&self) -> bool {
-        self.ledger.counts().waiting.get() <= self.config.delivery.concurrency as u64 / 4
+    fn keeps_up(&self, ready: &VecDeque<Job>) -> bool {
+        ready.len() <= self.config.delivery.concurrency / 4
     }
 
-    /// Encodes what fits into the memory that is left, in order; refuses what has waited for too long.
-    fn admit(&mut self, texts: &mut RecordEncoder<'_>) {
+    /// Encodes what fits into the memory that is left, in order.
+    fn admit(&mut self, texts: &mut RecordEncoder<'_>, ready: &mut VecDeque<Job>) {
         while let Some((_, next)) = self.waiting.front()
             && self.fits(next.size() as usize)
-            && self.keeps_up()
+            && self.keeps_up(ready)
         {
             if let Some((delivery, spooled)) = self.waiting.pop_front() {
-                self.start_spooled(delivery, &spooled, texts);
+                self.start_spooled(delivery, &spooled, texts, ready);
             }
         }
         while let Some(Parked { hand_over, to_spool, .. }) = self.parked.front() {
             let fits = self.fits(hand_over.data.bytes().len());
-            let at_once = fits && self.keeps_up();
+            let at_once = fits && self.keeps_up(ready);
             let waited = hand_over.since.elapsed() >= PATIENCE;
             let to_spool = *to_spool;
             // What waits in the spool goes first, and tells that there is nothing to be waited for.
@@ -228,14 +227,17 @@ impl Encoder {
             let turn = if to_spool { at_once || waited || behind } else { at_once || fits && waited };
             let Some(next) = self.parked.pop_front_if(|_| turn) else { break };
             match to_spool {
-                true => self.spool(next, at_once && !behind, texts),
-                false => self.start(next.identity, next.hand_over, texts),
+                true => self.spool(next, at_once && !behind, texts, ready),
+                false => self.start(next.identity, next.hand_over, texts, ready),
             }
         }
-        let now = Instant::now();
+    }
+
+    /// Answers RETRY to those of the flushes whose chunks wait for memory.
+    fn refuse(&mut self, which: impl Fn(&Parked) -> bool) {
         for _ in 0..self.parked.len() {
             let Some(next) = self.parked.pop_front() else { break };
-            if next.hand_over.flush.deadline > now {
+            if !which(&next) {
                 self.parked.push_back(next);
                 continue;
             }
@@ -255,11 +257,22 @@ impl Encoder {
         }
     }
 
+    /// Takes nothing more: what waits for memory stays with the host.
+    pub fn close(&mut self) {
+        self.parked.clear();
+    }
+
     /// Encodes a chunk and sends its batches on their way.
-    fn start(&self, identity: Identity, hand_over: HandOver, texts: &mut RecordEncoder<'_>) {
+    fn start(
+        &mut self,
+        identity: Identity,
+        hand_over: HandOver,
+        texts: &mut RecordEncoder<'_>,
+        ready: &mut VecDeque<Job>,
+    ) {
         let HandOver { data, flush, .. } = hand_over;
         let delivery = self.ledger.begin(identity);
-        self.encode_guarded(texts, delivery, None, data.tag(), data.bytes(), &[]);
+        self.encode_guarded(texts, ready, ChunkOf::new(delivery, data.tag(), None), data.bytes(), &[]);
         data.release();
         // With a spool that is full, a chunk is safe only once it is delivered.
         if self.config.delivery.acknowledge == Acknowledge::Taken {
@@ -271,8 +284,14 @@ impl Encoder {
     }
 
     /// Encodes a chunk of the spool, but for what has been settled of it.
-    fn start_spooled(&self, delivery: DeliveryId, spooled: &Arc<Spooled>, texts: &mut RecordEncoder<'_>) {
-        let chunk = match spooled.read(self.file.take()) {
+    fn start_spooled(
+        &mut self,
+        delivery: DeliveryId,
+        spooled: &Arc<Spooled>,
+        texts: &mut RecordEncoder<'_>,
+        ready: &mut VecDeque<Job>,
+    ) {
+        let chunk = match spooled.read(std::mem::take(&mut self.file)) {
             Ok(chunk) => chunk,
             Err(error) => {
                 let line = format!("cannot read {}: {error}; it stays for the next start", spooled.file().display());
@@ -283,22 +302,22 @@ impl Encoder {
             let line = format!("{} is torn: {torn}; what can be read of it is sent", spooled.file().display());
             self.log.line(Level::Error, &line);
         }
-        self.encode_guarded(texts, delivery, Some(spooled), &chunk.tag, &chunk.bytes, &chunk.taken);
+        let of = ChunkOf::new(delivery, &chunk.tag, Some(spooled.clone()));
+        self.encode_guarded(texts, ready, of, &chunk.bytes, &chunk.taken);
         self.ledger.seal_spooled(delivery);
-        self.file.set(chunk.bytes);
+        self.file = chunk.bytes;
     }
 
     /// Encodes; should that panic, what was encoded before goes its way.
     fn encode_guarded(
-        &self,
+        &mut self,
         texts: &mut RecordEncoder<'_>,
-        delivery: DeliveryId,
-        spooled: Option<&Arc<Spooled>>,
-        tag: &[u8],
+        ready: &mut VecDeque<Job>,
+        of: ChunkOf,
         bytes: &[u8],
         taken: &[Range<u32>],
     ) {
-        let encode = AssertUnwindSafe(|| self.encode(texts, delivery, spooled, tag, bytes, taken));
+        let encode = AssertUnwindSafe(|| self.encode(texts, ready, of, bytes, taken));
         if let Err(panic) = catch_unwind(encode) {
             // Dropping what a panic carries may panic once more.
             std::mem::forget(panic);
@@ -308,30 +327,34 @@ impl Encoder {
     }
 
     fn encode(
-        &self,
+        &mut self,
         texts: &mut RecordEncoder<'_>,
-        delivery: DeliveryId,
-        spooled: Option<&Arc<Spooled>>,
-        tag_bytes: &[u8],
+        ready: &mut VecDeque<Job>,
+        of: ChunkOf,
         bytes: &[u8],
         taken: &[Range<u32>],
     ) {
         let counts = self.ledger.counts();
         // Nobody else counts these.
         let empty = counts.records_empty.get();
-        let tag: Arc<str> = String::from_utf8_lossy(tag_bytes).into();
-        let fields = self.config.record.remap.wants_tag().then(|| TagFields::parse(tag_bytes)).flatten();
+        let ChunkOf { delivery, ref tag, ref spooled } = of;
+        let fields = self.config.record.remap.wants_tag().then(|| TagFields::parse(tag.as_bytes())).flatten();
         let (collisions, truncated) = (texts.collisions(), texts.truncated());
         let mut packer = Packer::new(self.config.record.pack);
         let mut batcher = Batcher::new(&self.opening);
         let mut text = Vec::new();
         let mut chunk = Chunk::new(bytes);
         let mut taken = taken.iter().peekable();
+        let mut send = |batch: Batch| {
+            self.ledger.add(delivery, batch.places().len() as u64);
+            counts.held.add(batch.held() as u64);
+            ready.push_back(Job::new(of.clone(), batch));
+        };
         let mut batch = |record: &[u8], events: Range<u32>| {
-            let buffer = || self.buffers.try_recv().unwrap_or_else(|_| Vec::with_capacity(self.body_size.get()));
+            let buffer = || self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(self.body_size));
             if let Some(full) = batcher.push(record, events, buffer) {
-                self.body_size.set(full.held() + full.held() / 16);
-                self.send(delivery, &tag, spooled, full);
+                self.body_size = full.held() + full.held() / 16;
+                send(full);
             }
         };
         loop {
@@ -352,10 +375,10 @@ impl Encoder {
                         if unfit == Unfit::Empty {
                             counts.records_empty.add(1);
                         } else {
-                            self.aside.record(&tag, &unfit.to_string(), std::mem::take(&mut text));
+                            self.aside.record(tag, &unfit.to_string(), std::mem::take(&mut text));
                         }
                         // Not once more after a restart. If it cannot be noted, it is put aside twice.
-                        spooled.map_or(Ok(()), |spooled| spooled.note(std::slice::from_ref(&(next..next + 1))))
+                        spooled.as_ref().map_or(Ok(()), |spooled| spooled.note(std::slice::from_ref(&(next..next + 1))))
                     }
                 }
             };
@@ -367,13 +390,13 @@ impl Encoder {
             self.log.line(Level::Error, &format!("the last events of a chunk with tag {tag}: {error}"));
         }
         if let Some(last) = batcher.finish() {
-            self.send(delivery, &tag, spooled, last);
+            send(last);
         }
         counts.key_collisions.add(texts.collisions() - collisions);
         let truncated = texts.truncated() - truncated;
         if truncated > 0 {
             counts.records_truncated.add(truncated);
-            if now_and_then(&self.truncated_logged) {
+            if now_and_then(&mut self.truncated_logged) {
                 let line = format!(
                     "a record with tag {tag} was cut to Firehose's limit of {MAX_RECORD} bytes ({} so far)",
                     counts.records_truncated.get()
@@ -381,7 +404,7 @@ impl Encoder {
                 self.log.line(Level::Warn, &line);
             }
         }
-        if counts.records_empty.get() > empty && now_and_then(&self.empty_logged) {
+        if counts.records_empty.get() > empty && now_and_then(&mut self.empty_logged) {
             let line = format!(
                 "an event with tag {tag} has an empty log_key, and so there is no record of it ({} so far)",
                 counts.records_empty.get()
@@ -399,22 +422,13 @@ impl Encoder {
             self.log.line(Level::Warn, &line);
         }
     }
-
-    fn send(&self, delivery: DeliveryId, tag: &Arc<str>, spooled: Option<&Arc<Spooled>>, batch: Batch) {
-        let records = batch.places().len() as u64;
-        self.ledger.add(delivery, records);
-        self.ledger.counts().held.add(batch.held() as u64);
-        self.ledger.counts().waiting.add(1);
-        // If the courier is gone, the records stay unsettled, and the host keeps the chunk.
-        let _ = self.commands.send(Command::Send { delivery, tag: tag.clone(), spooled: spooled.cloned(), batch });
-    }
 }
 
 /// Whether it is time for another line of a kind; then the next one waits.
-fn now_and_then(last: &Cell<Option<Instant>>) -> bool {
-    let due = last.get().is_none_or(|last| last.elapsed() >= LOG_EVERY);
+fn now_and_then(last: &mut Option<Instant>) -> bool {
+    let due = last.is_none_or(|last| last.elapsed() >= LOG_EVERY);
     if due {
-        last.set(Some(Instant::now()));
+        *last = Some(Instant::now());
     }
     due
 }

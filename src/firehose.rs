@@ -2,7 +2,7 @@
 
 use crate::access::{Access, CONNECT_TIMEOUT};
 use crate::config::FirehoseConfig;
-use crate::http::{self, BoxError, Http1, ProxyFault, Route, TlsError, never_connected};
+use crate::http::{self, Http1, ProxyFault, Route, TlsError, never_connected};
 use ::http::{HeaderMap, Request, Response};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
@@ -11,9 +11,9 @@ use http_body_util::Full;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use serde::Deserialize;
-use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -162,7 +162,7 @@ pub struct Firehose {
     /// Made when first needed, and anew after the credentials were refused.
     access: Mutex<Option<Access>>,
     /// How far the service's clock is ahead of ours, in seconds, if it has refused a call for that.
-    ahead: Cell<i64>,
+    ahead: AtomicI64,
 }
 
 impl Firehose {
@@ -173,7 +173,7 @@ impl Firehose {
     pub fn new(config: FirehoseConfig) -> Result<Firehose, TlsError> {
         let http = Http1::new(config.ca.as_deref())?;
         let client = http.client(Some(CONNECT_TIMEOUT));
-        Ok(Firehose { config, http, client, access: Mutex::default(), ahead: Cell::new(0) })
+        Ok(Firehose { config, http, client, access: Mutex::default(), ahead: AtomicI64::new(0) })
     }
 
     /// Forgets the credentials, so that the next call looks for them from the beginning: the SDK's providers read files
@@ -188,13 +188,7 @@ impl Firehose {
     /// A [`Fault`] when the service took none of them, or did not say what it took.
     pub async fn put(&self, body: Bytes, records: usize) -> Result<Answer, Fault> {
         let limit = self.config.request_timeout;
-        let request = match timeout(limit, self.request(body)).await {
-            Ok(request) => request?,
-            Err(_) => {
-                let text = format!("no credentials were found within request_timeout ({limit:?})");
-                return Err(Fault { class: Class::Setup(Setup::Credentials), unclear: false, text });
-            }
-        };
+        let request = self.request(body).await?;
         match timeout(limit, http::reply(self.client.request(request))).await {
             Ok(Ok(reply)) if reply.status().is_success() => read_answer(reply.body(), records),
             Ok(Ok(reply)) => Err(self.read_fault(&reply)),
@@ -207,21 +201,37 @@ impl Firehose {
     }
 
     async fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, Fault> {
-        let fault = |setup, error: BoxError| Fault { class: Class::Setup(setup), unclear: false, text: told(&*error) };
-        let mut slot = self.access.lock().await;
-        let access = match &mut *slot {
+        let mut access = self.access.lock().await;
+        if !access.as_ref().is_some_and(Access::is_fresh) {
+            // Apart, since it is seldom, and has states of 14 KB that would be part of every call's.
+            Box::pin(self.find_access(&mut access)).await?;
+        }
+        let (ahead, now) = (self.ahead.load(Relaxed), SystemTime::now());
+        let apart = Duration::from_secs(ahead.unsigned_abs());
+        let time = if ahead < 0 { now - apart } else { now + apart };
+        let request = access.as_ref().ok_or("no access".into()).and_then(|access| access.request(body, time));
+        request.map_err(|error| setup(Setup::Unreachable, &*error))
+    }
+
+    async fn find_access(&self, slot: &mut Option<Access>) -> Result<(), Fault> {
+        let access = match slot {
             Some(access) => access,
-            empty => empty
-                .insert(Access::new(&self.config, &self.http).await.map_err(|error| fault(Setup::Unreachable, error))?),
+            empty => empty.insert(
+                Access::new(&self.config, &self.http).await.map_err(|error| setup(Setup::Unreachable, &*error))?,
+            ),
         };
-        access.refresh().await.map_err(|error| match caused_by::<ProxyFault>(&error) {
-            Some(proxy) => Fault { class: Class::Setup(Setup::Proxy), unclear: false, text: told(proxy) },
-            None => fault(Setup::Credentials, error.into()),
-        })?;
-        let ahead = Duration::from_secs(self.ahead.get().unsigned_abs());
-        let now = SystemTime::now();
-        let time = if self.ahead.get() < 0 { now - ahead } else { now + ahead };
-        access.request(body, time).map_err(|error| fault(Setup::Unreachable, error))
+        let limit = self.config.request_timeout;
+        match timeout(limit, access.refresh()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(match caused_by::<ProxyFault>(&error) {
+                Some(proxy) => setup(Setup::Proxy, proxy),
+                None => setup(Setup::Credentials, &error),
+            }),
+            Err(_) => {
+                let text = format!("no credentials were found within request_timeout ({limit:?})");
+                Err(Fault { class: Class::Setup(Setup::Credentials), unclear: false, text })
+            }
+        }
     }
 
     /// Of a reply that is no answer.
@@ -243,7 +253,7 @@ impl Firehose {
             text = format!(
                 "{text} (this machine's clock is {minutes} minutes {side} the service's, and is corrected for)"
             );
-            self.ahead.set(ahead);
+            self.ahead.store(ahead, Relaxed);
         }
         Fault { class, unclear: false, text }
     }
@@ -317,20 +327,24 @@ fn read_error(headers: &HeaderMap, body: &[u8]) -> (String, String) {
     (code.to_owned(), first(&["message", "Message", "errorMessage"]).unwrap_or_default())
 }
 
+/// Of a call that was not sent, since something has to be mended.
+fn setup(what: Setup, error: &(dyn Error + 'static)) -> Fault {
+    Fault { class: Class::Setup(what), unclear: false, text: told(error) }
+}
+
 /// Of a call without a whole reply.
 fn not_answered(error: &(dyn Error + 'static)) -> Fault {
-    let text = told(error);
-    let fault = |class, unclear| Fault { class, unclear, text: text.clone() };
     if let Some(proxy) = caused_by::<ProxyFault>(error) {
-        return Fault { class: Class::Setup(Setup::Proxy), unclear: false, text: told(proxy) };
+        return setup(Setup::Proxy, proxy);
     }
+    let text = told(error);
     let lower = text.to_ascii_lowercase();
     if lower.contains("certificate") || lower.contains("unknownissuer") {
-        return fault(Class::Setup(Setup::Untrusted), false);
+        return setup(Setup::Untrusted, error);
     }
     match never_connected(error) {
-        true => fault(Class::Setup(Setup::Unreachable), false),
-        false => fault(Class::Service, true),
+        true => setup(Setup::Unreachable, error),
+        false => Fault { class: Class::Service, unclear: true, text },
     }
 }
 
@@ -493,5 +507,18 @@ mod tests {
         for body in ["", "{}", "[1]", "null", "<html>502</html>", "{\"message\":7}"] {
             assert_eq!(of(&none, body), (String::new(), String::new()), "{body}");
         }
+    }
+
+    #[test]
+    fn a_call_does_not_carry_the_state_of_what_is_seldom_done() {
+        let options = |name: &str| match name {
+            "region" => Some("eu-west-1".to_owned()),
+            "delivery_stream" => Some("a-stream".to_owned()),
+            _ => None,
+        };
+        let config = crate::config::Config::read(&options, &|_| None).unwrap();
+        let firehose = Firehose::new(config.firehose).unwrap();
+        let call = firehose.put(Bytes::new(), 1);
+        assert!(size_of_val(&call) <= 1024, "{} bytes are moved about for each call", size_of_val(&call));
     }
 }

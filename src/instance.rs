@@ -3,22 +3,22 @@
 use crate::batch::Opening;
 use crate::config::Config;
 use crate::dead_letter::Aside;
-use crate::delivery::{Courier, CourierParts};
-use crate::encode::{Encoder, HandOver};
+use crate::delivery::{Command, Courier, CourierParts};
+use crate::encode::HandOver;
 use crate::error::Error;
 use crate::host::{self, FlushData, Handle, Level, Log, Metrics, Output, Status};
 use crate::ledger::{Flush, Identity, Ledger};
 use crate::metrics::{Counts, Snapshot};
 use crate::spool::Spool;
 use crate::{REVISION, VERSION};
-use crossbeam_channel::{Sender, bounded, unbounded};
 use once_cell::sync::Lazy;
-use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 /// How long a flush waits on the engine's own thread, where nothing else happens meanwhile.
 pub const ENGINE_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -33,14 +33,14 @@ fn instances() -> MutexGuard<'static, HashMap<Handle, Arc<Instance>>> {
     INSTANCES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One output with its two threads.
+/// One output with its thread.
 pub struct Instance {
     log: Arc<Log>,
     counts: Arc<Counts>,
     flush_timeout: Duration,
-    /// Taken at the exit, which ends the encoder, which ends the courier.
-    hand_overs: Mutex<Option<Sender<HandOver>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Taken at the exit, which has the courier drain.
+    commands: Mutex<Option<UnboundedSender<Command>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Starts the output that the host describes, and gives it its handle. What went wrong is in the log.
@@ -106,10 +106,6 @@ impl Instance {
         let dead_letters =
             config.delivery.dead_letter_file.as_deref().map(|file| (file, config.delivery.dead_letter_limit));
         let aside = Arc::new(Aside::new(&config.firehose.delivery_stream, dead_letters, counts.clone(), log.clone()));
-        let (hand_overs, handed_over) = unbounded();
-        let (release, released) = bounded(1);
-        let waits = Arc::new(AtomicBool::new(false));
-        let (give_back, buffers) = bounded(config.delivery.concurrency);
         let (commands, orders) = tokio::sync::mpsc::unbounded_channel();
         let flush_timeout = config.delivery.flush_timeout;
         let (spool, left) = match &config.delivery.spool {
@@ -124,7 +120,7 @@ impl Instance {
             }
             None => (None, Vec::new()),
         };
-        let waiting = left
+        let left = left
             .into_iter()
             .map(|spooled| {
                 let spooled = Arc::new(spooled);
@@ -146,51 +142,15 @@ impl Instance {
                 }
             ),
         );
-        let parts = CourierParts {
-            config: config.clone(),
-            opening: opening.clone(),
-            ledger: ledger.clone(),
-            aside: aside.clone(),
-            log: log.clone(),
-            buffers: give_back,
-            released: release,
-            encoder_waits: waits.clone(),
-            commands: orders,
-            metrics,
-        };
-        let encoder = Encoder {
-            config,
-            opening,
-            ledger,
-            aside,
-            log: log.clone(),
-            hand_overs: handed_over,
-            released,
-            waits,
-            buffers,
-            commands,
-            spool,
-            waiting,
-            parked: VecDeque::new(),
-            spool_logged: None,
-            file: Cell::default(),
-            body_size: Cell::new(0),
-            truncated_logged: Cell::new(None),
-            empty_logged: Cell::new(None),
-        };
-        let threads = host::without_signals(|| {
-            let courier = start_courier(parts)?;
-            let encoder = named("kubehose-encode", move || encoder.run());
-            // Without an encoder the courier's orders have ended already, and so does it.
-            encoder.map(|encoder| vec![encoder, courier])
-        })
-        .map_err(Error::Thread)?;
+        let parts =
+            CourierParts { config, opening, ledger, aside, log: log.clone(), spool, left, commands: orders, metrics };
+        let thread = host::without_signals(|| start_courier(parts)).map_err(Error::Thread)?;
         Ok(Instance {
             log,
             counts,
             flush_timeout,
-            hand_overs: Mutex::new(Some(hand_overs)),
-            threads: Mutex::new(threads),
+            commands: Mutex::new(Some(commands)),
+            thread: Mutex::new(Some(thread)),
         })
     }
 
@@ -200,23 +160,22 @@ impl Instance {
             true => self.flush_timeout,
             false => self.flush_timeout.min(ENGINE_FLUSH_TIMEOUT),
         };
-        let (reply, answer) = bounded(1);
+        let (reply, answer) = oneshot::channel();
         let now = Instant::now();
         let hand_over = HandOver { data, since: now, flush: Flush { reply, deadline: now + wait } };
-        let hand_overs = self.hand_overs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let handed_over = hand_overs.is_some_and(|hand_overs| hand_overs.send(hand_over).is_ok());
+        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let handed_over = commands.is_some_and(|commands| commands.send(Command::Take(hand_over)).is_ok());
         // Whoever has the chunk answers in time, or drops it and with it the way to answer.
-        if handed_over { answer.recv().unwrap_or(Status::Retry) } else { Status::Retry }
+        if handed_over { answer.blocking_recv().unwrap_or(Status::Retry) } else { Status::Retry }
     }
 
-    /// Lets what is on its way arrive within `shutdown_timeout`, joins the threads, and logs the counts.
+    /// Lets what is on its way arrive within `shutdown_timeout`, joins the thread, and logs the counts.
     pub fn drain(&self) -> Snapshot {
-        drop(self.hand_overs.lock().unwrap_or_else(PoisonError::into_inner).take());
-        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
-            if let Err(panic) = thread.join() {
-                std::mem::forget(panic);
-                self.log.line(Level::Error, "a defect in kubehose: one of its threads has panicked; please report it");
-            }
+        drop(self.commands.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(panic)) = thread.map(JoinHandle::join) {
+            std::mem::forget(panic);
+            self.log.line(Level::Error, "a defect in kubehose: its thread has panicked; please report it");
         }
         let counts = self.counts.snapshot();
         self.log.line(Level::Info, &format!("ended: {counts}"));
@@ -231,21 +190,26 @@ impl Instance {
 
 /// Starts a courier on a thread of its own.
 pub(crate) fn start_courier(parts: CourierParts) -> std::io::Result<JoinHandle<()>> {
-    named("kubehose-send", move || deliver(parts))
+    thread::Builder::new().name("kubehose".to_owned()).spawn(move || deliver(parts))
 }
 
-fn named(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(run)
-}
-
-/// The courier's thread. One thread is enough: it signs and encrypts about 500 MB a second.
+/// The courier's thread. One is enough: it encodes, signs and encrypts some 400 MB of JSON a second, several times what the
+/// host can bring; and each thread more that a chunk is handed to costs a small one as much as its encoding.
 fn deliver(parts: CourierParts) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     match runtime {
         Ok(runtime) => {
             let log = parts.log.clone();
             match runtime.block_on(async { Courier::new(parts) }) {
-                Ok(courier) => runtime.block_on(courier.run()),
+                // A task, since what `block_on` itself runs is woken by way of the kernel even from its own thread.
+                Ok(courier) => match runtime.block_on(runtime.spawn(courier.run())) {
+                    Ok(()) => {}
+                    Err(panic) => {
+                        log.line(Level::Error, &format!("a defect in kubehose: {panic}; please report it"));
+                        // Dropping what a panic carries may panic once more.
+                        std::mem::forget(panic);
+                    }
+                },
                 Err(error) => log.line(Level::Error, &error.to_string()),
             }
             runtime.shutdown_timeout(RUNTIME_SHUTDOWN);

@@ -7,10 +7,10 @@
 use crate::host::Status;
 use crate::metrics::Counts;
 use crate::spool::Spooled;
-use crossbeam_channel::Sender;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 /// How long an ended delivery is remembered whose chunk the host may still bring again. The host's scheduler waits at
@@ -45,7 +45,7 @@ impl Identity {
 #[derive(Debug)]
 pub struct Flush {
     /// Where the answer goes.
-    pub reply: Sender<Status>,
+    pub reply: oneshot::Sender<Status>,
     /// Until when it waits.
     pub deadline: Instant,
 }
@@ -122,7 +122,7 @@ impl Ledger {
     pub fn attach(&self, id: DeliveryId, flush: Flush) {
         let mut deliveries = self.lock();
         let Some(delivery) = deliveries.by_id.get_mut(&id) else {
-            // Only the encoder's thread attaches and forgets; should it ever be, the chunk just comes again.
+            // Only the encoder attaches and forgets; should it ever be, the chunk just comes again.
             return flush.answer(Status::Retry);
         };
         let identity = delivery.identity;
@@ -294,10 +294,10 @@ impl Deliveries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crossbeam_channel::{Receiver, bounded};
+    use tokio::sync::oneshot::Receiver;
 
     fn flush(wait: Duration) -> (Flush, Receiver<Status>) {
-        let (reply, answer) = bounded(1);
+        let (reply, answer) = oneshot::channel();
         (Flush { reply, deadline: Instant::now() + wait }, answer)
     }
 
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn a_flush_is_answered_when_every_record_is_settled() {
         let ledger = Ledger::new(Arc::default());
-        let (id, answer) = started(&ledger, Identity::of(b"t", b"x"), LONG);
+        let (id, mut answer) = started(&ledger, Identity::of(b"t", b"x"), LONG);
         ledger.settle(id, 2);
         assert!(answer.try_recv().is_err());
         ledger.settle(id, 1);
@@ -327,13 +327,13 @@ mod tests {
     fn the_next_flush_joins_what_the_first_left_behind() {
         let ledger = Ledger::new(Arc::default());
         let identity = Identity::of(b"t", b"x");
-        let (id, first) = started(&ledger, identity, Duration::ZERO);
+        let (id, mut first) = started(&ledger, identity, Duration::ZERO);
         ledger.expire(Instant::now());
         assert_eq!(first.try_recv(), Ok(Status::Retry));
         assert_eq!(ledger.detached(Identity::of(b"u", b"x")), None);
         let joined = ledger.detached(identity).unwrap();
         assert_eq!(joined, id);
-        let (second, answer) = flush(LONG);
+        let (second, mut answer) = flush(LONG);
         ledger.attach(joined, second);
         // Nobody else can join it now: an equal chunk is a delivery of its own.
         assert_eq!(ledger.detached(identity), None);
@@ -350,7 +350,7 @@ mod tests {
         ledger.expire(Instant::now());
         ledger.settle(id, 3);
         assert_eq!(ledger.unended(), 0);
-        let (second, answer) = flush(LONG);
+        let (second, mut answer) = flush(LONG);
         ledger.attach(ledger.detached(identity).unwrap(), second);
         assert_eq!(answer.try_recv(), Ok(Status::Ok));
         assert_eq!(ledger.detached(identity), None);
@@ -363,8 +363,8 @@ mod tests {
         let (one, _a) = started(&ledger, identity, Duration::ZERO);
         let (two, _b) = started(&ledger, identity, Duration::ZERO);
         ledger.expire(Instant::now());
-        let (flush_one, answer_one) = flush(LONG);
-        let (flush_two, answer_two) = flush(LONG);
+        let (flush_one, mut answer_one) = flush(LONG);
+        let (flush_two, mut answer_two) = flush(LONG);
         ledger.attach(ledger.detached(identity).unwrap(), flush_one);
         ledger.attach(ledger.detached(identity).unwrap(), flush_two);
         assert_eq!(ledger.detached(identity), None);
@@ -385,7 +385,7 @@ mod tests {
             let id = ledger.begin_left(identity, spooled.clone());
             ledger.add(id, 3);
             let join = || {
-                let (flush, answer) = flush(LONG);
+                let (flush, mut answer) = flush(LONG);
                 ledger.attach(ledger.detached(identity).unwrap(), flush);
                 assert_eq!(answer.try_recv(), Ok(Status::Ok));
             };

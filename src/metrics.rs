@@ -72,8 +72,6 @@ counts! {
     chunks_refused,
     /// Values left out because `replace_dots` made two keys one.
     key_collisions,
-    /// Batches now that no call has been made with yet.
-    waiting,
     /// Calls in flight now.
     in_flight,
     /// Bytes held in memory now, encoded.

@@ -3,13 +3,13 @@
 use crate::batch::{Batch, Batcher, Opening};
 use crate::config::Config;
 use crate::dead_letter::Aside;
-use crate::delivery::{Command, CourierParts};
+use crate::delivery::{ChunkOf, Command, CourierParts};
 use crate::error::Error;
 use crate::host::Log;
 use crate::instance;
 use crate::ledger::{DeliveryId, Identity, Ledger};
 use crate::metrics::{Counts, Snapshot};
-use crossbeam_channel::bounded;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
@@ -39,8 +39,6 @@ impl Sender {
         let opening = Arc::new(Opening::new(&config.firehose.delivery_stream));
         let letters = config.delivery.dead_letter_file.as_deref().map(|file| (file, config.delivery.dead_letter_limit));
         let aside = Arc::new(Aside::new(&config.firehose.delivery_stream, letters, counts.clone(), log.clone()));
-        let (buffers, _) = bounded(0);
-        let (released, _) = bounded(0);
         let (commands, orders) = tokio::sync::mpsc::unbounded_channel();
         let (max_buffer, shutdown_timeout) = (config.delivery.max_buffer as u64, config.delivery.shutdown_timeout);
         let parts = CourierParts {
@@ -49,10 +47,8 @@ impl Sender {
             ledger: ledger.clone(),
             aside,
             log,
-            buffers,
-            released,
-            // Nobody does.
-            encoder_waits: Arc::default(),
+            spool: None,
+            left: VecDeque::new(),
             commands: orders,
             metrics: None,
         };
@@ -82,9 +78,9 @@ impl Sender {
         }
         self.ledger.add(self.delivery, batch.places().len() as u64);
         self.counts.held.add(batch.held() as u64);
-        self.counts.waiting.add(1);
+        let chunk = ChunkOf { delivery: self.delivery, tag: tag.clone(), spooled: None };
         // Should the courier be gone, the records are counted as not accepted.
-        let _ = self.commands.send(Command::Send { delivery: self.delivery, tag: tag.clone(), spooled: None, batch });
+        let _ = self.commands.send(Command::Send(chunk, batch));
     }
 
     /// Waits until all is settled, or nothing has been accepted for `shutdown_timeout`; then puts aside what is left.
@@ -97,7 +93,7 @@ impl Sender {
             }
             std::thread::sleep(LOOK);
         }
-        let _ = self.commands.send(Command::Drain(Instant::now()));
+        let _ = self.commands.send(Command::End);
         if let Err(panic) = self.courier.join() {
             std::mem::forget(panic);
         }

@@ -189,7 +189,7 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
     assert_each_once(&server, EVENTS, &log);
     assert_eq!(log.matches("] ended: ").count(), RELOADS + 1, "{log}");
     eprintln!("threads and RSS in KB after 30 reloads: {early:?}, after {RELOADS}: {late:?}");
-    // The host itself leaves an idle worker behind at each reload; ours, two threads for each output, all end.
+    // The host itself leaves an idle worker behind at each reload; ours, a thread for each output, all end.
     assert!(
         late.0 <= early.0 + RELOADS as u64 - 30,
         "threads after 30 reloads and after all: {} and {}",
