@@ -119,16 +119,16 @@ impl Opening {
 }
 
 /// Fills one batch after the other.
-pub struct Batcher<'o> {
-    opening: &'o Opening,
+pub struct Batcher {
+    opening: Opening,
     body: Vec<u8>,
     places: Vec<Place>,
 }
 
-impl<'o> Batcher<'o> {
+impl Batcher {
     /// A batcher for the stream of `opening`.
-    pub fn new(opening: &'o Opening) -> Self {
-        Batcher { opening, body: Vec::new(), places: Vec::new() }
+    pub fn new(opening: &Opening) -> Self {
+        Batcher { opening: opening.clone(), body: Vec::new(), places: Vec::new() }
     }
 
     /// Adds a record of at most [`crate::record::MAX_RECORD`] bytes that holds `events`. The batch that was full before
@@ -152,6 +152,16 @@ impl<'o> Batcher<'o> {
         base64_simd::STANDARD.encode_append(record, &mut self.body);
         self.places.push(Place { data: start as u32..self.body.len() as u32, bytes: record.len() as u32, events });
         full
+    }
+
+    /// What is in it takes so much memory, in bytes.
+    pub fn held(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Takes back what a panic may have left of a record that was not added to its end.
+    pub fn mend(&mut self) {
+        self.body.truncate(self.places.last().map_or(0, |place| place.data.end as usize));
     }
 
     /// Hands out what has been filled so far.
@@ -216,6 +226,20 @@ mod tests {
             batches(&vec![vec![b'x'; MAX_RECORD]; 7]).iter().map(|b| b.places().len()).collect::<Vec<_>>(),
             [3, 3, 1]
         );
+    }
+
+    #[test]
+    fn what_a_panic_left_behind_is_taken_back() {
+        let mut batcher = Batcher::new(&Opening::new("a-stream"));
+        for record in [b"one".as_slice(), b"two"] {
+            batcher.push(record, 0..1, Vec::new);
+            batcher.body.extend_from_slice(b"\"},{\"Data\":\"half a rec");
+            batcher.mend();
+        }
+        assert_eq!(read(&batcher.finish().unwrap()), [b"one", b"two"]);
+        batcher.body.extend_from_slice(b"{\"DeliveryStreamName\":");
+        batcher.mend();
+        assert!(batcher.held() == 0 && batcher.finish().is_none());
     }
 
     #[test]

@@ -53,7 +53,8 @@ const BLAME_AFTER: u32 = 8;
 
 /// A batch on its way.
 pub struct Job {
-    chunk: ChunkOf,
+    /// Whose records these are, in their order.
+    owners: Vec<Owner>,
     batch: Batch,
     attempt: u32,
     /// The last call's outcome is unclear: to send it again may repeat it.
@@ -64,9 +65,33 @@ pub struct Job {
 
 impl Job {
     /// One that has not been sent yet.
-    pub fn new(chunk: ChunkOf, batch: Batch) -> Job {
-        Job { chunk, batch, attempt: 0, unclear: false, suspect_since: None }
+    pub fn new(owners: Vec<Owner>, batch: Batch) -> Job {
+        Job { owners, batch, attempt: 0, unclear: false, suspect_since: None }
     }
+}
+
+/// A chunk and how many records of a batch, one after the other, are its own.
+pub struct Owner {
+    /// The chunk.
+    pub chunk: ChunkOf,
+    /// The number of its records.
+    pub records: usize,
+}
+
+/// The owners of the first `records`, and of the rest.
+fn split(owners: Vec<Owner>, records: usize) -> [Vec<Owner>; 2] {
+    let (mut first, mut rest, mut room) = (Vec::new(), Vec::new(), records);
+    for Owner { chunk, records } in owners {
+        let before = records.min(room);
+        room -= before;
+        if before > 0 {
+            first.push(Owner { chunk: chunk.clone(), records: before });
+        }
+        if records > before {
+            rest.push(Owner { chunk, records: records - before });
+        }
+    }
+    [first, rest]
 }
 
 /// What a batch's records have in common.
@@ -259,7 +284,10 @@ impl Courier {
         self.unpublished = true;
         match command {
             Some(Command::Take(hand_over)) => self.encoder.take(hand_over),
-            Some(Command::Send(chunk, batch)) => self.ready.push_back(Job::new(chunk, batch)),
+            Some(Command::Send(chunk, batch)) => {
+                let records = batch.places().len();
+                self.ready.push_back(Job::new(vec![Owner { chunk, records }], batch));
+            }
             Some(Command::End) => self.drain = Some(Instant::now()),
             None => {
                 self.encoder.close();
@@ -345,19 +373,31 @@ impl Courier {
                 self.log.line(Level::Info, &format!("records are taken again after {:.0?}", now - since));
             }
         }
+        let Job { owners, batch, attempt, .. } = job;
         let mut refused = answer.refused.iter().map(|refused| refused.index).peekable();
-        let (mut bytes, mut billed_bytes) = (0, 0);
-        let accepted = job.batch.places().iter().enumerate().filter(|(index, _)| refused.next_if_eq(index).is_none());
-        let accepted = accepted.map(|(_, place)| {
-            bytes += u64::from(place.bytes);
-            billed_bytes += billed(place.bytes.into());
-            place.events.clone()
-        });
-        let events: Vec<Range<u32>> = accepted.collect();
+        let mut places = batch.places().iter().enumerate();
+        let (mut settled, mut left) = (Vec::with_capacity(owners.len()), Vec::new());
+        for Owner { chunk, records } in owners {
+            let mut events = Vec::new();
+            let mut accepted = 0;
+            for (index, place) in places.by_ref().take(records) {
+                if refused.next_if_eq(&index).is_some() {
+                    continue;
+                }
+                accepted += 1;
+                self.counts.bytes.add(place.bytes.into());
+                self.counts.billed_bytes.add(billed(place.bytes.into()));
+                if chunk.spooled.is_some() {
+                    events.push(place.events.clone());
+                }
+            }
+            self.note(&chunk, &events);
+            settled.push((chunk.delivery, accepted as u64));
+            if accepted < records {
+                left.push(Owner { chunk, records: records - accepted });
+            }
+        }
         self.counts.records_accepted.add(taken as u64);
-        self.counts.bytes.add(bytes);
-        self.counts.billed_bytes.add(billed_bytes);
-        self.note(&job.chunk, &events);
         self.tell_the_bill();
         let rest = match answer.refused.as_slice() {
             [] => None,
@@ -370,16 +410,17 @@ impl Courier {
                 }
                 let text = format!("{}: {} of {records} records", refused[0].code, refused.len());
                 self.log_now_and_then("refused", Level::Warn, &format!("{text} were not taken; they are sent again"));
-                job.batch.part(&self.opening, |index| indices.next_if_eq(&index).is_some())
+                batch.part(&self.opening, |index| indices.next_if_eq(&index).is_some())
             }
         };
-        let Job { chunk, batch, attempt, .. } = job;
         self.release(batch);
-        self.ledger.settle(chunk.delivery, taken as u64);
+        for (delivery, records) in settled {
+            self.ledger.settle(delivery, records);
+        }
         if let Some(batch) = rest {
             self.counts.held.add(batch.held() as u64);
             let attempt = attempt + 1;
-            let job = Job { chunk, batch, attempt, unclear: false, suspect_since: None };
+            let job = Job { owners: left, batch, attempt, unclear: false, suspect_since: None };
             self.delay(job, backoff(RECORD_BACKOFF, attempt));
         }
     }
@@ -443,23 +484,26 @@ impl Courier {
                 job.batch.part(&self.opening, |index| index < records / 2),
                 job.batch.part(&self.opening, |index| index >= records / 2),
             ];
-            let Job { chunk, batch, attempt, .. } = job;
+            let Job { owners, batch, attempt, .. } = job;
             self.release(batch);
-            for batch in halves.into_iter().flatten() {
+            for (owners, batch) in split(owners, records / 2).into_iter().zip(halves) {
+                let Some(batch) = batch else { continue };
                 self.counts.held.add(batch.held() as u64);
-                let chunk = chunk.clone();
-                self.ready.push_front(Job { chunk, batch, attempt, unclear: false, suspect_since: Some(since) });
+                self.ready.push_front(Job { owners, batch, attempt, unclear: false, suspect_since: Some(since) });
             }
             return;
         }
         // Is it the record, or would the service refuse any? Another one's acceptance since tells.
         if self.last_accepted.is_some_and(|accepted| accepted >= since) || job.attempt >= BLAME_AFTER {
-            for place in job.batch.places() {
-                self.aside.record(&job.chunk.tag, &fault.text, job.batch.record(place));
-                self.note(&job.chunk, std::slice::from_ref(&place.events));
+            let Job { owners, batch, .. } = job;
+            for (Owner { chunk, .. }, place) in owners.iter().zip(batch.places()) {
+                self.aside.record(&chunk.tag, &fault.text, batch.record(place));
+                self.note(chunk, std::slice::from_ref(&place.events));
             }
-            self.release(job.batch);
-            self.ledger.settle(job.chunk.delivery, 1);
+            self.release(batch);
+            for Owner { chunk, .. } in owners {
+                self.ledger.settle(chunk.delivery, 1);
+            }
         } else {
             job.attempt += 1;
             let line = format!("a record is refused, and no other was taken since: {fault}; it is tried again");
@@ -504,11 +548,15 @@ impl Courier {
         let left: Vec<_> = unclear.chain(rest.map(|job| (job, "the exit came before it could be sent"))).collect();
         let (mut records, mut spooled) = (0, 0);
         for (job, reason) in left {
-            if job.chunk.spooled.is_some() {
-                spooled += job.batch.places().len();
-            } else {
-                for place in job.batch.places() {
-                    self.aside.record(&job.chunk.tag, reason, job.batch.record(place));
+            let mut places = job.batch.places().iter();
+            for owner in &job.owners {
+                let places = places.by_ref().take(owner.records);
+                if owner.chunk.spooled.is_some() {
+                    spooled += places.count();
+                    continue;
+                }
+                for place in places {
+                    self.aside.record(&owner.chunk.tag, reason, job.batch.record(place));
                     records += 1;
                 }
             }

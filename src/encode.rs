@@ -2,11 +2,11 @@
 //!
 //! It alone reads the host's memory, and drops what it read before the flush can be answered.
 
-use crate::batch::{Batch, Batcher, Opening};
+use crate::batch::{Batcher, Opening};
 use crate::chunk::Chunk;
 use crate::config::{Acknowledge, Config};
 use crate::dead_letter::Aside;
-use crate::delivery::{ChunkOf, Job};
+use crate::delivery::{ChunkOf, Job, Owner};
 use crate::host::{FlushData, Level, Log, Status};
 use crate::ledger::{DeliveryId, Flush, Identity, Ledger};
 use crate::pack::Packer;
@@ -48,10 +48,21 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 /// away, kubehose takes what it can hold.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// How long a batch that is not full waits for the records of more chunks, where no flush waits for it: with a tag for
+/// each container, most chunks have a few events.
+const LINGER: Duration = Duration::from_millis(100);
+
 /// Makes batches of chunks.
 pub struct Encoder {
     config: Config,
-    opening: Arc<Opening>,
+    /// The batch that is being filled, whose records these are, and since when.
+    batcher: Batcher,
+    owners: Vec<Owner>,
+    since: Option<Instant>,
+    /// Records of the chunk that is being encoded.
+    records: u64,
+    /// No more chunks will come.
+    closed: bool,
     ledger: Arc<Ledger>,
     aside: Arc<Aside>,
     log: Arc<Log>,
@@ -101,7 +112,11 @@ impl Encoder {
         let EncoderParts { config, opening, ledger, aside, log, spool, left } = parts;
         Encoder {
             config,
-            opening,
+            batcher: Batcher::new(&opening),
+            owners: Vec::new(),
+            since: None,
+            records: 0,
+            closed: false,
             ledger,
             aside,
             log,
@@ -128,8 +143,13 @@ impl Encoder {
             let parked = self.parked.iter().map(|parked| parked.hand_over.flush.deadline).min();
             self.expiry = [self.ledger.expire(now), parked].into_iter().flatten().min();
         }
+        let linger = self.since.map(|since| since + LINGER);
+        if linger.is_some_and(|over| over <= now || self.closed) {
+            self.send(ready);
+        }
+        let linger = linger.filter(|_| self.since.is_some());
         let patience = self.parked.front().map(|parked| parked.hand_over.since + PATIENCE).filter(|over| *over > now);
-        [self.expiry, patience].into_iter().flatten().min()
+        [self.expiry, linger, patience].into_iter().flatten().min()
     }
 
     /// Chunks of the spool that have not been encoded.
@@ -168,13 +188,8 @@ impl Encoder {
                 let spooled = Arc::new(spooled);
                 let delivery = self.ledger.begin_spooled(identity, spooled.clone());
                 if now {
-                    self.encode_guarded(
-                        texts,
-                        ready,
-                        ChunkOf::new(delivery, data.tag(), Some(spooled)),
-                        data.bytes(),
-                        &[],
-                    );
+                    let of = ChunkOf::new(delivery, data.tag(), Some(spooled));
+                    self.encode_guarded(texts, ready, &of, data.bytes(), &[]);
                     data.release();
                     self.ledger.seal_spooled(delivery);
                 } else {
@@ -198,20 +213,15 @@ impl Encoder {
 
     /// Whether a chunk of this size may be encoded now.
     fn fits(&self, bytes: usize) -> bool {
-        let held = self.ledger.counts().held.get() as usize;
+        let held = self.ledger.counts().held.get() as usize + self.batcher.held();
         held == 0 || held + bytes * GROWTH <= self.config.delivery.max_buffer
-    }
-
-    /// Whether batches are sent about as fast as they are encoded.
-    fn keeps_up(&self, ready: &VecDeque<Job>) -> bool {
-        ready.len() <= self.config.delivery.concurrency / 4
     }
 
     /// Encodes what fits into the memory that is left, in order.
     fn admit(&mut self, texts: &mut RecordEncoder<'_>, ready: &mut VecDeque<Job>) {
         while let Some((_, next)) = self.waiting.front()
             && self.fits(next.size() as usize)
-            && self.keeps_up(ready)
+            && ready.is_empty()
         {
             if let Some((delivery, spooled)) = self.waiting.pop_front() {
                 self.start_spooled(delivery, &spooled, texts, ready);
@@ -219,7 +229,8 @@ impl Encoder {
         }
         while let Some(Parked { hand_over, to_spool, .. }) = self.parked.front() {
             let fits = self.fits(hand_over.data.bytes().len());
-            let at_once = fits && self.keeps_up(ready);
+            // Batches are sent as fast as they are encoded.
+            let at_once = fits && ready.is_empty();
             let waited = hand_over.since.elapsed() >= PATIENCE;
             let to_spool = *to_spool;
             // What waits in the spool goes first, and tells that there is nothing to be waited for.
@@ -257,9 +268,19 @@ impl Encoder {
         }
     }
 
-    /// Takes nothing more: what waits for memory stays with the host.
+    /// Takes nothing more: what waits for memory stays with the host. Nothing lingers any more.
     pub fn close(&mut self) {
         self.parked.clear();
+        self.closed = true;
+    }
+
+    /// Sends what has been filled of a batch on its way.
+    fn send(&mut self, ready: &mut VecDeque<Job>) {
+        self.since = None;
+        if let Some(batch) = self.batcher.finish() {
+            self.ledger.counts().held.add(batch.held() as u64);
+            ready.push_back(Job::new(std::mem::take(&mut self.owners), batch));
+        }
     }
 
     /// Encodes a chunk and sends its batches on their way.
@@ -272,7 +293,7 @@ impl Encoder {
     ) {
         let HandOver { data, flush, .. } = hand_over;
         let delivery = self.ledger.begin(identity);
-        self.encode_guarded(texts, ready, ChunkOf::new(delivery, data.tag(), None), data.bytes(), &[]);
+        self.encode_guarded(texts, ready, &ChunkOf::new(delivery, data.tag(), None), data.bytes(), &[]);
         data.release();
         // With a spool that is full, a chunk is safe only once it is delivered.
         if self.config.delivery.acknowledge == Acknowledge::Taken {
@@ -303,7 +324,7 @@ impl Encoder {
             self.log.line(Level::Error, &line);
         }
         let of = ChunkOf::new(delivery, &chunk.tag, Some(spooled.clone()));
-        self.encode_guarded(texts, ready, of, &chunk.bytes, &chunk.taken);
+        self.encode_guarded(texts, ready, &of, &chunk.bytes, &chunk.taken);
         self.ledger.seal_spooled(delivery);
         self.file = chunk.bytes;
     }
@@ -313,16 +334,25 @@ impl Encoder {
         &mut self,
         texts: &mut RecordEncoder<'_>,
         ready: &mut VecDeque<Job>,
-        of: ChunkOf,
+        of: &ChunkOf,
         bytes: &[u8],
         taken: &[Range<u32>],
     ) {
+        self.records = 0;
         let encode = AssertUnwindSafe(|| self.encode(texts, ready, of, bytes, taken));
         if let Err(panic) = catch_unwind(encode) {
             // Dropping what a panic carries may panic once more.
             std::mem::forget(panic);
+            self.batcher.mend();
             let line = "a defect in kubehose: a chunk could not be encoded to its end; please report it";
             self.log.line(Level::Error, line);
+        }
+        self.ledger.add(of.delivery, self.records);
+        let awaited = of.spooled.is_none() && self.config.delivery.acknowledge != Acknowledge::Taken;
+        if awaited {
+            self.send(ready);
+        } else if self.batcher.held() > 0 {
+            self.since.get_or_insert_with(Instant::now);
         }
     }
 
@@ -330,31 +360,32 @@ impl Encoder {
         &mut self,
         texts: &mut RecordEncoder<'_>,
         ready: &mut VecDeque<Job>,
-        of: ChunkOf,
+        of: &ChunkOf,
         bytes: &[u8],
         taken: &[Range<u32>],
     ) {
         let counts = self.ledger.counts();
         // Nobody else counts these.
         let empty = counts.records_empty.get();
-        let ChunkOf { delivery, ref tag, ref spooled } = of;
+        let ChunkOf { delivery, tag, spooled } = of;
         let fields = self.config.record.remap.wants_tag().then(|| TagFields::parse(tag.as_bytes())).flatten();
         let (collisions, truncated) = (texts.collisions(), texts.truncated());
         let mut packer = Packer::new(self.config.record.pack);
-        let mut batcher = Batcher::new(&self.opening);
         let mut text = Vec::new();
         let mut chunk = Chunk::new(bytes);
         let mut taken = taken.iter().peekable();
-        let mut send = |batch: Batch| {
-            self.ledger.add(delivery, batch.places().len() as u64);
-            counts.held.add(batch.held() as u64);
-            ready.push_back(Job::new(of.clone(), batch));
-        };
         let mut batch = |record: &[u8], events: Range<u32>| {
             let buffer = || self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(self.body_size));
-            if let Some(full) = batcher.push(record, events, buffer) {
+            if let Some(full) = self.batcher.push(record, events, buffer) {
                 self.body_size = full.held() + full.held() / 16;
-                send(full);
+                counts.held.add(full.held() as u64);
+                ready.push_back(Job::new(std::mem::take(&mut self.owners), full));
+                self.since = None;
+            }
+            self.records += 1;
+            match self.owners.last_mut() {
+                Some(owner) if owner.chunk.delivery == *delivery => owner.records += 1,
+                _ => self.owners.push(Owner { chunk: of.clone(), records: 1 }),
             }
         };
         loop {
@@ -388,9 +419,6 @@ impl Encoder {
         }
         if let Err(error) = packer.finish(&mut batch) {
             self.log.line(Level::Error, &format!("the last events of a chunk with tag {tag}: {error}"));
-        }
-        if let Some(last) = batcher.finish() {
-            send(last);
         }
         counts.key_collisions.add(texts.collisions() - collisions);
         let truncated = texts.truncated() - truncated;

@@ -336,3 +336,73 @@ fn acknowledged_when_taken_or_spooled_everything_arrives() {
         assert_eq!(fs::read_dir(&spool).unwrap().count(), 1, "only the lock stays");
     }
 }
+
+/// A file, a tag and hence a chunk for each container.
+const CONTAINERS: usize = 60;
+const LINES: usize = 40;
+
+fn containers(scene: Scene) -> Scene {
+    for container in 0..CONTAINERS {
+        let lines = (0..LINES).map(|line| format!("{}\n", event(container * LINES + line)));
+        fs::write(scene.path(&format!("container-{container:02}.log")), lines.collect::<String>()).unwrap();
+    }
+    let files = scene.path("container-*.log").display().to_string();
+    let pairs =
+        [("Name", "tail"), ("Path", files.as_str()), ("Tag", "kube.*"), ("Read_from_Head", "on"), ("Parser", "json")];
+    scene.section("INPUT", &pairs)
+}
+
+#[test]
+fn chunks_that_no_flush_waits_for_share_calls() {
+    const POISON: usize = 777;
+    for spooled in [false, true] {
+        let poison = format!("line {POISON} ");
+        let faults = Faults { fail_every_record: 9, fail_every_request: 7, poison, ..Faults::default() };
+        let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
+        let scene = Scene::new();
+        let (letters, spool) = (scene.path("dead.ndjson"), scene.path("spool").display().to_string());
+        let file = letters.display().to_string();
+        let how = if spooled { ("spool_dir", spool.as_str()) } else { ("acknowledge", "taken") };
+        let options = [("dead_letter_file", file.as_str()), ("shutdown_timeout", "2m"), how];
+        let mut running = containers(scene).output(&server, &options).start();
+        let all = (CONTAINERS * LINES - 1) as u64;
+        until("records", Duration::from_secs(60), || server.stats().records_accepted >= all && letters.exists());
+        running.signal("TERM");
+        assert!(running.wait(Duration::from_secs(60)).success());
+        let log = running.log();
+        let arrived = arrivals(&server);
+        assert_eq!(arrived.len() as u64, all, "{log}");
+        assert!(!arrived.contains_key(&POISON) && arrived.values().all(|times| *times == 1), "{log}");
+        // Without what is sent again, five calls are enough.
+        let requests = server.stats().requests;
+        assert!(requests < CONTAINERS as u64, "{requests} calls for {CONTAINERS} chunks\n{log}");
+        let letter: serde_json::Value = serde_json::from_str(fs::read_to_string(&letters).unwrap().trim()).unwrap();
+        let tag = letter["tag"].as_str().unwrap();
+        assert!(tag.ends_with(&format!("container-{:02}.log", POISON / LINES)), "{tag}");
+        assert_eq!((ended(&log, "put_aside"), ended(&log, "accepted")), (1, all), "{log}");
+    }
+}
+
+#[test]
+fn of_chunks_that_share_calls_only_what_was_not_settled_comes_again_after_a_crash() {
+    let faults = Faults { latency_ms: 300, fail_every_record: 9, ..Faults::default() };
+    let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
+    let scene = Scene::new();
+    let spool = scene.path("spool").display().to_string();
+    let options = [("spool_dir", spool.as_str()), ("concurrency", "1"), ("shutdown_timeout", "2m")];
+    let running = containers(scene).output(&server, &options).start();
+    until("two calls", Duration::from_secs(60), || server.stats().records_accepted > 800);
+    let killed = running.kill();
+    let before = server.stats().records_accepted;
+    assert!(before < (CONTAINERS * LINES) as u64, "it was over before it was killed");
+    // All that is left is in the spool: this one reads no files.
+    let options = [("spool_dir", spool.as_str()), ("shutdown_timeout", "2m")];
+    let mut running = Scene::new().tail(0, &[]).output(&server, &options).start();
+    until("the rest", Duration::from_secs(60), || arrivals(&server).len() == CONTAINERS * LINES);
+    running.signal("TERM");
+    assert!(running.wait(Duration::from_secs(60)).success());
+    let repeated = arrivals(&server).values().filter(|times| **times > 1).count();
+    assert!(repeated <= 500, "{repeated} records came again; one call was in flight");
+    assert_eq!(fs::read_dir(&spool).unwrap().count(), 1, "only the lock stays");
+    drop(killed);
+}

@@ -87,7 +87,7 @@ struct Stages<'c> {
     records: RecordEncoder<'c>,
     tag: Option<TagFields>,
     packer: Packer,
-    batcher: Batcher<'c>,
+    batcher: Batcher,
     record: Vec<u8>,
     account: Account,
 }
