@@ -352,21 +352,27 @@ fn joined_table() {
     let flow = Flow::of(EVENTS, Messages::Large);
     println!("\n## Joined and compressed: {EVENTS} events\n");
     println!(
-        "| options | kinesis_firehose, CPU above null s | kubehose | ratio | requests | of ours | ratio |\n|---|---|---|---|---|---|---|"
+        "| options | kinesis_firehose, CPU above null s | kubehose | ratio | taken | ratio | their requests | ours | ratio | taken | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|"
     );
     for (name, options) in [("simple_aggregation", AGGREGATED), ("and gzip", GZIP), ("and zstd", ZSTD)] {
         let ours: &'static [(&str, &str)] = [options, &[("Workers", "1")]].concat().leak();
-        let contenders = [NULL, joined("kinesis_firehose", options), joined("kubehose", ours)];
+        let taken: &'static [(&str, &str)] = [options, &[("acknowledge", "taken")]].concat().leak();
+        let contenders =
+            [NULL, joined("kinesis_firehose", options), joined("kubehose", ours), joined("kubehose", taken)];
         let costs = in_turn(&flow, &contenders, &Faults::default(), PACE);
         let requests = |costs: &Costs| costs.median(|cost| cost.requests);
         println!(
-            "| {name} | {:.3} | {:.3} | {:.2} | {} | {} | {:.2} |",
+            "| {name} | {:.3} | {:.3} | {:.2} | {:.3} | {:.2} | {} | {} | {:.2} | {} | {:.2} |",
             costs[1].above(&costs[0]),
             costs[2].above(&costs[0]),
             costs[2].cpu_ratio(&costs[1], &costs[0]),
+            costs[3].above(&costs[0]),
+            costs[3].cpu_ratio(&costs[1], &costs[0]),
             requests(&costs[1]),
             requests(&costs[2]),
-            requests(&costs[2]) / requests(&costs[1])
+            requests(&costs[2]) / requests(&costs[1]),
+            requests(&costs[3]),
+            requests(&costs[3]) / requests(&costs[1])
         );
     }
 }
