@@ -246,14 +246,16 @@ impl Firehose {
             (code, message) => format!("{code}: {message}"),
         };
         let class = classify_code(&code, &message, status);
-        if matches!(class, Class::Setup(Setup::Refused | Setup::Denied))
-            && let Some(ahead) = clock_ahead(reply.headers())
-        {
-            let (minutes, side) = (ahead.unsigned_abs() / 60, if ahead > 0 { "behind" } else { "ahead of" });
-            text = format!(
-                "{text} (this machine's clock is {minutes} minutes {side} the service's, and is corrected for)"
-            );
-            self.ahead.store(ahead, Relaxed);
+        if matches!(class, Class::Setup(Setup::Refused | Setup::Denied)) {
+            let ahead = clock_ahead(reply.headers());
+            // One that was off may have been set since.
+            self.ahead.store(ahead.unwrap_or(0), Relaxed);
+            if let Some(ahead) = ahead {
+                let (minutes, side) = (ahead.unsigned_abs() / 60, if ahead > 0 { "behind" } else { "ahead of" });
+                text = format!(
+                    "{text} (this machine's clock is {minutes} minutes {side} the service's, and is corrected for)"
+                );
+            }
         }
         Fault { class, unclear: false, text }
     }

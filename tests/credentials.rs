@@ -551,10 +551,14 @@ fn a_clock_that_is_wrong_is_told_and_corrected_for() {
         let mut running = start(scene, &server, &[]);
         assert_says(&complaint(&running), &["InvalidSignatureException", words, "is corrected for"]);
         arrived(&running, &server, EVENTS);
+        // Then somebody sets it.
+        server.set_faults(Faults::default());
+        running.scene.append(EVENTS..2 * EVENTS);
+        arrived(&running, &server, 2 * EVENTS);
         running.signal("TERM");
         assert!(running.wait(Duration::from_secs(30)).success());
         let log = running.log();
-        assert_eq!((ended(&log, "errors.credentials"), ended(&log, "accepted")), (1, EVENTS as u64), "{log}");
+        assert_eq!((ended(&log, "errors.credentials"), ended(&log, "accepted")), (2, 2 * EVENTS as u64), "{log}");
         assert_eq!(arrivals(&server).values().filter(|times| **times > 1).count(), 0);
         assert_silent(&log, &[SECRET]);
     }
