@@ -13,6 +13,7 @@ mod host;
 use host::*;
 use kubehose_local::firehose::{AccessKey, Down, Faults, Options, RecordError, Server};
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 const EVENTS: usize = 20_000;
@@ -383,14 +384,26 @@ fn chunks_that_no_flush_waits_for_share_calls() {
     }
 }
 
+/// Events in the chunks of a spool, by the beginning of their lines.
+fn events_in(spool: &Path) -> usize {
+    let files = fs::read_dir(spool).into_iter().flatten().map(|file| file.unwrap().path());
+    let chunks = files.filter(|file| file.extension().is_some_and(|kind| kind == "chunk"));
+    let lines = |chunk: &[u8]| chunk.windows(5).filter(|bytes| *bytes == b"line ").count();
+    chunks.map(|chunk| lines(&fs::read(chunk).unwrap_or_default())).sum()
+}
+
 #[test]
 fn of_chunks_that_share_calls_only_what_was_not_settled_comes_again_after_a_crash() {
-    let faults = Faults { latency_ms: 300, fail_every_record: 9, ..Faults::default() };
+    let faults = Faults { fail_every_request: 1, ..Faults::default() };
     let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
     let scene = Scene::new();
-    let spool = scene.path("spool").display().to_string();
+    let folder = scene.path("spool");
+    let spool = folder.display().to_string();
     let options = [("spool_dir", spool.as_str()), ("concurrency", "1"), ("shutdown_timeout", "2m")];
     let running = containers(scene).output(&server, &options).start();
+    // However slowly the host reads: what it has not handed over when it is killed, no spool can bring back.
+    until("all in the spool", Duration::from_secs(60), || events_in(&folder) == CONTAINERS * LINES);
+    server.set_faults(Faults { latency_ms: 300, fail_every_record: 9, ..Faults::default() });
     until("two calls", Duration::from_secs(60), || server.stats().records_accepted > 800);
     let killed = running.kill();
     let before = server.stats().records_accepted;
