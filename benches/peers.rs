@@ -332,7 +332,7 @@ fn chunks_table() {
 fn small(messages: Messages) {
     let flow = Flow::of(20_000, messages);
     println!("| output | CPU above null s | ratio | requests |\n|---|---|---|---|");
-    let contenders = [NULL, THEIRS, OURS, TAKEN];
+    let contenders = [NULL, THEIRS, OURS, EIGHT, TAKEN];
     let costs = in_turn(&flow, &contenders, &Faults::default(), Duration::from_millis(3));
     for (contender, cost) in contenders.iter().zip(&costs).skip(1) {
         println!(
@@ -352,10 +352,10 @@ fn joined_table() {
     let flow = Flow::of(EVENTS, Messages::Large);
     println!("\n## Joined and compressed: {EVENTS} events\n");
     println!(
-        "| options | kinesis_firehose, CPU above null s | kubehose | ratio | taken | ratio | their requests | ours | ratio | taken | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|"
+        "| options | kinesis_firehose, CPU above null s | kubehose, Workers 8 | ratio | taken | ratio | their requests | ours | ratio | taken | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|"
     );
     for (name, options) in [("simple_aggregation", AGGREGATED), ("and gzip", GZIP), ("and zstd", ZSTD)] {
-        let ours: &'static [(&str, &str)] = [options, &[("Workers", "1")]].concat().leak();
+        let ours: &'static [(&str, &str)] = [options, EIGHT.options].concat().leak();
         let taken: &'static [(&str, &str)] = [options, &[("acknowledge", "taken")]].concat().leak();
         let contenders =
             [NULL, joined("kinesis_firehose", options), joined("kubehose", ours), joined("kubehose", taken)];

@@ -52,13 +52,18 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// each container, most chunks have a few events.
 const LINGER: Duration = Duration::from_millis(100);
 
+/// The same where a flush does wait, but fewer do than did at once before: the others' workers may be about to bring more.
+const LINGER_AWAITED: Duration = Duration::from_millis(2);
+
 /// Makes batches of chunks.
 pub struct Encoder {
     config: Config,
-    /// The batch that is being filled, whose records these are, and since when.
+    /// The batch that is being filled, whose records these are, and until when it may be.
     batcher: Batcher,
     owners: Vec<Owner>,
-    since: Option<Instant>,
+    until: Option<Instant>,
+    /// How many flushes were last seen to wait at once.
+    together: usize,
     /// Records of the chunk that is being encoded.
     records: u64,
     /// No more chunks will come.
@@ -114,7 +119,8 @@ impl Encoder {
             config,
             batcher: Batcher::new(&opening),
             owners: Vec::new(),
-            since: None,
+            until: None,
+            together: 0,
             records: 0,
             closed: false,
             ledger,
@@ -143,18 +149,22 @@ impl Encoder {
             let parked = self.parked.iter().map(|parked| parked.hand_over.flush.deadline).min();
             self.expiry = [self.ledger.expire(now), parked].into_iter().flatten().min();
         }
-        let linger = self.since.map(|since| since + LINGER);
-        if linger.is_some_and(|over| over <= now || self.closed) {
+        if self.until.is_some_and(|until| until <= now || self.closed) {
+            self.together = self.waiting_flushes();
             self.send(ready);
         }
-        let linger = linger.filter(|_| self.since.is_some());
         let patience = self.parked.front().map(|parked| parked.hand_over.since + PATIENCE).filter(|over| *over > now);
-        [self.expiry, linger, patience].into_iter().flatten().min()
+        [self.expiry, self.until, patience].into_iter().flatten().min()
     }
 
     /// Chunks of the spool that have not been encoded.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Flushes that wait for an answer.
+    fn waiting_flushes(&self) -> usize {
+        self.ledger.flushes() + self.parked.len()
     }
 
     /// Takes a used buffer back.
@@ -276,7 +286,7 @@ impl Encoder {
 
     /// Sends what has been filled of a batch on its way.
     fn send(&mut self, ready: &mut VecDeque<Job>) {
-        self.since = None;
+        self.until = None;
         if let Some(batch) = self.batcher.finish() {
             self.ledger.counts().held.add(batch.held() as u64);
             ready.push_back(Job::new(std::mem::take(&mut self.owners), batch));
@@ -349,10 +359,16 @@ impl Encoder {
         }
         self.ledger.add(of.delivery, self.records);
         let awaited = of.spooled.is_none() && self.config.delivery.acknowledge != Acknowledge::Taken;
-        if awaited {
+        let linger = if awaited { LINGER_AWAITED } else { LINGER };
+        // This chunk's flush is not counted yet.
+        let here = self.waiting_flushes() + 1;
+        self.together = self.together.max(here);
+        if awaited && self.parked.is_empty() && here == self.together {
+            // Nobody is left who could bring more before the replies are there.
             self.send(ready);
         } else if self.batcher.held() > 0 {
-            self.since.get_or_insert_with(Instant::now);
+            let until = Instant::now() + linger;
+            self.until = Some(self.until.map_or(until, |earlier| earlier.min(until)));
         }
     }
 
@@ -380,7 +396,7 @@ impl Encoder {
                 self.body_size = full.held() + full.held() / 16;
                 counts.held.add(full.held() as u64);
                 ready.push_back(Job::new(std::mem::take(&mut self.owners), full));
-                self.since = None;
+                self.until = None;
             }
             self.records += 1;
             match self.owners.last_mut() {

@@ -92,6 +92,8 @@ struct Deliveries {
     next: u64,
     by_id: HashMap<DeliveryId, Delivery>,
     detached: HashMap<Identity, Vec<DeliveryId>>,
+    /// Flushes that wait.
+    flushes: usize,
     /// Ended and detached, the oldest first.
     remembered: VecDeque<(Instant, DeliveryId)>,
 }
@@ -133,6 +135,7 @@ impl Ledger {
             delivery.owed = Owed::Acknowledged;
         } else {
             delivery.owed = Owed::Flush(flush);
+            deliveries.flushes += 1;
             return deliveries.forget_detached(identity, id);
         }
         deliveries.forget_detached(identity, id);
@@ -186,7 +189,9 @@ impl Ledger {
         let Some(delivery) = deliveries.by_id.get_mut(&id) else { return };
         delivery.sealed = true;
         if let Some(owed) = owed {
+            let waits = matches!(owed, Owed::Flush(_));
             delivery.owed = owed;
+            deliveries.flushes += usize::from(waits);
         }
         let ended = deliveries.end_if_settled(id);
         drop(deliveries);
@@ -217,6 +222,7 @@ impl Ledger {
                 flush.answer(Status::Retry);
             }
         }
+        deliveries.flushes -= late.len();
         // The one that began first is joined first.
         late.sort_unstable_by_key(|(id, _)| *id);
         for (id, identity) in late {
@@ -233,6 +239,11 @@ impl Ledger {
             }
         }
         next
+    }
+
+    /// Flushes that wait for the end of their deliveries.
+    pub fn flushes(&self) -> usize {
+        self.lock().flushes
     }
 
     /// Deliveries that have not ended.
@@ -276,6 +287,7 @@ impl Deliveries {
         }
         let Delivery { owed, spooled, .. } = self.by_id.remove(&id)?;
         if let Owed::Flush(flush) = owed {
+            self.flushes -= 1;
             flush.answer(Status::Ok);
         }
         spooled

@@ -354,16 +354,20 @@ fn containers(scene: Scene) -> Scene {
 }
 
 #[test]
-fn chunks_that_no_flush_waits_for_share_calls() {
+fn chunks_share_calls() {
     const POISON: usize = 777;
-    for spooled in [false, true] {
+    let spool = ("spool_dir", "FOLDER");
+    // Whether no flush waits for the end of the delivery, or eight at once do.
+    for how in [("acknowledge", "taken"), spool, ("Workers", "8")] {
+        // What failed and is sent again ends at a time of its own, and so do the flushes that wait for it.
+        let most = if how.0 == "Workers" { 5 * CONTAINERS } else { CONTAINERS };
         let poison = format!("line {POISON} ");
         let faults = Faults { fail_every_record: 9, fail_every_request: 7, poison, ..Faults::default() };
         let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
         let scene = Scene::new();
-        let (letters, spool) = (scene.path("dead.ndjson"), scene.path("spool").display().to_string());
-        let file = letters.display().to_string();
-        let how = if spooled { ("spool_dir", spool.as_str()) } else { ("acknowledge", "taken") };
+        let letters = scene.path("dead.ndjson");
+        let (file, folder) = (letters.display().to_string(), scene.path("spool").display().to_string());
+        let how = if how == spool { (how.0, folder.as_str()) } else { how };
         let options = [("dead_letter_file", file.as_str()), ("shutdown_timeout", "2m"), how];
         let mut running = containers(scene).output(&server, &options).start();
         let all = (CONTAINERS * LINES - 1) as u64;
@@ -376,11 +380,33 @@ fn chunks_that_no_flush_waits_for_share_calls() {
         assert!(!arrived.contains_key(&POISON) && arrived.values().all(|times| *times == 1), "{log}");
         // Without what is sent again, five calls are enough.
         let requests = server.stats().requests;
-        assert!(requests < CONTAINERS as u64, "{requests} calls for {CONTAINERS} chunks\n{log}");
+        assert!(requests < most as u64, "{how:?}: {requests} calls for {CONTAINERS} chunks\n{log}");
         let letter: serde_json::Value = serde_json::from_str(fs::read_to_string(&letters).unwrap().trim()).unwrap();
         let tag = letter["tag"].as_str().unwrap();
         assert!(tag.ends_with(&format!("container-{:02}.log", POISON / LINES)), "{tag}");
         assert_eq!((ended(&log, "put_aside"), ended(&log, "accepted")), (1, all), "{log}");
+    }
+}
+
+#[test]
+fn chunks_whose_flushes_wait_at_the_same_time_share_calls() {
+    for workers in [1, 8] {
+        let faults = Faults { latency_ms: 50, ..Faults::default() };
+        let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
+        let number = workers.to_string();
+        let options = [("Workers", number.as_str()), ("shutdown_timeout", "2m")];
+        let mut running = containers(Scene::new()).output(&server, &options).start();
+        until("records", Duration::from_secs(60), || arrivals(&server).len() == CONTAINERS * LINES);
+        running.signal("TERM");
+        assert!(running.wait(Duration::from_secs(60)).success());
+        assert!(arrivals(&server).values().all(|times| *times == 1));
+        let requests = server.stats().requests as usize;
+        match workers {
+            // One that waits alone is not made to wait for others.
+            1 => assert!(requests >= CONTAINERS, "{requests} calls"),
+            // 21 to 27; more where the workers come late.
+            _ => assert!(requests < CONTAINERS, "{requests} calls"),
+        }
     }
 }
 
