@@ -285,7 +285,7 @@ fn cpu_table() {
     println!(
         "| output | CPU s | above null s | ms per MB | ratio | peak RSS MB | ratio |\n|---|---|---|---|---|---|---|"
     );
-    let contenders = [NULL, THEIRS, OURS, TAKEN, SPOOLED];
+    let contenders = [NULL, THEIRS, OURS, TAKEN, SPOOLED, EIGHT];
     let costs = in_turn(&flow, &contenders, &Faults::default(), PACE);
     for (contender, cost) in contenders.iter().zip(&costs) {
         let above = cost.above(&costs[0]);

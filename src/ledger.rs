@@ -330,9 +330,10 @@ mod tests {
         let (id, mut answer) = started(&ledger, Identity::of(b"t", b"x"), LONG);
         ledger.settle(id, 2);
         assert!(answer.try_recv().is_err());
+        assert_eq!(ledger.flushes(), 1);
         ledger.settle(id, 1);
         assert_eq!(answer.try_recv(), Ok(Status::Ok));
-        assert_eq!(ledger.unended(), 0);
+        assert_eq!((ledger.unended(), ledger.flushes()), (0, 0));
     }
 
     #[test]
@@ -342,11 +343,13 @@ mod tests {
         let (id, mut first) = started(&ledger, identity, Duration::ZERO);
         ledger.expire(Instant::now());
         assert_eq!(first.try_recv(), Ok(Status::Retry));
+        assert_eq!(ledger.flushes(), 0);
         assert_eq!(ledger.detached(Identity::of(b"u", b"x")), None);
         let joined = ledger.detached(identity).unwrap();
         assert_eq!(joined, id);
         let (second, mut answer) = flush(LONG);
         ledger.attach(joined, second);
+        assert_eq!(ledger.flushes(), 1);
         // Nobody else can join it now: an equal chunk is a delivery of its own.
         assert_eq!(ledger.detached(identity), None);
         ledger.settle(id, 3);
