@@ -325,7 +325,7 @@ fn messages_table() {
 }
 
 fn chunks_table() {
-    println!("\n## Small chunks: 20,000 events, 10 a chunk, each chunk a call\n");
+    println!("\n## Small chunks: 20,000 events, 10 a chunk\n");
     small(Messages::Small(10));
 }
 

@@ -167,6 +167,14 @@ impl Encoder {
         self.ledger.flushes() + self.parked.len()
     }
 
+    /// Whether, besides the chunk that has just been encoded, nothing can be handed over before a reply is there.
+    fn all_are_here(&mut self) -> bool {
+        // That chunk's flush is not counted yet.
+        let here = self.waiting_flushes() + 1;
+        self.together = self.together.max(here);
+        self.parked.is_empty() && here == self.together
+    }
+
     /// Takes a used buffer back.
     pub fn reuse(&mut self, buffer: Vec<u8>) {
         if self.buffers.len() < self.config.delivery.concurrency {
@@ -360,11 +368,7 @@ impl Encoder {
         self.ledger.add(of.delivery, self.records);
         let awaited = of.spooled.is_none() && self.config.delivery.acknowledge != Acknowledge::Taken;
         let linger = if awaited { LINGER_AWAITED } else { LINGER };
-        // This chunk's flush is not counted yet.
-        let here = self.waiting_flushes() + 1;
-        self.together = self.together.max(here);
-        if awaited && self.parked.is_empty() && here == self.together {
-            // Nobody is left who could bring more before the replies are there.
+        if awaited && self.all_are_here() {
             self.send(ready);
         } else if self.batcher.held() > 0 {
             let until = Instant::now() + linger;
