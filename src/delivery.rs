@@ -259,7 +259,7 @@ impl Courier {
             let wake = [expiry, wake, self.drain, publish].into_iter().flatten().min();
             tokio::select! {
                 biased;
-                Some((number, result)) = self.calls.next(), if !self.calls.is_empty() => self.finished(number, result).await,
+                Some((number, result)) = self.calls.next(), if !self.calls.is_empty() => self.finished(number, result),
                 command = self.commands.recv(), if self.drain.is_none() => self.accept(command),
                 () = sleep_until(wake) => {}
             }
@@ -341,7 +341,7 @@ impl Courier {
         }));
     }
 
-    async fn finished(&mut self, number: u64, result: Result<Answer, Fault>) {
+    fn finished(&mut self, number: u64, result: Result<Answer, Fault>) {
         self.unpublished = true;
         self.counts.in_flight.sub(1);
         let Some(mut job) = self.in_flight.remove(&number) else { return };
@@ -355,7 +355,7 @@ impl Courier {
                 job.unclear = fault.unclear;
                 match fault.class {
                     Class::Poison => self.poisoned(job, &fault),
-                    class => self.failed(job, class, &fault).await,
+                    class => self.failed(job, class, &fault),
                 }
             }
         }
@@ -444,14 +444,14 @@ impl Courier {
     }
 
     /// The call came to nothing: the same batch again, later.
-    async fn failed(&mut self, mut job: Job, class: Class, fault: &Fault) {
+    fn failed(&mut self, mut job: Job, class: Class, fault: &Fault) {
         let now = Instant::now();
         job.attempt += 1;
         let limits = match class {
             Class::Setup(setup) => {
                 if matches!(setup, Setup::Credentials | Setup::Refused | Setup::Denied) {
                     // They may have been mended where the SDK looks only once.
-                    self.firehose.forget_credentials().await;
+                    self.firehose.forget_credentials();
                 }
                 self.trouble.get_or_insert((now, setup));
                 let cure = setup.cure(&self.config.firehose);

@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Client;
 use serde::Deserialize;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -159,8 +159,13 @@ pub struct Firehose {
     config: FirehoseConfig,
     http: Http1,
     client: Client<HttpsConnector<Route>, Full<Bytes>>,
-    /// Made when first needed, and anew after the credentials were refused.
+    /// Made when first needed, and anew after the credentials were refused. It is locked while credentials are looked up, which may
+    /// take as long as `request_timeout`: only the calls themselves wait for it, never what handles their outcomes.
     access: Mutex<Option<Access>>,
+    /// Look-ups that have failed. A call that has waited for one takes its outcome, in place of a look-up of its own.
+    failed_lookups: AtomicU64,
+    /// The credentials were refused, or could not be had: the next look-up begins at the environment and the files.
+    forget: AtomicBool,
     /// How far the service's clock is ahead of ours, in seconds, if it has refused a call for that.
     ahead: AtomicI64,
 }
@@ -173,13 +178,21 @@ impl Firehose {
     pub fn new(config: FirehoseConfig) -> Result<Firehose, TlsError> {
         let http = Http1::new(config.ca.as_deref())?;
         let client = http.client(Some(CONNECT_TIMEOUT));
-        Ok(Firehose { config, http, client, access: Mutex::default(), ahead: AtomicI64::new(0) })
+        Ok(Firehose {
+            config,
+            http,
+            client,
+            access: Mutex::default(),
+            failed_lookups: AtomicU64::new(0),
+            forget: AtomicBool::new(false),
+            ahead: AtomicI64::new(0),
+        })
     }
 
     /// Forgets the credentials, so that the next call looks for them from the beginning: the SDK's providers read files
     /// and environment only once.
-    pub async fn forget_credentials(&self) {
-        *self.access.lock().await = None;
+    pub fn forget_credentials(&self) {
+        self.forget.store(true, Relaxed);
     }
 
     /// Makes one PutRecordBatch call with a finished body of `records` records.
@@ -201,10 +214,20 @@ impl Firehose {
     }
 
     async fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, Fault> {
+        let failed = self.failed_lookups.load(Relaxed);
         let mut access = self.access.lock().await;
+        if self.forget.swap(false, Relaxed) {
+            *access = None;
+        }
         if !access.as_ref().is_some_and(Access::is_fresh) {
+            if self.failed_lookups.load(Relaxed) != failed {
+                return Err(setup(Setup::Credentials, &LookupFailed));
+            }
             // Apart, since it is seldom, and has states of 14 KB that would be part of every call's.
-            Box::pin(self.find_access(&mut access)).await?;
+            if let Err(fault) = Box::pin(self.find_access(&mut access)).await {
+                self.failed_lookups.fetch_add(1, Relaxed);
+                return Err(fault);
+            }
         }
         let (ahead, now) = (self.ahead.load(Relaxed), SystemTime::now());
         let apart = Duration::from_secs(ahead.unsigned_abs());
@@ -260,6 +283,18 @@ impl Firehose {
         Fault { class, unclear: false, text }
     }
 }
+
+/// Another call's look-up of credentials has failed meanwhile.
+#[derive(Debug)]
+struct LookupFailed;
+
+impl fmt::Display for LookupFailed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("another call has just looked for credentials in vain")
+    }
+}
+
+impl Error for LookupFailed {}
 
 /// How many seconds the service's clock is ahead of ours, if they are far apart.
 fn clock_ahead(headers: &HeaderMap) -> Option<i64> {

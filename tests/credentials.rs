@@ -24,6 +24,12 @@ use std::time::Duration;
 const EVENTS: usize = 500;
 const ROLE: &str = "arn:aws:iam::123456789012:role/logs";
 
+/// What the instance metadata service says of its tokens, and nobody else looks for.
+const IMDS_TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n";
+
+/// In place of a status: the connection is closed without an answer.
+const CUT: u16 = 0;
+
 /// A request to a source.
 #[derive(Clone, Debug)]
 struct Ask {
@@ -40,24 +46,33 @@ struct Source {
 }
 
 impl Source {
-    fn start(answer: impl Fn(&Ask) -> (u16, String) + Send + 'static) -> Source {
+    fn start(answer: impl Fn(&Ask) -> (u16, String) + Send + Sync + 'static) -> Source {
         Source::listen("127.0.0.1:0", answer)
     }
 
-    fn listen(address: &str, answer: impl Fn(&Ask) -> (u16, String) + Send + 'static) -> Source {
+    fn listen(address: &str, answer: impl Fn(&Ask) -> (u16, String) + Send + Sync + 'static) -> Source {
         let listener = TcpListener::bind(address).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asks = Arc::new(Mutex::new(Vec::new()));
         let seen = asks.clone();
         std::thread::spawn(move || {
+            let answer = Arc::new(answer);
             for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let Some(ask) = read(&stream) else { continue };
-                let (status, body) = answer(&ask);
-                seen.lock().unwrap().push(ask);
-                let head = format!("HTTP/1.1 {status} \r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-                // Who does not wait for the answer has given up, and asks again.
-                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+                let (mut stream, answer, seen) = (stream.unwrap(), answer.clone(), seen.clone());
+                std::thread::spawn(move || {
+                    let Some(ask) = read(&stream) else { return };
+                    seen.lock().unwrap().push(ask.clone());
+                    let (status, body) = answer(&ask);
+                    if status == CUT {
+                        return;
+                    }
+                    let head = format!(
+                        "HTTP/1.1 {status} \r\nContent-Length: {}\r\n{IMDS_TTL}Connection: close\r\n\r\n",
+                        body.len()
+                    );
+                    // Who does not wait for the answer has given up, and asks again.
+                    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+                });
             }
         });
         Source { url, asks }
@@ -291,6 +306,154 @@ fn irsa_that_is_refused_is_told_and_loses_nothing() {
     assert_says(&complaint(&running), &["AccessDenied", "sts:AssumeRoleWithWebIdentity", ROLE, "trust policy"]);
     fs::write(&file, "header.NEW.signature").unwrap();
     end(running, &server, EVENTS, &["header.OLD", "header.NEW"]);
+}
+
+/// Where a role's credentials come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Container,
+    PodIdentity,
+    Irsa,
+    AssumeRole,
+    InstanceProfile,
+    Process,
+}
+
+/// How a source fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    None,
+    Cut,
+    /// After 0.3 s.
+    Forbidden,
+    Hangs,
+}
+
+/// A source of each kind fails at the first look-up and again at a later one, while many batches wait for credentials.
+fn fails_and_recovers(kind: Kind, trouble: Trouble, workers: &str) {
+    const MANY: usize = 4000;
+    let what = format!("{kind:?}, {trouble:?}, Workers {workers}");
+    let own = AccessKey::new(KEY, SECRET);
+    let role = key("role");
+    let server = firehose_with(vec![role.clone()]);
+    let state = Arc::new(Mutex::new(trouble));
+    let source = Source::start({
+        let (state, role) = (state.clone(), role.clone());
+        move |ask| {
+            let now = *state.lock().unwrap();
+            match now {
+                Trouble::None => {}
+                Trouble::Cut => return (CUT, String::new()),
+                Trouble::Forbidden => {
+                    std::thread::sleep(Duration::from_millis(300));
+                    return (403, "no".to_owned());
+                }
+                Trouble::Hangs => std::thread::sleep(Duration::from_secs(120)),
+            }
+            match kind {
+                Kind::Irsa => (200, as_xml("AssumeRoleWithWebIdentity", &role)),
+                Kind::AssumeRole => (200, as_xml("AssumeRole", &role)),
+                Kind::InstanceProfile if ask.line.starts_with("PUT ") => (200, "a-token".to_owned()),
+                Kind::InstanceProfile if ask.line.contains("/ HTTP") => (200, "logs".to_owned()),
+                Kind::InstanceProfile => {
+                    let mut json: serde_json::Value = serde_json::from_str(&as_json(&role)).unwrap();
+                    json["Code"] = json!("Success");
+                    json["Type"] = json!("AWS-HMAC");
+                    json["LastUpdated"] = json!("2026-01-01T00:00:00Z");
+                    (200, json.to_string())
+                }
+                _ => (200, as_json(&role)),
+            }
+        }
+    });
+    let mut scene = Scene::new().without_credentials().service("Log_Level", "debug");
+    scene = scene.service("Scheduler.Base", "1").service("Scheduler.Cap", "1");
+    scene = scene.tail(MANY, &[("Refresh_Interval", "1")]);
+    let (token, script) = (scene.path("token"), scene.path("process"));
+    fs::write(&token, "a.web.token").unwrap();
+    let url = source.url.as_str();
+    let mut options = vec![("request_timeout", "2s"), ("Workers", workers), ("Retry_Limit", "no_limits")];
+    options.extend([("log_level", "debug"), ("shutdown_timeout", "10s")]);
+    match kind {
+        Kind::Container => scene = scene.environment("AWS_CONTAINER_CREDENTIALS_FULL_URI", url),
+        Kind::PodIdentity => {
+            scene = scene
+                .environment("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
+                .environment("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token.display().to_string());
+        }
+        Kind::Irsa => {
+            scene = scene
+                .environment("AWS_ROLE_ARN", ROLE)
+                .environment("AWS_WEB_IDENTITY_TOKEN_FILE", &token.display().to_string());
+            options.push(("sts_endpoint", url));
+        }
+        Kind::AssumeRole => {
+            scene = scene.environment("AWS_ACCESS_KEY_ID", &own.id).environment("AWS_SECRET_ACCESS_KEY", &own.secret);
+            options.extend([("role_arn", ROLE), ("sts_endpoint", url)]);
+        }
+        Kind::InstanceProfile => {
+            scene = scene
+                .environment("AWS_EC2_METADATA_DISABLED", "false")
+                .environment("AWS_EC2_METADATA_SERVICE_ENDPOINT", url);
+        }
+        Kind::Process => {
+            // It asks the source, and is as good or bad as that.
+            fs::write(&script, format!("#!/bin/sh\nexec curl -sSf {url}/process\n")).unwrap();
+            fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            let config = format!("[profile process]\ncredential_process = {}\n", script.display());
+            scene = with_profiles(scene, &config, "");
+            options.push(("profile", "process"));
+        }
+    }
+    let mut running = scene.output(&server, &options).start();
+    let line = complaint(&running);
+    assert!(line.contains("To mend it: "), "{what}: {line}");
+    assert!(!source.asks().is_empty() && server.stats().requests == 0, "{what}: the fault did not fire");
+    *state.lock().unwrap() = Trouble::None;
+    arrived(&running, &server, MANY);
+    // Credentials of this source are never good for long: there is a look-up before the next call, too.
+    *state.lock().unwrap() = trouble;
+    let asks = source.asks().len();
+    running.scene.append(MANY..2 * MANY);
+    until("look-up", Duration::from_secs(30), || source.asks().len() > asks);
+    std::thread::sleep(Duration::from_secs(4));
+    let between = server.stats().records_accepted;
+    // The SDK goes on with an instance profile's last credentials when it can get no new ones.
+    assert!(between < 2 * MANY as u64 || kind == Kind::InstanceProfile, "{what}: the fault did not fire");
+    *state.lock().unwrap() = Trouble::None;
+    arrived(&running, &server, 2 * MANY);
+    running.signal("TERM");
+    assert!(running.wait(Duration::from_secs(15)).success(), "{what}");
+    let log = running.log();
+    assert_each_once(&server, 2 * MANY, &log);
+    assert_eq!(ended(&log, "accepted"), 2 * MANY as u64, "{what}\n{log}");
+    assert_silent(&log, &["a.web.token", "a-token"]);
+    assert_eq!(server.stats().signed_by.keys().collect::<Vec<_>>(), [&role.id]);
+}
+
+fn every_kind_fails_and_recovers(trouble: Trouble) {
+    let kinds =
+        [Kind::Container, Kind::PodIdentity, Kind::Irsa, Kind::AssumeRole, Kind::InstanceProfile, Kind::Process];
+    std::thread::scope(|scope| {
+        for (kind, workers) in kinds.into_iter().zip(["0", "1", "8"].into_iter().cycle().skip(trouble as usize)) {
+            scope.spawn(move || fails_and_recovers(kind, trouble, workers));
+        }
+    });
+}
+
+#[test]
+fn every_source_that_cuts_connections_recovers() {
+    every_kind_fails_and_recovers(Trouble::Cut);
+}
+
+#[test]
+fn every_source_that_refuses_late_recovers() {
+    every_kind_fails_and_recovers(Trouble::Forbidden);
+}
+
+#[test]
+fn every_source_that_hangs_recovers() {
+    every_kind_fails_and_recovers(Trouble::Hangs);
 }
 
 /// What EKS Pod Identity and ECS give a container: an URL, and a token to show there that rotates.
