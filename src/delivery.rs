@@ -8,7 +8,7 @@ use crate::config::{Config, DeliveryConfig};
 use crate::dead_letter::Aside;
 use crate::encode::{Encoder, EncoderParts, HandOver};
 use crate::firehose::{Answer, Class, Fault, Firehose, Setup};
-use crate::host::{Level, Log, Metrics};
+use crate::host::{self, Level, Log, Metrics};
 use crate::http::TlsError;
 use crate::ledger::{DeliveryId, Ledger};
 use crate::metrics::{Counts, billed};
@@ -291,7 +291,9 @@ impl Courier {
             Some(Command::End) => self.drain = Some(Instant::now()),
             None => {
                 self.encoder.close();
-                self.drain = Some(Instant::now() + self.config.delivery.shutdown_timeout);
+                // Flushes may have used up that time while the host ended, and other outputs, which end one after the other.
+                let since = host::ending_since().unwrap_or_else(Instant::now);
+                self.drain = Some(since + self.config.delivery.shutdown_timeout);
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::chunk::Chunk;
 use crate::config::{Acknowledge, Config};
 use crate::dead_letter::Aside;
 use crate::delivery::{ChunkOf, Job, Owner};
-use crate::host::{FlushData, Level, Log, Status};
+use crate::host::{self, FlushData, Level, Log, Status};
 use crate::ledger::{DeliveryId, Flush, Identity, Ledger};
 use crate::pack::Packer;
 use crate::record::{MAX_RECORD, RecordEncoder, Unfit};
@@ -54,6 +54,9 @@ const LINGER: Duration = Duration::from_millis(100);
 
 /// The same where a flush does wait, but fewer do than did at once before: the others' workers may be about to bring more.
 const LINGER_AWAITED: Duration = Duration::from_millis(2);
+
+/// How often one looks, while flushes wait, whether the host has been asked to end.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Makes batches of chunks.
 pub struct Encoder {
@@ -144,17 +147,23 @@ impl Encoder {
     pub fn work(&mut self, texts: &mut RecordEncoder<'_>, ready: &mut VecDeque<Job>) -> Option<Instant> {
         self.admit(texts, ready);
         let now = Instant::now();
-        if self.expiry.is_some_and(|expiry| expiry <= now) {
-            self.refuse(|parked| parked.hand_over.flush.deadline <= now);
-            let parked = self.parked.iter().map(|parked| parked.hand_over.flush.deadline).min();
-            self.expiry = [self.ledger.expire(now), parked].into_iter().flatten().min();
+        let limit = host::ending_since().map(|since| since + self.config.delivery.shutdown_timeout);
+        if self.expiry.is_some_and(|expiry| expiry <= now) || limit.is_some_and(|limit| limit <= now) {
+            let ends = |parked: &Parked| {
+                limit.map_or(parked.hand_over.flush.deadline, |limit| limit.min(parked.hand_over.flush.deadline))
+            };
+            self.refuse(|parked| ends(parked) <= now);
+            let parked = self.parked.iter().map(ends).min();
+            self.expiry = [self.ledger.expire(now, limit), parked].into_iter().flatten().min();
         }
+        // Nothing tells that the host was asked to end; before the last flush is answered, it goes no further.
+        let look = (self.waiting_flushes() > 0).then(|| now + LOOK);
         if self.until.is_some_and(|until| until <= now || self.closed) {
             self.together = self.waiting_flushes();
             self.send(ready);
         }
         let patience = self.parked.front().map(|parked| parked.hand_over.since + PATIENCE).filter(|over| *over > now);
-        [self.expiry, self.until, patience].into_iter().flatten().min()
+        [self.expiry, self.until, patience, look].into_iter().flatten().min()
     }
 
     /// Chunks of the spool that have not been encoded.

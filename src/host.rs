@@ -8,9 +8,11 @@
 use crate::metrics::{CALL_SECONDS, COUNTERS, Counts, ERRORS, Exported, GAUGES, SECONDS};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use fluent_bit_sys as ffi;
+use once_cell::sync::{Lazy, OnceCell};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Instant;
 
 /// The plugin's name in an `[OUTPUT]` section. It must differ from the host's own `firehose` and `kinesis_firehose`.
 pub const NAME: &CStr = c"kubehose";
@@ -88,6 +90,34 @@ pub unsafe fn define(definition: *mut ffi::flb_plugin_proxy_def) -> bool {
 fn symbol(name: &CStr) -> Option<NonNull<c_void>> {
     // SAFETY: the name ends with a NUL; RTLD_DEFAULT needs no handle.
     NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
+}
+
+/// The host's own flag that a signal has asked it to end (`volatile sig_atomic_t exit_signal`, src/fluent-bit.c, exported in every
+/// release since 1.8.0). A hot reload does not set it.
+static EXIT_SIGNAL: Lazy<Option<&'static AtomicI32>> = Lazy::new(|| {
+    let flag = symbol(c"exit_signal")?;
+    // Another library's flag of that name would say nothing.
+    let lies_in = |address: *const c_void| {
+        // SAFETY: the result is plain data that dladdr fills; it takes any address.
+        let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        (unsafe { libc::dladdr(address, &mut found) } != 0).then_some(found.dli_fbase)
+    };
+    // SAFETY: getauxval takes any number.
+    let executable = lies_in(unsafe { libc::getauxval(libc::AT_ENTRY) } as *const c_void)?;
+    // SAFETY: the executable's `sig_atomic_t` is a C int, aligned, and there as long as the process is; everybody reads and writes it as
+    // one word.
+    (lies_in(flag.as_ptr())? == executable).then(|| unsafe { AtomicI32::from_ptr(flag.as_ptr().cast()) })
+});
+
+/// When it was first seen that a signal (SIGTERM, SIGINT) has asked the host to end; it is the process's time, the same for all outputs.
+pub fn ending_since() -> Option<Instant> {
+    static SINCE: OnceCell<Instant> = OnceCell::new();
+    let flag = (*EXIT_SIGNAL)?;
+    match flag.load(Ordering::Relaxed) {
+        0 => None,
+        _ => Some(*SINCE.get_or_init(Instant::now)),
+    }
 }
 
 /// Whether the host can be reloaded while it runs (2.1 and later). One that cannot ends its outputs only when it ends

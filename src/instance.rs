@@ -38,6 +38,7 @@ pub struct Instance {
     log: Arc<Log>,
     counts: Arc<Counts>,
     flush_timeout: Duration,
+    shutdown_timeout: Duration,
     /// Taken at the exit, which has the courier drain.
     commands: Mutex<Option<UnboundedSender<Command>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -107,7 +108,7 @@ impl Instance {
             config.delivery.dead_letter_file.as_deref().map(|file| (file, config.delivery.dead_letter_limit));
         let aside = Arc::new(Aside::new(&config.firehose.delivery_stream, dead_letters, counts.clone(), log.clone()));
         let (commands, orders) = tokio::sync::mpsc::unbounded_channel();
-        let flush_timeout = config.delivery.flush_timeout;
+        let (flush_timeout, shutdown_timeout) = (config.delivery.flush_timeout, config.delivery.shutdown_timeout);
         let (spool, left) = match &config.delivery.spool {
             Some((folder, limit)) => {
                 let (spool, left) = Spool::open(folder, *limit)?;
@@ -149,6 +150,7 @@ impl Instance {
             log,
             counts,
             flush_timeout,
+            shutdown_timeout,
             commands: Mutex::new(Some(commands)),
             thread: Mutex::new(Some(thread)),
         })
@@ -160,8 +162,12 @@ impl Instance {
             true => self.flush_timeout,
             false => self.flush_timeout.min(ENGINE_FLUSH_TIMEOUT),
         };
-        let (reply, answer) = oneshot::channel();
         let now = Instant::now();
+        // A host that has been asked to end still flushes whatever is queued, one chunk after the other.
+        if host::ending_since().is_some_and(|since| now >= since + self.shutdown_timeout) {
+            return Status::Retry;
+        }
+        let (reply, answer) = oneshot::channel();
         let hand_over = HandOver { data, since: now, flush: Flush { reply, deadline: now + wait } };
         let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let handed_over = commands.is_some_and(|commands| commands.send(Command::Take(hand_over)).is_ok());
@@ -169,7 +175,7 @@ impl Instance {
         if handed_over { answer.blocking_recv().unwrap_or(Status::Retry) } else { Status::Retry }
     }
 
-    /// Lets what is on its way arrive within `shutdown_timeout`, joins the thread, and logs the counts.
+    /// Lets what is on its way arrive within `shutdown_timeout`, counted from the signal that has the host end if there was one, joins the thread, and logs the counts.
     pub fn drain(&self) -> Snapshot {
         drop(self.commands.lock().unwrap_or_else(PoisonError::into_inner).take());
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

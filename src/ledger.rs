@@ -208,15 +208,17 @@ impl Ledger {
         remove(ended);
     }
 
-    /// Answers RETRY to the flushes whose time is over, forgets what need not be remembered, and says when to come again.
-    pub fn expire(&self, now: Instant) -> Option<Instant> {
+    /// Answers RETRY to the flushes whose time is over, which it is at `limit` for all, forgets what need not be remembered, and says
+    /// when to come again.
+    pub fn expire(&self, now: Instant, limit: Option<Instant>) -> Option<Instant> {
         let mut deliveries = self.lock();
         let mut next: Option<Instant> = None;
         let mut late = Vec::new();
         for (id, delivery) in &mut deliveries.by_id {
             let Owed::Flush(flush) = &delivery.owed else { continue };
-            if flush.deadline > now {
-                next = Some(next.map_or(flush.deadline, |earliest| earliest.min(flush.deadline)));
+            let deadline = limit.map_or(flush.deadline, |limit| limit.min(flush.deadline));
+            if deadline > now {
+                next = Some(next.map_or(deadline, |earliest| earliest.min(deadline)));
             } else if let Owed::Flush(flush) = std::mem::replace(&mut delivery.owed, Owed::Detached) {
                 late.push((*id, delivery.identity));
                 flush.answer(Status::Retry);
@@ -341,7 +343,7 @@ mod tests {
         let ledger = Ledger::new(Arc::default());
         let identity = Identity::of(b"t", b"x");
         let (id, mut first) = started(&ledger, identity, Duration::ZERO);
-        ledger.expire(Instant::now());
+        ledger.expire(Instant::now(), None);
         assert_eq!(first.try_recv(), Ok(Status::Retry));
         assert_eq!(ledger.flushes(), 0);
         assert_eq!(ledger.detached(Identity::of(b"u", b"x")), None);
@@ -362,7 +364,7 @@ mod tests {
         let ledger = Ledger::new(Arc::default());
         let identity = Identity::of(b"t", b"x");
         let (id, _) = started(&ledger, identity, Duration::ZERO);
-        ledger.expire(Instant::now());
+        ledger.expire(Instant::now(), None);
         ledger.settle(id, 3);
         assert_eq!(ledger.unended(), 0);
         let (second, mut answer) = flush(LONG);
@@ -377,7 +379,7 @@ mod tests {
         let identity = Identity::of(b"t", b"x");
         let (one, _a) = started(&ledger, identity, Duration::ZERO);
         let (two, _b) = started(&ledger, identity, Duration::ZERO);
-        ledger.expire(Instant::now());
+        ledger.expire(Instant::now(), None);
         let (flush_one, mut answer_one) = flush(LONG);
         let (flush_two, mut answer_two) = flush(LONG);
         ledger.attach(ledger.detached(identity).unwrap(), flush_one);
@@ -424,14 +426,14 @@ mod tests {
         let now = Instant::now();
         for number in 0..REMEMBER_AT_MOST + 5 {
             let (id, _) = started(&ledger, Identity::of(b"t", &number.to_le_bytes()), Duration::ZERO);
-            ledger.expire(now + Duration::from_secs(1));
+            ledger.expire(now + Duration::from_secs(1), None);
             ledger.settle(id, 3);
         }
-        ledger.expire(now);
+        ledger.expire(now, None);
         assert_eq!(ledger.detached(Identity::of(b"t", &0usize.to_le_bytes())), None);
         assert!(ledger.detached(Identity::of(b"t", &REMEMBER_AT_MOST.to_le_bytes())).is_some());
         assert_eq!(ledger.lock().by_id.len(), REMEMBER_AT_MOST);
-        ledger.expire(Instant::now() + REMEMBER);
+        ledger.expire(Instant::now() + REMEMBER, None);
         let deliveries = ledger.lock();
         assert_eq!((deliveries.by_id.len(), deliveries.detached.len(), deliveries.remembered.len()), (0, 0, 0));
     }

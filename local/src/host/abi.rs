@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicI32;
 
 use fluent_bit_sys::{
     FLB_PROXY_GOLANG, FLB_PROXY_OUTPUT_PLUGIN, flb_api, flb_output_instance, flb_plugin_proxy_context,
@@ -365,6 +366,11 @@ unsafe extern "C" fn output_get_property(key: *const c_char, ins: *mut flb_outpu
     let found = instance.properties.iter().find(|(name, _)| name.eq_ignore_ascii_case(&key));
     found.and_then(|(_, value)| value.as_ref()).map_or(ptr::null(), |value| value.as_ptr())
 }
+
+/// The number of the signal that has asked the host to end (src/fluent-bit.c); plugins look at it.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+pub static exit_signal: AtomicI32 = AtomicI32::new(0);
 
 /// Whether an output's lines of a level are wanted.
 ///

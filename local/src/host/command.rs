@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::abi::Library;
+use super::abi::{self, Library};
 use super::configuration::{self, Error, Section};
 use super::engine::{Engine, Notice, Service, set_log_level};
 use super::event::EventForm;
@@ -118,8 +118,8 @@ fn run(args: &Args) -> Result<u8, Error> {
             loop {
                 tokio::select! {
                     end = &mut end => return end.map_err(|_| Error("the pipeline has panicked".to_owned())),
-                    _ = interrupt.recv() => stop(&notices, "SIGINT"),
-                    _ = terminate.recv() => stop(&notices, "SIGTERM"),
+                    _ = interrupt.recv() => stop(&notices, "SIGINT", libc::SIGINT),
+                    _ = terminate.recv() => stop(&notices, "SIGTERM", libc::SIGTERM),
                     _ = hang_up.recv(), if args.hot_reload && next.is_none() => match prepare(args, true) {
                         Ok(engine) => {
                             log!(Info, "[reload] the new configuration is loaded, the old one is drained");
@@ -147,7 +147,8 @@ fn run(args: &Args) -> Result<u8, Error> {
     }
 }
 
-fn stop(notices: &crossbeam_channel::Sender<Notice>, signal: &str) {
+fn stop(notices: &crossbeam_channel::Sender<Notice>, signal: &str, number: i32) {
+    abi::exit_signal.store(number, std::sync::atomic::Ordering::Relaxed);
     log!(Info, "[engine] caught signal ({signal})");
     // An engine that has ended already needs no telling.
     let _ = notices.send(Notice::Stop(false));

@@ -1,0 +1,132 @@
+//! SIGTERM while the endpoint is out of order: the host ends in time, in every mode, and what had been acknowledged is accounted for.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test; clippy.toml sees only the test functions"
+)]
+
+mod host;
+
+use host::*;
+use kubehose_local::firehose::{Down, Faults, Options, Server};
+use std::fs;
+use std::time::{Duration, Instant};
+
+const EVENTS: usize = 20_000;
+const GRACE: u64 = 2;
+const SHUTDOWN: u64 = 3;
+
+/// What is wrong with the endpoint.
+#[derive(Clone, Copy, Debug)]
+enum Endpoint {
+    Refuses,
+    Hangs,
+    Throttles,
+    /// The endpoint is well; it is the source of credentials that never answers.
+    NoCredentials,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mode {
+    Delivered,
+    Buffered,
+    Spool,
+}
+
+fn ends_in_time(endpoint: Endpoint, mode: Mode, workers: &str, outputs: usize) {
+    let what = format!("{endpoint:?}, {mode:?}, Workers {workers}, {outputs} outputs");
+    let faults = match endpoint {
+        Endpoint::Refuses => Faults { down: Down::Refuse, ..Faults::default() },
+        Endpoint::Hangs => Faults { stall_every: 1, stall_ms: 600_000, ..Faults::default() },
+        Endpoint::Throttles => {
+            Faults { fail_every_request: 1, request_error: "503".parse().unwrap(), ..Faults::default() }
+        }
+        Endpoint::NoCredentials => Faults::default(),
+    };
+    let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
+    let mut scene = Scene::new().service("Grace", &GRACE.to_string()).tail(EVENTS, &[]);
+    // A source that takes connections and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    if matches!(endpoint, Endpoint::NoCredentials) {
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        scene = scene.without_credentials().environment("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url);
+    }
+    let shutdown = format!("{SHUTDOWN}s");
+    let mut folders = Vec::new();
+    for number in 0..outputs {
+        let (letters, spool) = (scene.path(&format!("dead-{number}")), scene.path(&format!("spool-{number}")));
+        let (letters_path, spool_path) = (letters.display().to_string(), spool.display().to_string());
+        let mut options = vec![("Workers", workers), ("shutdown_timeout", shutdown.as_str())];
+        options.push(("dead_letter_file", &letters_path));
+        match mode {
+            Mode::Delivered => {}
+            Mode::Buffered => options.push(("acknowledge", "taken")),
+            Mode::Spool => options.push(("spool_dir", &spool_path)),
+        }
+        scene = scene.output(&server, &options);
+        folders.push((letters, spool));
+    }
+    let mut running = scene.start();
+    // Until chunks wait: each mode has taken some, and in `delivered` more are queued behind them.
+    std::thread::sleep(Duration::from_secs(5));
+    let since = Instant::now();
+    running.signal("TERM");
+    let status = running.wait(Duration::from_secs(GRACE + SHUTDOWN + 5));
+    assert!(status.success(), "{what}: {status}\n{}", running.log());
+    println!("{what}: ended {:.1} s after SIGTERM", since.elapsed().as_secs_f64());
+    let log = running.log();
+    assert_eq!(log.matches("] ended: ").count(), outputs, "{what}\n{log}");
+    assert_eq!(server.stats().records_accepted, 0, "{what}: the fault did not fire");
+    for (number, (letters, spool)) in folders.iter().enumerate() {
+        // The counts of this output alone: `ended:` lines stand in the order of the outputs.
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("] ended: ")).collect();
+        let of = |name| ended(lines[number], name);
+        let letters = fs::read_to_string(letters).unwrap_or_default().lines().count() as u64;
+        assert_eq!((of("accepted"), of("put_aside"), of("dropped")), (0, letters, 0), "{what}\n{log}");
+        match mode {
+            // Every event that was encoded is in a dead letter.
+            Mode::Delivered | Mode::Buffered => {
+                assert!(of("events") > 0, "{what}: nothing reached the plugin\n{log}");
+                assert_eq!(of("events"), letters, "{what}\n{log}");
+            }
+            Mode::Spool => {
+                let chunks = fs::read_dir(spool).unwrap().filter(|entry| {
+                    entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "chunk")
+                });
+                assert!(chunks.count() > 0 && letters == 0, "{what}\n{log}");
+            }
+        }
+    }
+}
+
+/// All modes, side by side: they wait, and do little else.
+fn every_mode_ends_in_time(endpoint: Endpoint) {
+    std::thread::scope(|scope| {
+        for mode in [Mode::Delivered, Mode::Buffered, Mode::Spool] {
+            for (workers, outputs) in [("0", 1), ("1", 1), ("8", 1), ("1", 3)] {
+                scope.spawn(move || ends_in_time(endpoint, mode, workers, outputs));
+            }
+        }
+    });
+}
+
+#[test]
+fn sigterm_while_the_endpoint_refuses() {
+    every_mode_ends_in_time(Endpoint::Refuses);
+}
+
+#[test]
+fn sigterm_while_the_endpoint_hangs() {
+    every_mode_ends_in_time(Endpoint::Hangs);
+}
+
+#[test]
+fn sigterm_while_the_endpoint_throttles() {
+    every_mode_ends_in_time(Endpoint::Throttles);
+}
+
+#[test]
+fn sigterm_while_no_credentials_are_to_be_had() {
+    every_mode_ends_in_time(Endpoint::NoCredentials);
+}
