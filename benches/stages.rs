@@ -8,11 +8,11 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use kubehose::batch::{Batcher, Opening};
-use kubehose::chunk::Chunk;
-use kubehose::config::Config;
+use kubehose::delivery::batch::{Batcher, Opening};
+use kubehose::event::chunk::Chunk;
 use kubehose::host::Log;
-use kubehose::instance::Instance;
+use kubehose::options::Config;
+use kubehose::output::Instance;
 use kubehose::record::{RecordEncoder, RecordOptions};
 use std::sync::Arc;
 use std::time::SystemTime;

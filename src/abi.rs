@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::host::{self, FlushData, Handle, Output, Status};
-use crate::instance;
+use crate::output;
 use fluent_bit_sys as ffi;
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn FLBPluginRegister(definition: *mut ffi::flb_plugin_prox
 pub unsafe extern "C" fn FLBPluginInit(plugin: *mut ffi::flbgo_output_plugin) -> c_int {
     // SAFETY: the caller's promise; the view ends with this call.
     guard(-1, || match unsafe { Output::new(plugin) } {
-        Some(output) if instance::start(&output) => 1,
+        Some(output) if output::start(&output) => 1,
         _ => -1,
     })
 }
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn FLBPluginFlushCtx(
     guard(Status::Retry.code(), || {
         // SAFETY: the caller's promise; `flush` returns only after the data has been dropped.
         let data = unsafe { FlushData::new(data, length, tag) };
-        instance::flush(Handle::from_context(context), data).code()
+        output::flush(Handle::from_context(context), data).code()
     })
 }
 
@@ -75,7 +75,7 @@ pub extern "C" fn FLBPluginOutputPreExit(_: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn FLBPluginExitCtx(context: *mut c_void) -> c_int {
     guard(Status::Ok.code(), || {
-        instance::exit(Handle::from_context(context));
+        output::exit(Handle::from_context(context));
         Status::Ok.code()
     })
 }

@@ -1,14 +1,14 @@
 //! Records that were put aside, sent again: batched and delivered as the plugin does it, without a host.
 
-use crate::batch::{Batch, Batcher, Opening};
-use crate::config::Config;
-use crate::dead_letter::Aside;
+use crate::delivery::batch::{Batch, Batcher, Opening};
+use crate::delivery::ledger::{DeliveryId, Identity, Ledger};
 use crate::delivery::{ChunkOf, Command, CourierParts};
 use crate::error::Error;
 use crate::host::Log;
-use crate::instance;
-use crate::ledger::{DeliveryId, Identity, Ledger};
 use crate::metrics::{Counts, Snapshot};
+use crate::options::Config;
+use crate::output;
+use crate::storage::dead_letters::Aside;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ impl Sender {
             commands: orders,
             metrics: None,
         };
-        let courier = instance::start_courier(parts).map_err(Error::Thread)?;
+        let courier = output::start_courier(parts).map_err(Error::Thread)?;
         let delivery = ledger.begin(Identity::of(b"", b""));
         Ok(Sender { ledger, counts, commands, courier, delivery, max_buffer, shutdown_timeout })
     }

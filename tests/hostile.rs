@@ -6,8 +6,8 @@
     reason = "a test; clippy.toml sees only the test functions"
 )]
 
-use kubehose::chunk::Chunk;
-use kubehose::config::Config;
+use kubehose::event::chunk::Chunk;
+use kubehose::options::Config;
 use kubehose::record::{MAX_RECORD, RecordEncoder};
 use std::sync::mpsc;
 use std::time::Duration;

@@ -12,7 +12,7 @@
 mod host;
 
 use host::*;
-use kubehose::config::Config;
+use kubehose::options::Config;
 use kubehose_local::firehose::{Options, Server};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
@@ -387,7 +387,7 @@ fn pairs_of_options_give_what_both_promise_or_are_refused_with_the_reason() {
         }
     }
     assert_eq!(refused, 12, "log_key with each value of data_keys, drop_keys and time_key");
-    // src/record.rs tries all pairs; here is a sample, through the host, in which no option is missing.
+    // src/record/mod.rs tries all pairs; here is a sample, through the host, in which no option is missing.
     let sample: Vec<Pairs<'_>> = accepted.iter().step_by((accepted.len() / 25).max(1)).cloned().collect();
     assert!((20..=40).contains(&sample.len()), "{} of {}", sample.len(), accepted.len());
     for (name, _) in &values {

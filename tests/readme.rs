@@ -6,7 +6,7 @@
     reason = "a test; clippy.toml sees only the test functions"
 )]
 
-use kubehose::config::OPTIONS;
+use kubehose::options::OPTIONS;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kubehose::config::{is_region, is_stream_name};
+use kubehose::options::{is_region, is_stream_name};
 
 /// What the guide leaves for its reader to fill in.
 fn is_placeholder(text: &str) -> bool {

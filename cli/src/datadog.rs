@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 /// The four remaps of the guide: the attribute that Fluent Bit writes, the name that Datadog knows.
-pub use kubehose::remap::DATADOG as REMAPS;
+pub use kubehose::record::remap::DATADOG as REMAPS;
 
 /// The map that Fluent Bit's kubernetes filter writes its fields into.
 pub const KUBERNETES: &str = "kubernetes";

@@ -102,7 +102,7 @@ const GONE: [(&str, &str); 5] = [
 fn migrate_output(section: &lint::Section, from: &str, lines: &[&str], edits: &mut BTreeMap<usize, Edit>) {
     let at = |line: usize| format!("line {line}");
     let known =
-        |key: &str| kubehose::config::OPTIONS.iter().any(|spec| spec.name == key) || lint::options::is_core(key);
+        |key: &str| kubehose::options::OPTIONS.iter().any(|spec| spec.name == key) || lint::options::is_core(key);
     let mut more = Vec::new();
     let name_line = section.get("name").map_or(section.at.line, |entry| entry.key.at.line);
     let raw = lines.get(name_line - 1).copied().unwrap_or_default();

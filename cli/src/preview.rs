@@ -4,12 +4,12 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::ops::Range;
 
 use clap::{Args as ClapArgs, ValueEnum};
-use kubehose::batch::{Batch, Batcher, Opening};
-use kubehose::chunk::{Chunk, Event};
-use kubehose::config::{Config, OPTIONS};
-use kubehose::pack::Packer;
+use kubehose::delivery::batch::{Batch, Batcher, Opening};
+use kubehose::event::chunk::{Chunk, Event};
+use kubehose::options::{Config, OPTIONS};
+use kubehose::record::pack::Packer;
+use kubehose::record::remap::TagFields;
 use kubehose::record::{RecordEncoder, TRUNCATED, Unfit};
-use kubehose::remap::TagFields;
 use serde_json::{Value, json};
 
 use crate::cost::billed;

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args as ClapArgs;
-use kubehose::batch::Opening;
-use kubehose::config::Config;
-use kubehose::dead_letter::DeadLetter;
+use kubehose::delivery::batch::Opening;
 use kubehose::host::Log;
+use kubehose::options::Config;
 use kubehose::record::MAX_RECORD;
 use kubehose::replay::Sender;
+use kubehose::storage::dead_letters::DeadLetter;
 
 use crate::preview::option;
 use crate::verdict::{Failure, Outcome, Verdict, note, progress};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use kubehose::config::OPTIONS;
+use kubehose::options::OPTIONS;
 use kubehose_local::firehose::{Keep, Options, Server};
 use support::fluent_bit;
 
@@ -223,7 +223,7 @@ fn the_readme_stays_short() {
 #[test]
 fn the_bench_marks_the_names_of_the_plugins_table() {
     let script = fs::read_to_string(root().join("local/src/firehose/bench/page.js")).unwrap();
-    let names = kubehose::remap::DATADOG.map(|(_, name)| format!("'{name}'")).join(", ");
+    let names = kubehose::record::remap::DATADOG.map(|(_, name)| format!("'{name}'")).join(", ");
     assert!(script.contains(&format!("const NAMES = [{names}];")), "the names in page.js are not {names}");
 }
 

@@ -3,11 +3,11 @@
 //! records, in their order.
 #![no_main]
 
-use kubehose::batch::{Batch, Batcher, MAX_BODY, MAX_RECORDS, Opening};
-use kubehose::chunk::Chunk;
-use kubehose::config::Config;
+use kubehose::delivery::batch::{Batch, Batcher, MAX_BODY, MAX_RECORDS, Opening};
+use kubehose::event::chunk::Chunk;
+use kubehose::options::Config;
 use kubehose::record::{MAX_RECORD, RecordEncoder, RecordOptions};
-use kubehose::remap::TagFields;
+use kubehose::record::remap::TagFields;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 

@@ -133,7 +133,7 @@ pub const FIREHOSE_OUTPUTS: [&str; 3] = ["kubehose", "kinesis_firehose", "fireho
 /// The plugin's own options, None where they are not known here.
 fn own(section: &str, plugin: &str) -> Option<Vec<&'static str>> {
     match (section, plugin) {
-        ("OUTPUT", "kubehose") => Some(kubehose::config::OPTIONS.iter().map(|spec| spec.name).collect()),
+        ("OUTPUT", "kubehose") => Some(kubehose::options::OPTIONS.iter().map(|spec| spec.name).collect()),
         ("OUTPUT", "kinesis_firehose") => Some(KINESIS_FIREHOSE.to_vec()),
         ("OUTPUT", "firehose") => Some(FIREHOSE.to_vec()),
         ("FILTER", _) => FILTERS.iter().find(|(name, _)| *name == plugin).map(|(_, options)| options.to_vec()),

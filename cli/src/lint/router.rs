@@ -155,12 +155,12 @@ fn check_firehose_output(section: &Section, plugin: &str, scope: Scope, findings
         }
     }
     if let Some(entry) = section.get("region").filter(known)
-        && !kubehose::config::is_region(&entry.value.text)
+        && !kubehose::options::is_region(&entry.value.text)
     {
         findings.add(&rules::REGION, entry.value.at, format!("{} is no region", entry.value.text));
     }
     if let Some(entry) = section.get("delivery_stream").filter(known)
-        && !kubehose::config::is_stream_name(&entry.value.text)
+        && !kubehose::options::is_stream_name(&entry.value.text)
     {
         findings.add(&rules::STREAM_NAME, entry.value.at, format!("{} is no stream's name", entry.value.text));
     }
@@ -200,7 +200,7 @@ fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, sco
         findings.add(&rules::TLS_ON, entry.key.at, "tls is on".to_owned());
     }
     let checked_elsewhere = ["region", "delivery_stream"];
-    for spec in kubehose::config::OPTIONS {
+    for spec in kubehose::options::OPTIONS {
         let Some(entry) = section.get(spec.name).filter(known) else {
             continue;
         };
@@ -214,7 +214,7 @@ fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, sco
             "role_arn" if spec.name == "external_id" => section.value("role_arn").map(str::to_owned),
             _ => (name == spec.name).then(|| entry.value.text.clone()),
         };
-        if let Err(error) = kubehose::config::Config::read(&get, &|_| None) {
+        if let Err(error) = kubehose::options::Config::read(&get, &|_| None) {
             findings.add(&rules::OPTION_VALUE, entry.value.at, error.to_string());
         }
     }

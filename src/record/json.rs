@@ -4,10 +4,10 @@
 //! keys that are not strings strings; binary that is UTF-8 is text, otherwise base64, as are extension values; of a
 //! repeated key the last value counts, at the first one's place.
 
-use crate::chunk::{Token, Value};
+use crate::event::chunk::{Token, Value};
 use std::cell::Cell;
 
-/// What stands where a container was nested deeper than [`crate::chunk::MAX_DEPTH`].
+/// What stands where a container was nested deeper than [`crate::event::chunk::MAX_DEPTH`].
 pub const TOO_DEEP: &[u8] = b"\"[nested too deep]\"";
 
 /// What of a value is left out or cut while it is written.
@@ -380,7 +380,7 @@ fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::Chunk;
+    use crate::event::chunk::Chunk;
     use proptest::prelude::*;
 
     /// The JSON of a msgpack value, by way of an event.

@@ -5,6 +5,8 @@
 //! file descriptor 2, whatever that is (after a fork into the background, anything), and past the host's `log_file`.
 #![allow(unsafe_code)]
 
+mod alloc;
+
 use crate::metrics::{CALL_SECONDS, COUNTERS, Counts, ERRORS, Exported, GAUGES, SECONDS};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use fluent_bit_sys as ffi;

@@ -5,9 +5,9 @@
 //! Whatever is out of the ordinary is left to [`crate::record`], which knows all the rules: then there is no text, and
 //! nothing to be undone. Both write the same bytes, which `record`'s tests hold them to.
 
-use crate::json;
-use crate::path::Node;
-use crate::remap::{Remap, Role, TagFields};
+use crate::event::path::Node;
+use crate::record::json;
+use crate::record::remap::{Remap, Role, TagFields};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Strings are looked at and copied in blocks of so many bytes.

@@ -6,7 +6,7 @@
 
 use crate::host::Status;
 use crate::metrics::Counts;
-use crate::spool::Spooled;
+use crate::storage::spool::Spooled;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn a_chunk_that_was_left_in_the_spool_is_found_again_and_removed_once_settled() {
         let folder = tempfile::tempdir().unwrap();
-        let (spool, _) = crate::spool::Spool::open(folder.path(), 1 << 20).unwrap();
+        let (spool, _) = crate::storage::spool::Spool::open(folder.path(), 1 << 20).unwrap();
         let identity = Identity::of(b"t", b"x");
         for joined_before_its_end in [true, false] {
             let ledger = Ledger::new(Arc::default());

@@ -102,7 +102,7 @@ impl Opening {
     /// For the stream of this name, which has been checked against the service's pattern.
     pub fn new(delivery_stream: &str) -> Opening {
         let mut text = b"{\"DeliveryStreamName\":".to_vec();
-        crate::json::write_string(&mut text, delivery_stream.as_bytes());
+        crate::record::json::write_string(&mut text, delivery_stream.as_bytes());
         text.extend_from_slice(b",\"Records\":[{\"Data\":\"");
         Opening(text.into())
     }

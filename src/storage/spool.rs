@@ -6,8 +6,8 @@
 //! and of each only what no reply had settled goes out. A file survives the process, not the machine's power: nothing
 //! is synced, as the host's own storage does it by default.
 
+use crate::delivery::ledger::Identity;
 use crate::error::Error;
-use crate::ledger::Identity;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::ops::Range;

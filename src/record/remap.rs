@@ -3,9 +3,9 @@
 //! A rule moves a value from a path to a root attribute. The mapping never loses a value: where the target is already
 //! there and may not be overwritten, the source stays where it is.
 
-use crate::chunk::{Event, Token, Value};
-use crate::json::{self, Cut};
-use crate::path::{Found, Node, Path, Paths};
+use crate::event::chunk::{Event, Token, Value};
+use crate::event::path::{Found, Node, Path, Paths};
+use crate::record::json::{self, Cut};
 
 /// The four attributes of Datadog's guide for EKS Fargate, source and target.
 ///

@@ -1,6 +1,6 @@
 //! Paths to values of an event, and many of them looked up in one pass.
 
-use crate::chunk::{Token, Value};
+use crate::event::chunk::{Token, Value};
 
 /// The path to a value: `a.b.c`, or `$a['b.c']['d']` as Fluent Bit's record accessor writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::Chunk;
+    use crate::event::chunk::Chunk;
 
     #[test]
     fn many_paths_are_found_in_one_pass_and_the_last_of_repeated_keys_counts() {

@@ -1,8 +1,11 @@
 //! ONE PutRecordBatch call → what became of each record, and what to do about a fault.
 
-use crate::access::{Access, CONNECT_TIMEOUT};
-use crate::config::FirehoseConfig;
-use crate::http::{self, Http1, ProxyFault, Route, TlsError, never_connected};
+mod access;
+pub(crate) mod http;
+
+use crate::firehose::access::{Access, CONNECT_TIMEOUT};
+use crate::firehose::http::{Http1, ProxyFault, Route, TlsError, never_connected};
+use crate::options::FirehoseConfig;
 use ::http::{HeaderMap, Request, Response};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
@@ -553,7 +556,7 @@ mod tests {
             "delivery_stream" => Some("a-stream".to_owned()),
             _ => None,
         };
-        let config = crate::config::Config::read(&options, &|_| None).unwrap();
+        let config = crate::options::Config::read(&options, &|_| None).unwrap();
         let firehose = Firehose::new(config.firehose).unwrap();
         let call = firehose.put(Bytes::new(), 1);
         assert!(size_of_val(&call) <= 1024, "{} bytes are moved about for each call", size_of_val(&call));

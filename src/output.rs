@@ -1,15 +1,15 @@
 //! One `[OUTPUT]`: its registry, its threads, the hand-over of a chunk, start and drain.
 
-use crate::batch::Opening;
-use crate::config::Config;
-use crate::dead_letter::Aside;
+use crate::delivery::batch::Opening;
+use crate::delivery::encode::HandOver;
+use crate::delivery::ledger::{Flush, Identity, Ledger};
 use crate::delivery::{Command, Courier, CourierParts};
-use crate::encode::HandOver;
 use crate::error::Error;
 use crate::host::{self, FlushData, Handle, Level, Log, Metrics, Output, Status};
-use crate::ledger::{Flush, Identity, Ledger};
 use crate::metrics::{Counts, Snapshot};
-use crate::spool::Spool;
+use crate::options::Config;
+use crate::storage::dead_letters::Aside;
+use crate::storage::spool::Spool;
 use crate::{REVISION, VERSION};
 use once_cell::sync::Lazy;
 use std::collections::HashMap;

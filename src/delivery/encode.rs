@@ -2,17 +2,17 @@
 //!
 //! It alone reads the host's memory, and drops what it read before the flush can be answered.
 
-use crate::batch::{Batcher, Opening};
-use crate::chunk::Chunk;
-use crate::config::{Acknowledge, Config};
-use crate::dead_letter::Aside;
+use crate::delivery::batch::{Batcher, Opening};
+use crate::delivery::ledger::{DeliveryId, Flush, Identity, Ledger};
 use crate::delivery::{ChunkOf, Job, Owner};
+use crate::event::chunk::Chunk;
 use crate::host::{self, FlushData, Level, Log, Status};
-use crate::ledger::{DeliveryId, Flush, Identity, Ledger};
-use crate::pack::Packer;
+use crate::options::{Acknowledge, Config};
+use crate::record::pack::Packer;
+use crate::record::remap::TagFields;
 use crate::record::{MAX_RECORD, RecordEncoder, Unfit};
-use crate::remap::TagFields;
-use crate::spool::{Spool, Spooled};
+use crate::storage::dead_letters::Aside;
+use crate::storage::spool::{Spool, Spooled};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};

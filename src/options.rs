@@ -4,10 +4,10 @@
 //! [`OPTIONS`] does not exist.
 
 use crate::error::Error;
-use crate::pack::{Compression, PackOptions};
-use crate::path::Path;
+use crate::event::path::Path;
+use crate::record::pack::{Compression, PackOptions};
+use crate::record::remap::Remap;
 use crate::record::{DropKeys, LogKey, Oversize, RecordOptions, TimeFormat, TimeKey};
-use crate::remap::Remap;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::path::PathBuf;

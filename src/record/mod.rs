@@ -3,12 +3,17 @@
 //! Whatever the event, the record is one valid JSON object within Firehose's limit, or the event is put aside with the
 //! reason.
 
-use crate::chunk::{Chunk, Event, Time, Token, Value};
-use crate::json::{self, Cut, Dots};
-use crate::one_pass::OnePass;
-use crate::pack::PackOptions;
-use crate::path::{Found, Path, Paths};
-use crate::remap::{Moved, Plan, Remap, TagFields, remove_all};
+pub mod json;
+mod one_pass;
+pub mod pack;
+pub mod remap;
+
+use crate::event::chunk::{Chunk, Event, Time, Token, Value};
+use crate::event::path::{Found, Path, Paths};
+use crate::record::json::{Cut, Dots};
+use crate::record::one_pass::OnePass;
+use crate::record::pack::PackOptions;
+use crate::record::remap::{Moved, Plan, Remap, TagFields, remove_all};
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use std::cell::Cell;
@@ -663,7 +668,7 @@ pub(crate) mod tests {
                 _ => None,
             })
         };
-        let config = crate::config::Config::read(&get, &|_| None).map_err(|error| error.to_string())?;
+        let config = crate::options::Config::read(&get, &|_| None).map_err(|error| error.to_string())?;
         let text = encode(&config.record, "", &chunk_of(body)).map_err(|unfit| unfit.to_string())?;
         Ok(String::from_utf8(text).unwrap())
     }

@@ -3,17 +3,21 @@
 //! One task owns all of it, the encoder too. A batch is *ready*, *in flight*, or *delayed* until its backoff is over; of a batch that was
 //! taken in part only the rest goes on. Each record ends settled in the ledger exactly once: accepted, or put aside.
 
-use crate::batch::{Batch, Opening};
-use crate::config::{Config, DeliveryConfig};
-use crate::dead_letter::Aside;
-use crate::encode::{Encoder, EncoderParts, HandOver};
+pub mod batch;
+pub mod encode;
+pub mod ledger;
+
+use crate::delivery::batch::{Batch, Opening};
+use crate::delivery::encode::{Encoder, EncoderParts, HandOver};
+use crate::delivery::ledger::{DeliveryId, Ledger};
+use crate::firehose::http::TlsError;
 use crate::firehose::{Answer, Class, Fault, Firehose, Setup};
 use crate::host::{self, Level, Log, Metrics};
-use crate::http::TlsError;
-use crate::ledger::{DeliveryId, Ledger};
 use crate::metrics::{Counts, billed};
+use crate::options::{Config, DeliveryConfig};
 use crate::record::RecordEncoder;
-use crate::spool::{Spool, Spooled};
+use crate::storage::dead_letters::Aside;
+use crate::storage::spool::{Spool, Spooled};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::{BinaryHeap, HashMap, VecDeque};

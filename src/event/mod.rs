@@ -1,0 +1,4 @@
+//! Events, as the host hands them over: msgpack → events, and paths into them.
+
+pub mod chunk;
+pub mod path;
