@@ -40,6 +40,10 @@ pub enum Error {
     },
     /// The system refused a thread.
     Thread(io::Error),
+    /// Sockets cannot be watched.
+    Runtime(io::Error),
+    /// TLS cannot be set up.
+    Tls(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl fmt::Display for Error {
@@ -67,6 +71,10 @@ impl fmt::Display for Error {
                     folder.display()
                 )
             }
+            Error::Runtime(error) => {
+                write!(out, "cannot watch sockets: {error}; raise the limit of open files (ulimit -n)")
+            }
+            Error::Tls(error) => write!(out, "{error}"),
             Error::Thread(error) => {
                 write!(out, "cannot start a thread: {error}; raise the limit of processes (ulimit -u, pids.max)")
             }
@@ -77,7 +85,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Thread(error) | Error::Spool { error, .. } => Some(error),
+            Error::Thread(error) | Error::Runtime(error) | Error::Spool { error, .. } => Some(error),
+            Error::Tls(error) => Some(&**error),
             Error::Option { .. } | Error::Missing { .. } | Error::SpoolInUse { .. } => None,
         }
     }

@@ -53,7 +53,7 @@ counts! {
     /// Records sent once more although the first call may have been taken.
     records_possibly_duplicate,
     /// Records put aside: too large, or refused for good, or left over at the exit.
-    records_put_aside,
+    records_dead_lettered,
     /// Of those, the ones that no dead-letter file holds.
     records_dropped,
     /// Records cut to fit Firehose's limit.
@@ -117,6 +117,11 @@ impl Count {
         self.0.fetch_sub(n, Relaxed);
     }
 
+    /// Is `n` now, of a count that goes up and down.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
     /// The number now.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
@@ -161,7 +166,7 @@ pub const COUNTERS: [Exported; 13] = [
     (c"events_total", c"Events decoded.", |s| s.events),
     (c"records_accepted_total", c"Records that Firehose has taken.", |s| s.records_accepted),
     (c"records_resent_total", c"Records sent once more.", |s| s.records_resent),
-    (c"records_put_aside_total", c"Records put aside.", |s| s.records_put_aside),
+    (c"records_dead_lettered_total", c"Records put aside.", |s| s.records_dead_lettered),
     (c"records_dropped_total", c"Records put aside that no dead-letter file holds.", |s| s.records_dropped),
     (
         c"records_possibly_duplicate_total",
@@ -199,13 +204,13 @@ impl fmt::Display for Snapshot {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "events={} accepted={} resent={} possibly_duplicate={} put_aside={} dropped={} truncated={} empty={} bytes={} billed_bytes={} \
+            "events={} accepted={} resent={} possibly_duplicate={} dead_lettered={} dropped={} truncated={} empty={} bytes={} billed_bytes={} \
              batches={} throttled={} chunks_refused={} undecodable={} key_collisions={} held={}",
             self.events,
             self.records_accepted,
             self.records_resent,
             self.records_possibly_duplicate,
-            self.records_put_aside,
+            self.records_dead_lettered,
             self.records_dropped,
             self.records_truncated,
             self.records_empty,

@@ -3,6 +3,8 @@
 //! The host accepts unknown properties silently and hands out only those that are asked for by name, so what is not in
 //! [`OPTIONS`] does not exist.
 
+use crate::delivery::pace::Concurrency;
+use crate::delivery::{Acknowledge, DeliveryOptions};
 use crate::error::Error;
 use crate::event::path::Path;
 use crate::record::pack::{Compression, PackOptions};
@@ -142,7 +144,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         "NDJSON of every record that was put aside: time, tag, stream, reason, the record. `kubehose replay` sends it again.",
     ),
     option("dead_letter_limit", "100M", SIZE, "The size of all dead-letter files together; the oldest go first."),
-    option("concurrency", "8", "a whole number from 1 to 128", "PutRecordBatch calls in flight at a time."),
+    option(
+        "concurrency",
+        "auto",
+        "auto, or a whole number from 1 to 128",
+        "PutRecordBatch calls in flight at a time; `auto` finds how many, up to 64.",
+    ),
     option(
         "auto_retry_requests",
         "on",
@@ -154,7 +161,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(
         "acknowledge",
         "delivered",
-        "delivered or taken",
+        "delivered or buffered",
         "When a chunk is done for the host: once Firehose has it, or once it is held in kubehose's memory.",
     ),
     option(
@@ -188,7 +195,7 @@ pub struct Config {
     /// How they look.
     pub record: RecordOptions,
     /// How they are delivered.
-    pub delivery: DeliveryConfig,
+    pub delivery: DeliveryOptions,
 }
 
 /// Where the records go, and as whom.
@@ -212,40 +219,6 @@ pub struct FirehoseConfig {
     pub ca: Option<Vec<u8>>,
     /// How long one call may take.
     pub request_timeout: Duration,
-}
-
-/// When a flush may say OK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acknowledge {
-    /// Once every record is settled.
-    Delivered,
-    /// Once the chunk is held in memory.
-    Taken,
-}
-
-/// How records are delivered.
-#[derive(Clone, Debug)]
-pub struct DeliveryConfig {
-    /// Calls in flight.
-    pub concurrency: usize,
-    /// Quota of records a second.
-    pub records_per_second: Option<u64>,
-    /// Quota of bytes a second.
-    pub bytes_per_second: Option<u64>,
-    /// When a flush may say OK.
-    pub acknowledge: Acknowledge,
-    /// The spool's folder, and its size at most, in bytes. A chunk is then done once it is there.
-    pub spool: Option<(PathBuf, u64)>,
-    /// How long a flush waits.
-    pub flush_timeout: Duration,
-    /// How long the exit waits.
-    pub shutdown_timeout: Duration,
-    /// Bytes held in memory.
-    pub max_buffer: usize,
-    /// Where records that are put aside go.
-    pub dead_letter_file: Option<PathBuf>,
-    /// Size of the dead-letter files together, in bytes.
-    pub dead_letter_limit: u64,
 }
 
 /// Reads options by name, each checked against [`OPTIONS`].
@@ -405,7 +378,7 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
     })
 }
 
-fn read_delivery(reader: &Reader<'_>) -> Result<DeliveryConfig, Error> {
+fn read_delivery(reader: &Reader<'_>) -> Result<DeliveryOptions, Error> {
     let dead_letter_file = reader.optional("dead_letter_file", |path| {
         let path = PathBuf::from(path);
         if !path.is_absolute() {
@@ -425,14 +398,17 @@ fn read_delivery(reader: &Reader<'_>) -> Result<DeliveryConfig, Error> {
             (true, None) => Ok((path, spool_limit)),
         }
     })?;
-    Ok(DeliveryConfig {
+    Ok(DeliveryOptions {
         spool,
-        concurrency: reader.defaulted("concurrency", |value| parse_within(value, 1, 128))?,
+        concurrency: reader.defaulted("concurrency", |value| match value {
+            "auto" => Ok(Concurrency::Auto),
+            number => parse_within(number, 1, 128).map(Concurrency::Fixed),
+        })?,
         records_per_second: reader.optional("records_per_second", |value| parse_within(value, 1, u64::MAX))?,
         bytes_per_second: reader.optional("bytes_per_second", |value| parse_within(value, 1, u64::MAX))?,
         acknowledge: reader.defaulted("acknowledge", |value| match value {
             "delivered" => Ok(Acknowledge::Delivered),
-            "taken" => Ok(Acknowledge::Taken),
+            "buffered" => Ok(Acknowledge::Buffered),
             _ => Err(String::new()),
         })?,
         flush_timeout: reader.defaulted("flush_timeout", parse_duration)?,
@@ -575,7 +551,7 @@ mod tests {
     #[test]
     fn the_least_is_a_region_and_a_stream() {
         let config = read(&LEAST).unwrap();
-        assert_eq!(config.delivery.concurrency, 8);
+        assert_eq!(config.delivery.concurrency, Concurrency::Auto);
         assert_eq!(config.delivery.max_buffer, 64 << 20);
         assert_eq!(config.firehose.request_timeout, Duration::from_secs(30));
         assert!(config.record.newline && config.record.remap.tag_fallback);

@@ -291,7 +291,7 @@ fn keys_dots_and_times() {
     }
     assert!(log.contains("it has no log_key"), "{log}");
     let put_aside = log.lines().find(|line| line.contains("] ended: ") && line.contains("kubehose.6]")).unwrap();
-    assert!(put_aside.contains(&format!(" put_aside={EVENTS} ")), "{put_aside}");
+    assert!(put_aside.contains(&format!(" dead_lettered={EVENTS} ")), "{put_aside}");
 }
 
 #[test]
@@ -324,10 +324,10 @@ fn two_megabytes_are_cut_or_put_aside() {
         assert!(ended.contains(&format!(" truncated={truncated} ")), "{ended}");
         if truncated == 0 {
             assert!(cut.is_empty(), "{options:?}");
-            assert!(ended.contains(" put_aside=1 "), "{ended}");
+            assert!(ended.contains(" dead_lettered=1 "), "{ended}");
             continue;
         }
-        assert!(ended.contains(" put_aside=0 "), "{ended}");
+        assert!(ended.contains(" dead_lettered=0 "), "{ended}");
         let [cut] = &cut[..] else { panic!("{options:?}: {} were cut", cut.len()) };
         let mut cut: Value = serde_json::from_str(cut).unwrap();
         let missing = cut.as_object_mut().unwrap().remove("kubehose_truncated").unwrap().as_u64().unwrap() as usize;
@@ -427,7 +427,7 @@ fn a_log_key_of_nothing_or_of_several_lines() {
     assert_eq!(texts[3], ["a\n\nb\nc\nd"], "{log}");
     for (at, empty) in [(0, 0), (1, 0), (2, 3), (3, 3)] {
         let ended = ended_of(&log, at);
-        assert!(ended.contains(&format!(" put_aside=0 dropped=0 truncated=0 empty={empty} ")), "{ended}");
+        assert!(ended.contains(&format!(" dead_lettered=0 dropped=0 truncated=0 empty={empty} ")), "{ended}");
         let told =
             format!("kubehose.{at}] an event with tag kube.x has an empty log_key, and so there is no record of it");
         assert_eq!(log.matches(&told).count(), usize::from(empty > 0), "{log}");
@@ -446,7 +446,7 @@ fn a_log_key_that_is_cut_is_counted_and_told() {
     for (at, records) in [(0, 3), (1, 1), (2, 3)] {
         let ended = ended_of(&log, at);
         let (cut, aside) = if records == 3 { (2, 0) } else { (0, 2) };
-        assert!(ended.contains(&format!(" put_aside={aside} dropped={aside} truncated={cut} empty=0 ")), "{ended}");
+        assert!(ended.contains(&format!(" dead_lettered={aside} dropped={aside} truncated={cut} empty=0 ")), "{ended}");
         let told = format!("kubehose.{at}] a record with tag kube.x was cut to Firehose's limit of 1024000 bytes");
         assert_eq!(log.matches(&told).count(), usize::from(cut > 0), "{log}");
         assert_eq!(servers[at].records().len(), records);

@@ -232,7 +232,7 @@ fn the_hosts_own_metrics_endpoint_shows_the_counts() {
         ("bytes_total", stats.bytes_accepted),
         ("billed_bytes_total", stats.bytes_billed),
         ("batches_total", stats.statuses[&200]),
-        ("records_put_aside_total", 0),
+        ("records_dead_lettered_total", 0),
         ("records_possibly_duplicate_total", 0),
         ("in_flight", 0),
         ("held_bytes", 0),

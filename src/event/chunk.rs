@@ -148,10 +148,34 @@ pub struct Chunk<'a> {
     /// Open containers while a value is read: index of the token, values still to come.
     open: Vec<(u32, u64)>,
     group: Vec<Token<'a>>,
+    /// Where the marker of that group begins.
+    group_at: usize,
     events: u32,
     undecodable: u64,
     /// Bytes that were read in vain.
     wasted: usize,
+}
+
+/// Where a chunk was put down, to be taken up again: see [`Chunk::resume`].
+#[derive(Clone, Debug, Default)]
+pub struct Cursor {
+    position: usize,
+    group_at: Option<usize>,
+    events: u32,
+    undecodable: u64,
+    wasted: usize,
+}
+
+impl Cursor {
+    /// Bytes of the chunk that lie behind.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Events that lie behind.
+    pub fn events(&self) -> u32 {
+        self.events
+    }
 }
 
 /// When so many times the chunk's bytes have been read in vain, what is left of it is given up: beginnings of events that
@@ -183,10 +207,45 @@ impl<'a> Chunk<'a> {
             tape: Vec::with_capacity(128),
             open: Vec::with_capacity(16),
             group: Vec::new(),
+            group_at: 0,
             events: 0,
             undecodable: 0,
             wasted: 0,
         }
+    }
+
+    /// Goes on where the same bytes were put down.
+    pub fn resume(data: &'a [u8], cursor: Cursor) -> Self {
+        let mut chunk = Chunk::new(data);
+        if let Some(at) = cursor.group_at {
+            chunk.position = at;
+            if chunk.read_value().is_ok()
+                && let Some((Head::GroupStart, _, body)) = chunk.frame()
+            {
+                chunk.group_at = at;
+                chunk.group.push(Token::Nil);
+                rebase(&chunk.tape, body, &mut chunk.group);
+            }
+        }
+        let Cursor { position, events, undecodable, wasted, .. } = cursor;
+        (chunk.position, chunk.events, chunk.undecodable, chunk.wasted) = (position, events, undecodable, wasted);
+        chunk
+    }
+
+    /// Where it stands.
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            position: self.position,
+            group_at: (!self.group.is_empty()).then_some(self.group_at),
+            events: self.events,
+            undecodable: self.undecodable,
+            wasted: self.wasted,
+        }
+    }
+
+    /// Bytes of the chunk that lie behind.
+    pub fn position(&self) -> usize {
+        self.position
     }
 
     /// How many stretches of the chunk were no event so far.
@@ -257,6 +316,7 @@ impl<'a> Chunk<'a> {
                 Head::GroupStart => {
                     // The tape of the marker is kept: the records of its group may show what stands there.
                     self.group.clear();
+                    self.group_at = start;
                     self.group.push(Token::Nil);
                     rebase(&self.tape, body, &mut self.group);
                 }

@@ -261,6 +261,11 @@ impl<'o> RecordEncoder<'o> {
         Some(text)
     }
 
+    /// Whether what the tag says is asked for.
+    pub fn wants_tag(&self) -> bool {
+        self.options.remap.wants_tag()
+    }
+
     /// Records that were cut to fit.
     pub fn truncated(&self) -> u64 {
         self.truncated

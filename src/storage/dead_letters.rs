@@ -1,14 +1,10 @@
 //! Records that are put aside: counted, logged, and written to the dead-letter file if there is one.
 
-use crate::host::{Level, Log};
-use crate::metrics::Counts;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 /// How many older files are kept beside the one that is written: `FILE.1` … `FILE.4`.
 pub const OLDER: usize = 4;
@@ -122,54 +118,6 @@ impl DeadLetters {
         let mut name = self.path.as_os_str().to_owned();
         name.push(format!(".{number}"));
         name.into()
-    }
-}
-
-/// Where the records of one output are put aside.
-pub struct Aside {
-    delivery_stream: String,
-    letters: Option<Mutex<DeadLetters>>,
-    counts: Arc<Counts>,
-    log: Arc<Log>,
-    logged: Mutex<Option<Instant>>,
-}
-
-impl Aside {
-    /// Without a file, records are counted and lost.
-    pub fn new(delivery_stream: &str, file: Option<(&Path, u64)>, counts: Arc<Counts>, log: Arc<Log>) -> Aside {
-        let letters = file.map(|(path, limit)| Mutex::new(DeadLetters::new(path, limit)));
-        Aside { delivery_stream: delivery_stream.to_owned(), letters, counts, log, logged: Mutex::default() }
-    }
-
-    /// Puts one record aside.
-    pub fn record(&self, tag: &str, reason: &str, record: Vec<u8>) {
-        self.counts.records_put_aside.add(1);
-        let bytes = record.len();
-        let outcome = match &self.letters {
-            None => "it is lost: no dead_letter_file is set".to_owned(),
-            Some(letters) => {
-                let letter = DeadLetter::new(tag, &self.delivery_stream, reason, record);
-                let mut letters = letters.lock().unwrap_or_else(PoisonError::into_inner);
-                match letters.write(&letter) {
-                    Ok(()) => "it is in the dead_letter_file".to_owned(),
-                    Err(error) => format!("it is lost: dead_letter_file {}: {error}", letters.path.display()),
-                }
-            }
-        };
-        let lost = outcome.starts_with("it is lost");
-        if lost {
-            self.counts.records_dropped.add(1);
-        }
-        // The counts tell how many; the log, that there are any, and why.
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|last| last.elapsed() >= Duration::from_secs(10)) {
-            *logged = Some(Instant::now());
-            let level = if lost { Level::Error } else { Level::Warn };
-            let put_aside = self.counts.records_put_aside.get();
-            let line =
-                format!("record of {bytes} bytes with tag {tag} put aside: {reason}; {outcome} ({put_aside} so far)");
-            self.log.line(level, &line);
-        }
     }
 }
 

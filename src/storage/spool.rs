@@ -6,7 +6,7 @@
 //! and of each only what no reply had settled goes out. A file survives the process, not the machine's power: nothing
 //! is synced, as the host's own storage does it by default.
 
-use crate::delivery::ledger::Identity;
+use crate::delivery::Identity;
 use crate::error::Error;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -31,7 +31,6 @@ pub struct Spool {
     /// Bytes of all chunks' files at most.
     limit: u64,
     used: Arc<Used>,
-    next: AtomicU64,
     _lock: File,
 }
 
@@ -115,8 +114,7 @@ impl Spool {
                 fs::remove_file(path(folder, number, "taken")).map_err(failed)?;
             }
         }
-        let next = AtomicU64::new(left.last().map_or(0, |spooled| spooled.number) + 1);
-        Ok((Spool { folder: folder.to_owned(), limit, used, next, _lock: lock }, left))
+        Ok((Spool { folder: folder.to_owned(), limit, used, _lock: lock }, left))
     }
 
     /// Writes a chunk.
@@ -124,10 +122,9 @@ impl Spool {
     /// # Errors
     /// What the system says, or [`io::ErrorKind::StorageFull`] when the spool's own limit is reached. Nothing is left
     /// behind then.
-    pub fn add(&self, identity: Identity, tag: &[u8], bytes: &[u8]) -> io::Result<Spooled> {
+    pub fn add(&self, number: u64, identity: Identity, tag: &[u8], bytes: &[u8]) -> io::Result<Spooled> {
         let size = (HEADER + tag.len() + bytes.len()) as u64;
         let before = self.used.bytes.fetch_add(size, Ordering::Relaxed);
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let written = self.room(before + size).and_then(|()| self.write(number, identity, tag, bytes));
         if let Err(error) = written {
             self.used.bytes.fetch_sub(size, Ordering::Relaxed);
@@ -201,6 +198,11 @@ impl Spooled {
 
     fn path(&self, kind: &str) -> PathBuf {
         path(&self.folder, self.number, kind)
+    }
+
+    /// Its file's number.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Size of its file, in bytes.
@@ -333,119 +335,4 @@ fn read_chunk(file: &mut impl Read, size: u64, mut buffer: Vec<u8>) -> io::Resul
     }
     let text = format!("{} of {bytes} bytes are there, or some have changed", buffer.len());
     torn(&text, tag, buffer)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(folder: &Path) -> (Spool, Vec<Spooled>) {
-        Spool::open(folder, 1 << 20).unwrap()
-    }
-
-    #[test]
-    #[expect(clippy::single_range_in_vec_init, reason = "a list of ranges that has one")]
-    fn what_is_left_comes_back_in_order_with_what_was_settled() {
-        let folder = tempfile::tempdir().unwrap();
-        let (spool, left) = open(folder.path());
-        assert!(left.is_empty());
-        let first = spool.add(Identity::of(b"kube.a", b"one"), b"kube.a", b"one").unwrap();
-        let second = spool.add(Identity::of(b"kube.b", b"two"), b"kube.b", b"two").unwrap();
-        let third = spool.add(Identity::of(b"", b""), b"", b"").unwrap();
-        second.note(&[0..3, 3..5, 9..10]).unwrap();
-        second.note(&[7..8]).unwrap();
-        first.note(&[0..1]).unwrap();
-        first.remove().unwrap();
-        drop((spool, third));
-        let (spool, left) = open(folder.path());
-        let read: Vec<Chunk> = left.iter().map(|spooled| spooled.read(Vec::new()).unwrap()).collect();
-        assert_eq!(read.len(), 2);
-        assert_eq!((read[0].tag.as_slice(), read[0].bytes.as_slice()), (&b"kube.b"[..], &b"two"[..]));
-        assert_eq!(read[0].taken, [0..5, 7..8, 9..10]);
-        assert!(read.iter().all(|chunk| chunk.torn.is_none()) && read[1].bytes.is_empty());
-        for spooled in &left {
-            spooled.remove().unwrap();
-        }
-        assert_eq!(spool.used(), 0);
-        drop((spool, left));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "only the lock stays");
-    }
-
-    #[test]
-    fn files_are_used_again_within_the_limit() {
-        let folder = tempfile::tempdir().unwrap();
-        let (spool, _) = Spool::open(folder.path(), 10_000).unwrap();
-        let add = |byte: u8, size: usize| {
-            let bytes = vec![byte; size];
-            let spooled = spool.add(Identity::of(b"t", &bytes), b"t", &bytes).unwrap();
-            let read = spooled.read(Vec::new()).unwrap();
-            assert_eq!((read.torn, read.bytes), (None, bytes));
-            assert_eq!(fs::metadata(spooled.file()).unwrap().len(), spooled.size());
-            spooled
-        };
-        let files = || fs::read_dir(folder.path()).unwrap().count() - 1;
-        for size in [4000, 100, 5000, 0] {
-            add(size as u8, size).remove().unwrap();
-            assert_eq!((files(), spool.used()), (1, 0), "the same file, for {size} bytes");
-        }
-        let several: Vec<Spooled> = (0..6).map(|byte| add(byte, 1500)).collect();
-        several.iter().for_each(|spooled| spooled.remove().unwrap());
-        assert_eq!(files(), FILES);
-        // What waits to be used again makes way for a chunk.
-        let large = add(7, 9000);
-        assert_eq!(files(), 1);
-        large.remove().unwrap();
-    }
-
-    #[test]
-    fn a_second_user_of_the_folder_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let _first = open(folder.path());
-        let error = Spool::open(folder.path(), 1 << 20).unwrap_err().to_string();
-        assert!(error.contains("in use") && error.contains(&folder.path().display().to_string()), "{error}");
-    }
-
-    #[test]
-    #[expect(clippy::single_range_in_vec_init, reason = "a list of ranges that has one")]
-    fn torn_files_give_back_what_is_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let (spool, _) = open(folder.path());
-        let spooled = spool.add(Identity::of(b"kube.a", b"0123456789"), b"kube.a", b"0123456789").unwrap();
-        let whole = fs::read(spooled.file()).unwrap();
-        for cut in 0..whole.len() {
-            fs::write(spooled.file(), &whole[..cut]).unwrap();
-            let chunk = spooled.read(Vec::new()).unwrap();
-            assert!(chunk.torn.is_some());
-            assert!(b"0123456789".starts_with(&chunk.bytes));
-        }
-        fs::write(spooled.file(), [&whole[..whole.len() - 1], b"x"].concat()).unwrap();
-        assert!(spooled.read(Vec::new()).unwrap().torn.is_some());
-        // A note that was cut off, and files that a killed process leaves.
-        fs::write(spooled.file(), &whole).unwrap();
-        spooled.note(&[0..2]).unwrap();
-        let mut notes = fs::read(spooled.path("taken")).unwrap();
-        notes.extend_from_slice(&[1, 2, 3]);
-        fs::write(spooled.path("taken"), notes).unwrap();
-        assert_eq!(spooled.read(Vec::new()).unwrap().taken, [0..2]);
-        fs::write(folder.path().join("000000000077.part"), b"x").unwrap();
-        fs::write(folder.path().join("000000000066.taken"), b"x").unwrap();
-        drop(spool);
-        let (_spool, left) = open(folder.path());
-        assert_eq!(left.len(), 1);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
-    }
-
-    #[test]
-    fn the_limit_holds_and_a_refused_chunk_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let (spool, _) = Spool::open(folder.path(), 1000).unwrap();
-        let first = spool.add(Identity::of(b"t", &[0; 600]), b"t", &[0; 600]).unwrap();
-        assert_eq!(
-            spool.add(Identity::of(b"t", &[0; 600]), b"t", &[0; 600]).unwrap_err().kind(),
-            io::ErrorKind::StorageFull
-        );
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-        first.remove().unwrap();
-        spool.add(Identity::of(b"t", &[0; 600]), b"t", &[0; 600]).unwrap();
-    }
 }
