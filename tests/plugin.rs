@@ -60,7 +60,7 @@ fn a_wrong_option_stops_the_host_with_a_line_that_names_it() {
     let log = running.log();
     assert!(!status.success());
     assert!(
-        log.contains("option 'concurrency': 'lots' is not accepted; accepted: a whole number from 1 to 128"),
+        log.contains("option 'concurrency': 'lots' is not accepted; accepted: auto, or a whole number from 1 to 128"),
         "{log}"
     );
 }

@@ -69,7 +69,10 @@ fn replay(args: &Args, file: &Path) -> Result<bool, Failure> {
     let name = file.display();
     for (count, what) in [
         (read.unreadable, "lines are no dead letters, or were torn, and are left out".to_owned()),
-        (read.too_large, format!("records are over {MAX_RECORD} bytes, which Firehose never accepts, and are left out")),
+        (
+            read.too_large,
+            format!("records are over {MAX_RECORD} bytes, which Firehose never accepts, and are left out"),
+        ),
     ] {
         if count > 0 {
             note(&format!("{name}: {count} {what}"));

@@ -337,8 +337,8 @@ const LINGER: Duration = Duration::from_millis(100);
 /// The same where a flush does wait, but fewer do than did at once before: the others' workers may be about to bring more.
 const LINGER_AWAITED: Duration = Duration::from_millis(2);
 
-/// How long the exit waits for the disk once everything has been given up.
-const DISK_AT_EXIT: Duration = Duration::from_secs(1);
+/// How long the exit waits for the disk once everything has been given up: since it last wrote something, and in all.
+const DISK_AT_EXIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
 /// A flush that waits for room.
 #[derive(Debug)]
@@ -415,7 +415,8 @@ pub struct Delivery<'o> {
     stopping: Option<Instant>,
     /// Until when the exit waits.
     closing: Option<Instant>,
-    gave_up: bool,
+    /// Since when everything has been given up, and when the disk last wrote something since.
+    gave_up: Option<(Instant, Instant)>,
     /// Records that were dead-lettered since, and how many of them stay in the spool.
     given_up: (u64, u64),
     /// Chunks, and their bytes, that were answered RETRY since a signal has asked the host to end.
@@ -459,7 +460,7 @@ impl<'o> Delivery<'o> {
             next_letter: 0,
             stopping: None,
             closing: None,
-            gave_up: false,
+            gave_up: None,
             given_up: (0, 0),
             refused_at_end: (0, 0),
             logged: BTreeMap::new(),
@@ -525,23 +526,21 @@ impl<'o> Delivery<'o> {
         }
         let limit = self.flush_limit().filter(|_| self.ledger.flushes() + self.parked.len() > 0);
         let parked = self.parked.iter().map(|parked| parked.flush.deadline).min();
-        let closing = match (self.closing, self.gave_up) {
-            (Some(deadline), false) => Some(deadline),
-            (Some(deadline), true) => Some(deadline + DISK_AT_EXIT),
-            (None, _) => None,
-        };
-        let lane = if self.gave_up { None } else { self.lane.wake_at() };
+        let closing = self.disk_limit().or(self.closing);
+        let lane = if self.gave_up.is_some() { None } else { self.lane.wake_at() };
         [self.ledger.expires_at(), limit, parked, closing, lane].into_iter().flatten().min()
     }
 
     /// Whether the exit has nothing more to wait for.
     pub fn is_done(&self) -> bool {
-        let Some(deadline) = self.closing else { return false };
+        if self.closing.is_none() {
+            return false;
+        }
         let waits_for_disk = !self.letters.is_empty() || !self.storing.is_empty();
-        let over = self.now.is_some_and(|now| now >= deadline + DISK_AT_EXIT);
+        let over = self.disk_limit() <= self.now;
         let in_memory = self.queue.iter().any(|queued| matches!(queued.source, Source::Memory(_)));
         let idle = self.lane.is_empty() && !self.lane.has_open() && self.encoding.is_none();
-        match self.gave_up {
+        match self.gave_up.is_some() {
             true => !in_memory && idle && !waits_for_disk || over && !self.can_encode(),
             false => idle && self.queue.is_empty() && !waits_for_disk,
         }
@@ -579,6 +578,12 @@ impl<'o> Delivery<'o> {
         }
     }
 
+    /// Until when the exit waits for the disk, once everything has been given up.
+    fn disk_limit(&self) -> Option<Instant> {
+        let (since, wrote) = self.gave_up?;
+        Some((wrote + DISK_AT_EXIT.0).min(since + DISK_AT_EXIT.1))
+    }
+
     /// From when on each flush is answered at once: the host waits for all of them before it ends.
     fn flush_limit(&self) -> Option<Instant> {
         self.stopping.map(|since| since + self.options.shutdown_timeout)
@@ -587,8 +592,8 @@ impl<'o> Delivery<'o> {
     /// All that does not depend on what has just happened.
     fn advance(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.expire(now, out);
-        if self.closing.is_some_and(|deadline| deadline <= now) && !self.gave_up {
-            self.gave_up = true;
+        if self.closing.is_some_and(|deadline| deadline <= now) && self.gave_up.is_none() {
+            self.gave_up = Some((now, now));
             self.give_up(out);
         }
         self.admit(out);
@@ -597,10 +602,10 @@ impl<'o> Delivery<'o> {
             self.together = self.waiting_flushes();
             self.lane.close_batch();
         }
-        if self.gave_up {
+        if self.gave_up.is_some() {
             self.give_up(out);
         }
-        while !self.gave_up
+        while self.gave_up.is_none()
             && let Some(job) = self.lane.next_call(now)
         {
             self.call(job, out);
@@ -761,7 +766,7 @@ impl<'o> Delivery<'o> {
                 Source::Memory(_) => true,
                 Source::Disk(_) => false,
             });
-        waits && (self.gave_up || self.wants_more(SLICE_ROOM))
+        waits && (self.gave_up.is_some() || self.wants_more(SLICE_ROOM))
     }
 
     fn wants_more(&self, bytes: usize) -> bool {
@@ -771,7 +776,7 @@ impl<'o> Delivery<'o> {
     /// Encodes a slice.
     fn encode(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.encoding.is_none()
-            && !self.gave_up
+            && self.gave_up.is_none()
             && !self.loading
             && let Some(Queued { origin, source: Source::Disk(size) }) = self.queue.front()
             && let Some(chunk) = origin.chunk
@@ -787,7 +792,8 @@ impl<'o> Delivery<'o> {
             && let Some(Queued { origin, source: Source::Memory(bytes) }) = self.queue.pop_front()
         {
             // At the exit, what is in the spool stays there.
-            if self.gave_up && matches!(self.ledger.kept(origin.delivery), Kept::Stored(_) | Kept::Storing(_)) {
+            if self.gave_up.is_some() && matches!(self.ledger.kept(origin.delivery), Kept::Stored(_) | Kept::Storing(_))
+            {
                 self.given_up.1 += 1;
                 return;
             }
@@ -1073,6 +1079,9 @@ impl<'o> Delivery<'o> {
     fn lettered(&mut self, letter: LetterId, outcome: Result<(), String>, now: Instant, out: &mut Vec<Action>) {
         let Some(Letter { origin, events, bytes, reason }) = self.letters.remove(&letter) else { return };
         self.room.sub(bytes);
+        if let Some((_, wrote)) = &mut self.gave_up {
+            *wrote = now;
+        }
         let Origin { tag, chunk, delivery } = &*origin;
         let all = self.counts.records_dead_lettered.get();
         let about = format!("a record with tag {tag} cannot be delivered: {reason}");
