@@ -230,7 +230,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
     let flush_timeout = ["1s", "10s", "60s"][random.usize(..3)];
     let quota = ["100", "100000"][random.usize(..2)];
     let properties = |name: &str| {
-        Some(match name {
+        let value = match name {
             "region" => "eu-west-1",
             "delivery_stream" => "logs",
             "oversize" => "drop",
@@ -242,8 +242,8 @@ pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
             "shutdown_timeout" => "5s",
             "records_per_second" if seed % 11 == 3 => quota,
             _ => return None,
-        })
-        .map(str::to_owned)
+        };
+        Some(value.to_owned())
     };
     let config = Config::read(&properties, &|_| None).map_err(|error| error.to_string())?;
     let flush_timeout = match workers {
