@@ -6,8 +6,8 @@
 use kubehose::delivery::batch::{Batch, Batcher, MAX_BODY, MAX_RECORDS, Opening};
 use kubehose::event::chunk::Chunk;
 use kubehose::options::Config;
-use kubehose::record::{MAX_RECORD, RecordEncoder, RecordOptions};
 use kubehose::record::remap::TagFields;
+use kubehose::record::{MAX_RECORD, RecordEncoder, RecordOptions};
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
