@@ -2,9 +2,12 @@
 
 mod conf;
 mod fluent_yaml;
+mod host;
 mod kubernetes;
 pub mod options;
 mod pattern;
+mod plugins;
+mod regex;
 mod report;
 mod router;
 pub mod rules;
@@ -178,6 +181,7 @@ pub fn outputs(name: &str, text: &str) -> Migration {
 /// Whether the text is in the classic format.
 fn is_classic(name: &str, text: &str) -> bool {
     let is_yaml_name = Path::new(name).extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let first = text.lines().find(|line| !line.trim().is_empty() && !line.starts_with('#')).unwrap_or_default();
     ((first.starts_with('@') || is_section_line(first)) && !is_yaml_name) || name.ends_with(".conf")
 }
@@ -230,7 +234,7 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings) -> Seen {
         return seen;
     }
     let text = match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Ok(text) if !text.contains('\0') => text,
         _ => {
             findings.add(&rules::NOT_TEXT, start, "it is not UTF-8".to_owned());
             return seen;
@@ -241,6 +245,8 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings) -> Seen {
         check_classic(&conf, findings);
         return seen;
     }
+    // YAML may begin with a byte order mark, the classic format may not.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines: Vec<&str> = text.lines().collect();
     let documents = match yaml::documents(text) {
         Ok(documents) => documents,
@@ -253,12 +259,13 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings) -> Seen {
         findings.add(&rules::UNKNOWN_DOCUMENT, start, "it is empty".to_owned());
     }
     for document in &documents {
-        check_duplicates(document, findings);
+        let configuration = !kubernetes::is_manifest(document) && fluent_yaml::is_configuration(document);
+        check_duplicates(document, configuration, findings);
         if kubernetes::is_manifest(document) {
             kubernetes::check(document, &lines, findings, &mut seen);
-        } else if fluent_yaml::is_configuration(document) {
+        } else if configuration {
             let conf = fluent_yaml::read(document, findings);
-            let open = !conf.directives.is_empty() || names_other_files(&conf);
+            let open = conf.includes() || names_other_files(&conf);
             router::check(&conf, Scope { fargate: None, open }, findings);
         } else if !document.text().is_some_and(|text| text.is_empty() || text == "~") {
             findings.add(
@@ -279,12 +286,16 @@ fn check_classic(conf: &Conf, findings: &mut Findings) {
             findings.add(&rules::SECTION_UNKNOWN, section.at, format!("there is no [{}]{more}", section.name));
         }
     }
-    let open = !conf.directives.is_empty() || names_other_files(conf);
+    let open = conf.includes() || names_other_files(conf);
     router::check(conf, Scope { fargate: None, open }, findings);
 }
 
-/// Keys that stand twice in one mapping; shared nodes are looked at once.
-fn check_duplicates(document: &yaml::Node, findings: &mut Findings) {
+/// Keys that stand twice in one mapping; shared nodes are looked at once. Of a Fluent Bit configuration, which uses both, only
+/// those of the root and of the pipeline count.
+fn check_duplicates(document: &yaml::Node, configuration: bool, findings: &mut Findings) {
+    if configuration {
+        return;
+    }
     let mut seen = HashSet::new();
     let mut open: Vec<&yaml::Node> = vec![document];
     while let Some(node) = open.pop() {

@@ -105,7 +105,7 @@ fn check_other(document: &Node, lines: &[&str], findings: &mut Findings) {
         if is_configuration {
             let read = conf::read(text, &origin(value, lines), findings);
             // The other files of the ConfigMap are included in an order that only the program knows.
-            let open = name != "fluent-bit.conf" || !read.directives.is_empty() || super::names_other_files(&read);
+            let open = name != "fluent-bit.conf" || read.includes() || super::names_other_files(&read);
             router::check(&read, Scope { fargate: None, open }, findings);
         }
     }

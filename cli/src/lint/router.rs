@@ -3,7 +3,7 @@
 use super::conf::{self, Conf, Entry, Section};
 use super::options::{self, FIREHOSE_OUTPUTS};
 use super::pattern::overlap;
-use super::{Findings, rules};
+use super::{Findings, plugins, rules};
 use crate::{datadog, fargate};
 
 /// What is known about where the configuration runs.
@@ -24,15 +24,47 @@ pub enum OwnLog {
 
 /// Checks everything that needs no more than the sections.
 pub fn check(conf: &Conf, scope: Scope, findings: &mut Findings) {
+    let count = |name: &str| conf.sections.iter().filter(|section| section.name == name).count();
+    // The host connects one input and one output whatever they say (src/flb_router.c).
+    let one_to_one = count("INPUT") == 1 && count("OUTPUT") == 1 && scope.fargate.is_none();
+    let loads = scope.open
+        || conf.sections.iter().any(|section| {
+            section.name.ends_with("PLUGINS") || section.name == "SERVICE" && section.get("plugins_file").is_some()
+        });
     for section in &conf.sections {
-        check_section(section, scope, conf.routes, findings);
+        check_section(section, scope, conf.routes || one_to_one, findings);
+        if scope.fargate.is_none() || !is_refused_on_fargate(section) {
+            plugins::check(section, loads, findings);
+        }
     }
+    check_parser_names(conf, findings);
     check_service(conf, scope, findings);
     let on_router = Router::of(conf, scope);
     on_router.check_matches(findings);
     on_router.check_parsers(findings);
     on_router.check_remap(findings);
     on_router.check_outputs(findings);
+}
+
+/// Whether the router of EKS Fargate has no such plugin anyway, which has a rule of its own.
+fn is_refused_on_fargate(section: &Section) -> bool {
+    let plugin = section.plugin();
+    match section.name.as_str() {
+        "FILTER" => !fargate::FILTER_NAMES.contains(&plugin.as_str()),
+        "OUTPUT" => true,
+        _ => false,
+    }
+}
+
+fn check_parser_names(conf: &Conf, findings: &mut Findings) {
+    let mut names = std::collections::HashSet::new();
+    for parser in conf.sections.iter().filter(|section| section.name == "PARSER") {
+        if let Some(entry) = parser.get("name")
+            && !names.insert(entry.value.text.as_str())
+        {
+            findings.add(&rules::PARSER_TWICE, entry.value.at, format!("{} stands twice", entry.value.text));
+        }
+    }
 }
 
 /// What the guide, or anyone's, wants to have filled in: `<REGION>`.
@@ -59,7 +91,9 @@ fn check_section(section: &Section, scope: Scope, routes: bool, findings: &mut F
     }
     let routed = section.name == "FILTER" || (section.name == "OUTPUT" && !routes);
     if routed && section.get("match").is_none() && section.get("match_regex").is_none() && !section.entries.is_empty() {
-        findings.add(&rules::MATCH_MISSING, section.at, format!("[{}] {plugin} has no Match", section.name));
+        let refused = section.name == "FILTER" || scope.fargate.is_some();
+        let rule = if refused { &rules::MATCH_MISSING } else { &rules::OUTPUT_UNMATCHED };
+        findings.add(rule, section.at, format!("[{}] {plugin} has no Match", section.name));
     }
     if section.name == "PARSER" && !section.entries.is_empty() {
         match section.value("format").map(str::to_ascii_lowercase).as_deref() {
@@ -194,12 +228,8 @@ fn check_firehose_output(section: &Section, plugin: &str, scope: Scope, findings
 const OPTIONS_OF_FILES: [&str; 2] = ["ca_file", "dead_letter_file"];
 
 fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, scope: Scope, findings: &mut Findings) {
-    if let Some(entry) = section.get("tls")
-        && is_switched_on(&entry.value.text)
-    {
-        findings.add(&rules::TLS_ON, entry.key.at, "tls is on".to_owned());
-    }
     let checked_elsewhere = ["region", "delivery_stream"];
+    let mut alone = true;
     for spec in kubehose::options::OPTIONS {
         let Some(entry) = section.get(spec.name).filter(known) else {
             continue;
@@ -211,16 +241,41 @@ fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, sco
         let get = |name: &str| match name {
             "region" => Some("eu-west-1".to_owned()),
             "delivery_stream" => Some("logs".to_owned()),
-            "role_arn" if spec.name == "external_id" => section.value("role_arn").map(str::to_owned),
+            // Where it is missing, the reader over the whole section says so.
+            "role_arn" if spec.name == "external_id" => Some("arn:aws:iam::123456789012:role/logs".to_owned()),
             _ => (name == spec.name).then(|| entry.value.text.clone()),
         };
         if let Err(error) = kubehose::options::Config::read(&get, &|_| None) {
             findings.add(&rules::OPTION_VALUE, entry.value.at, error.to_string());
+            alone = false;
         }
+    }
+    if alone {
+        check_together(section, known, findings);
     }
     if scope.fargate.is_none() && section.value("workers").unwrap_or("0") == "0" {
         let at = section.get("workers").map_or(section.at, |entry| entry.value.at);
         findings.add(&rules::WORKERS, at, "kubehose runs on the pipeline's own thread".to_owned());
+    }
+}
+
+/// The plugin's own reader over the whole section: what each option passes alone may be refused together.
+fn check_together(section: &Section, known: &dyn Fn(&&Entry) -> bool, findings: &mut Findings) {
+    let get = |name: &str| match (name, section.get(name)) {
+        // Those two have rules of their own, which name them if they are wrong.
+        ("region", _) => Some("eu-west-1".to_owned()),
+        ("delivery_stream", _) => Some("logs".to_owned()),
+        _ if OPTIONS_OF_FILES.contains(&name) => None,
+        (_, entry) => entry.filter(|entry| known(entry)).map(|entry| entry.value.text.clone()),
+    };
+    if let Err(error) = kubehose::options::Config::read(&get, &|_| None) {
+        let message = error.to_string();
+        // The message names the option that is refused.
+        let named = section
+            .entries
+            .iter()
+            .find(|entry| message.contains(&format!("'{}'", entry.key.text.to_ascii_lowercase())));
+        findings.add(&rules::OPTIONS_TOGETHER, named.map_or(section.at, |entry| entry.value.at), message);
     }
 }
 
@@ -229,6 +284,9 @@ fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
         return;
     }
     let main = conf.sections.iter().any(|section| ["INPUT", "OUTPUT", "SERVICE"].contains(&section.name.as_str()));
+    for section in conf.sections.iter().filter(|section| main && conf.classic && section.name.ends_with("PARSER")) {
+        findings.add(&rules::PARSER_SECTION, section.at, format!("[{}] stands in the main file", section.name));
+    }
     for section in conf.sections.iter().filter(|section| section.name.ends_with("PLUGINS")) {
         if main && section.name == "PLUGINS" {
             findings.add(&rules::PLUGINS_SECTION, section.at, "[PLUGINS] stands in the main file".to_owned());

@@ -43,7 +43,9 @@ rules! {
     // The file.
     NOT_TEXT = Error "not-text", "the file is not text in UTF-8, or far larger than any configuration",
         "give a manifest or a Fluent Bit configuration";
-    YAML_SYNTAX = Error "yaml-syntax", "the file is not YAML", "mend it where the position points to";
+    BOM = Error "byte-order-mark", "a byte order mark stands at the beginning; Fluent Bit refuses the file",
+        "save the file as UTF-8 without it";
+    YAML_SYNTAX = Error "yaml-syntax", "the file is not YAML", "fix it where the position points to";
     YAML_DUPLICATE_KEY = Error "yaml-duplicate-key", "a key stands twice in one mapping; kubectl refuses it, or the last one wins",
         "leave one of them";
     UNKNOWN_DOCUMENT = Error "unknown-document", "the document is neither a Kubernetes manifest nor a Fluent Bit configuration",
@@ -100,7 +102,11 @@ rules! {
         "write a space, not a tab, and a value";
     NAME_MISSING = Error "name-missing", "the section has no Name", "add Name";
     MATCH_MISSING = Error "match-missing", "the section has no Match, so no record reaches it", "add Match";
-    PARSER_FORMAT = Error "parser-format", "the parser has no Format", "add Format, as a rule regex or json";
+    OUTPUT_UNMATCHED = Warning "output-unmatched", "the output has no Match, so no record reaches it", "add Match";
+    PARSER_SECTION = Error "parser-section", "a [PARSER] stands in the main file, which Fluent Bit refuses",
+        "put it into a file of its own, and name that in [SERVICE] parsers_file";
+    PARSER_TWICE = Error "parser-twice", "two parsers have one name; Fluent Bit refuses the second", "rename one of them";
+    PARSER_FORMAT = Error "parser-format", "the parser has no Format that exists", "add Format, as a rule regex or json";
     PARSER_REGEX = Error "parser-regex", "a parser of Format regex has no Regex", "add Regex";
     PLUGINS_SECTION = Error "plugins-section", "[PLUGINS] in the main file fails on Fluent Bit 5",
         "put it into a file of its own, and name that in [SERVICE] plugins_file";
@@ -112,14 +118,20 @@ rules! {
     // Options.
     PLACEHOLDER = Error "placeholder", "a placeholder of the guide is still there", "put the value in";
     OPTION_UNKNOWN = Error "option-unknown", "the plugin has no such option", "check its name";
-    OPTION_TWICE = Warning "option-twice", "an option stands twice, and one of them is ignored", "leave one of them";
+    OPTION_TWICE = Error "option-twice", "an option that may stand once only stands twice; Fluent Bit refuses it", "leave one of them";
+    OPTION_NUMBER = Warning "option-number", "the option's value is no number, and Fluent Bit reads it as 0", "write a number";
+    OPTIONS_EXCLUDE = Error "options-exclude", "the options exclude each other; Fluent Bit refuses them", "leave one of them";
+    OPTIONS_TOGETHER = Error "options-together", "kubehose refuses the options as they stand together", "do what the message says";
+    PLUGIN_UNKNOWN = Error "plugin-unknown", "there is no such plugin; Fluent Bit refuses the file", "check its name, or load it with plugins_file";
+    ARITY = Error "arity", "the value has another number of words than the plugin needs", "write them all, and quote what holds blanks";
+    REGEX = Error "regex", "the regular expression does not compile", "fix it; it is Ruby's dialect (Onigmo)";
     OPTION_MISSING = Error "option-missing", "the output needs this option", "add it";
     OPTION_VALUE = Error "option-value", "the option does not accept this value", "use an accepted value";
     REGION = Error "region", "this is no AWS region", "write one such as eu-west-1";
     STREAM_NAME = Error "stream-name", "this is no delivery stream's name",
         "write the name alone, not the ARN: 1 to 64 of a-z A-Z 0-9 _ . -";
-    TLS_ON = Error "tls-on", "a plugin of the proxy kind has no `tls` of the host's; `tls on` aborts the configuration",
-        "leave it out: kubehose speaks TLS by itself";
+    TLS_ON = Error "tls-on", "the plugin has no `tls` of the host's; `tls on` aborts the configuration",
+        "leave it out: the AWS outputs speak TLS by themselves";
     LOG_KEY = Warning "log-key", "log_key sends that key's value alone, so no name, id or namespace goes along",
         "leave it out";
     TIME_KEY = Warning "time-key",
