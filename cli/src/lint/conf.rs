@@ -80,7 +80,8 @@ pub enum Origin<'a> {
 }
 
 impl Origin<'_> {
-    fn at(&self, line: usize, column: usize, text: &str) -> Place {
+    /// Where a line and column of the text, counted from 0, lie; `text` is that line.
+    pub fn at(&self, line: usize, column: usize, text: &str) -> Place {
         match self {
             Self::File => Place { line: line + 1, column: column + 1 },
             Self::Block { first_line, lines } => {

@@ -147,7 +147,10 @@ fn check_fargate_section(section: &Section, plugin: &str, findings: &mut Finding
             );
         }
         "OUTPUT" if !fargate::OUTPUT_NAMES.contains(&plugin) => {
-            let more = options::near(plugin, fargate::OUTPUT_NAMES)
+            // Its name outside of Fargate, which looks more like another's.
+            let other = (plugin == "kinesis_streams").then_some("kinesis");
+            let more = other
+                .or_else(|| options::near(plugin, fargate::OUTPUT_NAMES))
                 .map_or(String::new(), |near| format!(": did you mean {near}?"));
             findings.add(
                 &rules::OUTPUT_NOT_ALLOWED,
@@ -484,7 +487,7 @@ impl<'a> Router<'a> {
     fn check_remap(&self, findings: &mut Findings) {
         let kubernetes = self.position("kubernetes");
         let sends = self.outputs.iter().any(|output| FIREHOSE_OUTPUTS.contains(&output.plugin().as_str()));
-        if kubernetes.is_none() && self.scope.fargate.is_some() && sends {
+        if kubernetes.is_none() && self.scope.fargate.is_some() && !self.scope.open && sends {
             let at = self.outputs[0].at;
             findings.add(&rules::KUBERNETES_MISSING, at, "no filter adds the pod's metadata".to_owned());
         }
@@ -533,7 +536,7 @@ impl<'a> Router<'a> {
     }
 
     fn check_outputs(&self, findings: &mut Findings) {
-        if self.scope.fargate.is_some() && self.outputs.is_empty() {
+        if self.scope.fargate.is_some() && self.outputs.is_empty() && !self.scope.open {
             findings.add_at_start(&rules::OUTPUT_MISSING, "nothing is sent anywhere".to_owned());
         }
     }
