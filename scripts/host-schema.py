@@ -38,7 +38,7 @@ def c_type_of(text):
 
 OPTION = re.compile(
     r'FLB_CONFIG_MAP_([A-Z_0-9]+)\s*,\s*"([^"]+)"\s*,\s*(?:"(?:[^"\\]|\\.)*"|[^,"{}])*?,\s*([A-Z_0-9| ]+?)\s*,')
-PLUGIN = re.compile(r"struct flb_(input|filter|output|custom)_plugin \w+\s*=\s*\{(.*?)\n\};", re.S)
+PLUGIN = re.compile(r"struct flb_(input|filter|output|custom)_plugin \w+\s*=\s*\{(.*?)\n?[^\n]*\};", re.S)
 
 plugins, repeatable = {}, {}
 for folder in sorted(glob.glob(f"{source}/plugins/*_*")):

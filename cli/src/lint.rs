@@ -139,6 +139,11 @@ impl Findings {
         Self::of(&self.file)
     }
 
+    /// Whether more findings would only be counted.
+    fn is_full(&self) -> bool {
+        self.list.len() == MAX_FINDINGS
+    }
+
     fn into_list(self) -> Vec<Finding> {
         self.list
     }

@@ -29,7 +29,7 @@ impl Random {
     }
 
     fn once_in(&mut self, n: u64) -> bool {
-        self.next() % n == 0
+        self.next().is_multiple_of(n)
     }
 }
 

@@ -11,6 +11,9 @@ const LOADED: [&str; 4] = ["kubehose", "firehose", "kinesis", "cloudwatch"];
 
 /// Checks one section; `loads` says whether plugins come from files that are not read here.
 pub fn check(section: &Section, loads: bool, findings: &mut Findings) {
+    if findings.is_full() {
+        return;
+    }
     let plugin = section.plugin();
     match section.name.as_str() {
         "PARSER" => return check_parser(section, findings),

@@ -3,7 +3,7 @@
 use super::conf::{self, Conf, Entry, Section};
 use super::options::{self, FIREHOSE_OUTPUTS};
 use super::pattern::overlap;
-use super::{Findings, plugins, rules};
+use super::{Findings, plugins, regex, rules};
 use crate::{datadog, fargate};
 
 /// What is known about where the configuration runs.
@@ -43,6 +43,8 @@ pub fn check(conf: &Conf, scope: Scope, findings: &mut Findings) {
     on_router.check_matches(findings);
     on_router.check_parsers(findings);
     on_router.check_remap(findings);
+    on_router.check_dotted_keys(findings);
+    on_router.check_same_stream(findings);
     on_router.check_outputs(findings);
 }
 
@@ -83,6 +85,19 @@ fn placeholder(text: &str) -> Option<&str> {
     None
 }
 
+/// What a template's engine would have filled in: `#{…}#`, `{{…}}`, or a word that asks for it.
+fn template(text: &str) -> Option<&str> {
+    for (open, close) in [("#{", "}#"), ("{{", "}}")] {
+        if let Some(start) = text.find(open)
+            && let Some(length) = text.get(start..)?.find(close)
+        {
+            return text.get(start..start + length + close.len());
+        }
+    }
+    let words = ["CHANGE_ME", "CHANGEME", "REPLACE_ME", "YOUR_REGION", "YOUR-REGION"];
+    words.into_iter().find(|word| text.contains(word))
+}
+
 fn check_section(section: &Section, scope: Scope, routes: bool, findings: &mut Findings) {
     let plugin = section.plugin();
     let named = conf::NAMED.contains(&section.name.as_str());
@@ -108,7 +123,11 @@ fn check_section(section: &Section, scope: Scope, routes: bool, findings: &mut F
         let key = entry.key.text.as_str();
         let value = entry.value.text.as_str();
         if let Some(found) = placeholder(value) {
-            findings.add(&rules::PLACEHOLDER, entry.value.at, format!("{key} is still {found}"));
+            let ours = scope.fargate.is_some() || FIREHOSE_OUTPUTS.contains(&plugin.as_str());
+            let rule = if ours { &rules::PLACEHOLDER } else { &rules::PLACEHOLDER_LEFT };
+            findings.add(rule, entry.value.at, format!("{key} is still {found}"));
+        } else if let Some(found) = template(value) {
+            findings.add(&rules::PLACEHOLDER_LEFT, entry.value.at, format!("{key} holds {found}"));
         }
         if scope.fargate.is_some() && value.contains("${") {
             findings.add(&rules::ENVIRONMENT_NOT_ALLOWED, entry.value.at, format!("{key} is {value}"));
@@ -300,6 +319,21 @@ fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
             }
         }
     }
+    let reloads = conf
+        .sections
+        .iter()
+        .filter(|section| section.name == "SERVICE")
+        .find_map(|service| service.get("hot_reload").filter(|entry| is_switched_on(&entry.value.text)));
+    if let Some(entry) = reloads {
+        let works = |section: &&Section| {
+            section.name == "OUTPUT"
+                && section.plugin() == "kubehose"
+                && section.value("workers").is_some_and(|workers| workers != "0")
+        };
+        if conf.sections.iter().any(|section| works(&section)) {
+            findings.add(&rules::HOT_RELOAD, entry.key.at, "kubehose has Workers".to_owned());
+        }
+    }
     let path = conf.sections.iter().any(|section| section.name == "SERVICE" && section.get("storage.path").is_some());
     if !path && !scope.open {
         for input in conf.sections.iter().filter(|section| section.name == "INPUT") {
@@ -327,6 +361,13 @@ fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
         }
     }
 }
+
+/// Lines as container runtimes write them.
+const CRI_LINES: [&str; 3] = [
+    "2026-01-02T03:04:05.123456789Z stdout F text",
+    "2026-01-02T03:04:05.123456789+01:00 stderr F {\"level\":\"info\"}",
+    "2026-01-02T03:04:05.123456789Z stdout P text",
+];
 
 /// The parts of a configuration that work on records, in order.
 struct Router<'a> {
@@ -457,6 +498,7 @@ impl<'a> Router<'a> {
                         );
                     }
                     Some(parser) => {
+                        self.check_cri(parser, entry, findings);
                         if let Some(regex) = parser.get("regex")
                             && kubernetes.is_some()
                             && !["(?<log>", "(?P<log>"].iter().any(|group| regex.value.text.contains(group))
@@ -480,6 +522,74 @@ impl<'a> Router<'a> {
                 if FIREHOSE_OUTPUTS.contains(&output.plugin().as_str()) && output.get("time_key").is_none() {
                     findings.add(&rules::TIME_KEY, output.at, format!("{} has no time_key", output.plugin()));
                 }
+            }
+        }
+    }
+
+    /// Whether the first parser over `log` of a container's file fits any line that the runtime writes.
+    fn check_cri(&self, parser: &Section, used: &Entry, findings: &mut Findings) {
+        let containers = |input: &Section| input.value("path").is_some_and(|path| path.contains("/containers/"));
+        let first = self.log_parsers().next().and_then(|(_, filter)| filter.get("parser"));
+        let files = self.scope.fargate.is_some() || self.inputs.iter().any(|input| containers(input));
+        let parsed_by_input = self
+            .inputs
+            .iter()
+            .any(|input| ["parser", "multiline.parser", "docker_mode"].iter().any(|key| input.get(key).is_some()));
+        // With several parsers, one that fits is enough; a later filter sees what an earlier one made.
+        let alone = self.log_parsers().next().is_some_and(|(_, filter)| filter.all("parser").count() == 1);
+        if !files || parsed_by_input || !alone || first.is_none_or(|first| first.key.at != used.key.at) {
+            return;
+        }
+        // A docker parser for docker's own files is right on clusters that still have it.
+        let Some(regex) = parser.get("regex") else { return };
+        let Ok(compiled) = regex::compile(&regex.value.text) else { return };
+        if !CRI_LINES.iter().any(|line| compiled.find(line).is_some()) {
+            let message = format!("{} does not match `{}`", used.value.text, CRI_LINES[0]);
+            findings.add(&rules::CRI_NEVER_MATCHES, regex.value.at, message);
+        }
+    }
+
+    fn check_dotted_keys(&self, findings: &mut Findings) {
+        for filter in &self.filters {
+            let keys: &[&str] = match filter.plugin().as_str() {
+                "grep" => &["regex", "exclude"],
+                "modify" => &["rename", "hard_rename", "copy", "hard_copy", "remove"],
+                _ => continue,
+            };
+            let entries =
+                filter.entries.iter().filter(|entry| keys.iter().any(|key| entry.key.text.eq_ignore_ascii_case(key)));
+            for entry in entries {
+                let name = entry.value.text.split(' ').next().unwrap_or_default();
+                let nested = ["kubernetes.", "log."].iter().any(|start| name.starts_with(start));
+                // modify's paths into `kubernetes` have a rule of their own.
+                let renamed = filter.plugin() == "modify" && !entry.key.text.eq_ignore_ascii_case("remove");
+                if nested && !(renamed && name.starts_with("kubernetes.")) {
+                    findings.add(
+                        &rules::DOTTED_KEY,
+                        entry.value.at,
+                        format!("{name} is one key with a dot in its name"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn check_same_stream(&self, findings: &mut Findings) {
+        for (index, output) in self.outputs.iter().enumerate() {
+            let stream = |section: &Section| {
+                let name = section.get("delivery_stream")?.value.text.clone();
+                FIREHOSE_OUTPUTS
+                    .contains(&section.plugin().as_str())
+                    .then(|| (name, section.value("region").map(str::to_owned)))
+            };
+            let (Some(own), Some(pattern)) = (stream(output), output.value("match")) else { continue };
+            let before = self.outputs.iter().take(index).find(|other| {
+                stream(other).as_ref() == Some(&own)
+                    && other.value("match").is_some_and(|other| overlap(other, pattern))
+            });
+            if let Some(other) = before {
+                let message = format!("{} gets them from the output on line {} too", own.0, other.at.line);
+                findings.add(&rules::SAME_STREAM, output.at, message);
             }
         }
     }

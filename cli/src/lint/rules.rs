@@ -117,6 +117,7 @@ rules! {
 
     // Options.
     PLACEHOLDER = Error "placeholder", "a placeholder of the guide is still there", "put the value in";
+    PLACEHOLDER_LEFT = Warning "placeholder-left", "something is left that looks as if it is to be filled in", "put the value in";
     OPTION_UNKNOWN = Error "option-unknown", "the plugin has no such option", "check its name";
     OPTION_TWICE = Error "option-twice", "an option that may stand once only stands twice; Fluent Bit refuses it", "leave one of them";
     OPTION_NUMBER = Warning "option-number", "the option's value is no number, and Fluent Bit reads it as 0", "write a number";
@@ -155,6 +156,14 @@ rules! {
         "add a parser filter with a CRI parser before the kubernetes filter (kubehose manifest writes one)";
     PARSER_UNDEFINED = Error "parser-undefined", "the parser is not defined here",
         "add the [PARSER], under parsers.conf on EKS Fargate";
+    CRI_NEVER_MATCHES = Error "cri-never-matches", "the parser matches no line of the container runtime, so nothing is parsed",
+        "use the CRI parser (kubehose manifest writes it): time, stream, P or F, text";
+    DOTTED_KEY = Warning "dotted-key", "a dot in a key is part of its name here, so nested keys are never found",
+        "write a record accessor, $a['b'], for grep; lift the map with nest first, for modify";
+    SAME_STREAM = Warning "same-stream", "two outputs send the same records to one stream, so each arrives twice",
+        "leave one of them, or give them a Match each";
+    HOT_RELOAD = Warning "hot-reload", "a hot reload leaves worker threads of a proxy plugin behind, and crashes Fluent Bit 5.1.1",
+        "set Workers 0 on kubehose, or Hot_Reload Off";
     PARSER_ORDER = Error "parser-order", "the kubernetes filter comes before the parser that it needs, so JSON is never merged",
         "put the parser filter first";
     PARSER_DROPS_LOG = Error "parser-drops-log", "the parser's expression has no group `log`, so the text itself is lost",
