@@ -475,8 +475,7 @@ fn check_sections(conf: &Conf, findings: &mut Findings) {
     }
 }
 
-/// Keys that stand twice in one mapping; shared nodes are looked at once. Of a Fluent Bit configuration, which uses both, only
-/// those of the root and of the pipeline count.
+/// Keys that stand twice in one mapping; shared nodes are looked at once. Not of a Fluent Bit configuration, which uses both.
 fn check_duplicates(document: &yaml::Node, configuration: bool, findings: &mut Findings) {
     if configuration {
         return;
