@@ -11,7 +11,7 @@ use crate::delivery::batch::{Batch, Opening};
 use crate::delivery::encode::{Encoder, EncoderParts, HandOver};
 use crate::delivery::ledger::{DeliveryId, Ledger};
 use crate::firehose::http::TlsError;
-use crate::firehose::{Answer, Class, Fault, Firehose, Setup};
+use crate::firehose::{Class, Fault, Firehose, Reply, Setup};
 use crate::host::{self, Level, Log, Metrics};
 use crate::metrics::{Counts, billed};
 use crate::options::{Config, DeliveryConfig};
@@ -143,7 +143,7 @@ impl Ord for Delayed {
     }
 }
 
-type Call = Pin<Box<dyn Future<Output = (u64, Result<Answer, Fault>)> + Send>>;
+type Call = Pin<Box<dyn Future<Output = (u64, Result<Reply, Fault>)> + Send>>;
 
 /// The task that delivers one output's batches.
 pub struct Courier {
@@ -347,7 +347,7 @@ impl Courier {
         }));
     }
 
-    fn finished(&mut self, number: u64, result: Result<Answer, Fault>) {
+    fn finished(&mut self, number: u64, result: Result<Reply, Fault>) {
         self.unpublished = true;
         self.counts.in_flight.sub(1);
         let Some(mut job) = self.in_flight.remove(&number) else { return };
@@ -358,7 +358,7 @@ impl Courier {
             }
             Err(fault) => {
                 self.counts.error(fault.class);
-                job.unclear = fault.unclear;
+                job.unclear = fault.ambiguous;
                 match fault.class {
                     Class::Poison => self.poisoned(job, &fault),
                     class => self.failed(job, class, &fault),
@@ -367,7 +367,7 @@ impl Courier {
         }
     }
 
-    fn answered(&mut self, job: Job, answer: &Answer) {
+    fn answered(&mut self, job: Job, answer: &Reply) {
         let now = Instant::now();
         let records = job.batch.places().len();
         let taken = records - answer.refused.len();
