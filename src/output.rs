@@ -6,7 +6,7 @@
 use crate::delivery::room::{Reservation, Room};
 use crate::delivery::{Action, CallId, Delivery, FlushId, Identity, Input, Now, Parts, Recovered};
 use crate::error::Error;
-use crate::firehose::{Answer, Fault, Firehose};
+use crate::firehose::{self, Fault, Firehose};
 use crate::host::{self, FlushData, Gate, Handle, Level, Log, Metrics, Output, Status};
 use crate::metrics::{Counts, Snapshot};
 use crate::options::Config;
@@ -318,7 +318,7 @@ fn run(runtime: Runtime, loop_: Loop) {
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
 }
 
-type Call = Pin<Box<dyn Future<Output = (CallId, Option<Result<Answer, Fault>>)> + Send>>;
+type Call = Pin<Box<dyn Future<Output = (CallId, Option<Result<firehose::Reply, Fault>>)> + Send>>;
 
 /// The loop of one output's thread, and all that it needs.
 struct Loop {

@@ -18,7 +18,7 @@ use crate::delivery::ledger::{DeliveryId, Flush, Kept, Ledger};
 use crate::delivery::pace::Concurrency;
 use crate::delivery::retry::Kind;
 use crate::delivery::room::{Copied, Reservation, Room};
-use crate::firehose::{Answer, Class, Fault, Setup};
+use crate::firehose::{self, Class, Fault, Setup};
 use crate::host::{Level, Status};
 use crate::metrics::{Counts, billed};
 use crate::record::{MAX_RECORD, RecordEncoder, RecordOptions};
@@ -174,7 +174,7 @@ pub enum Input {
         /// The call.
         call: CallId,
         /// What the service said.
-        outcome: Result<Answer, Fault>,
+        outcome: Result<firehose::Reply, Fault>,
     },
     /// A chunk is in the spool.
     Stored {
@@ -880,7 +880,7 @@ impl<'o> Delivery<'o> {
         self.counts.in_flight.add(1);
     }
 
-    fn answered(&mut self, call: CallId, outcome: Result<Answer, Fault>, now: Instant, out: &mut Vec<Action>) {
+    fn answered(&mut self, call: CallId, outcome: Result<firehose::Reply, Fault>, now: Instant, out: &mut Vec<Action>) {
         let in_demand = self.lane.in_demand();
         let Some(mut job) = self.lane.ended(call) else { return };
         self.counts.in_flight.sub(1);
@@ -891,7 +891,7 @@ impl<'o> Delivery<'o> {
             }
             Err(fault) => {
                 self.counts.error(fault.class);
-                job.ambiguous = fault.unclear;
+                job.ambiguous = fault.ambiguous;
                 match fault.class {
                     Class::Poison => self.poisoned(job, &fault, now, out),
                     class => self.failed(job, class, &fault, now, out),
@@ -901,7 +901,7 @@ impl<'o> Delivery<'o> {
     }
 
     /// A call was answered: what was accepted is settled, the rest goes out again.
-    fn accepted(&mut self, job: Job, answer: &Answer, in_demand: bool, now: Instant, out: &mut Vec<Action>) {
+    fn accepted(&mut self, job: Job, answer: &firehose::Reply, in_demand: bool, now: Instant, out: &mut Vec<Action>) {
         let cost = job.cost();
         let Job { owners, batch, mut attempts, .. } = job;
         let records = batch.places().len();

@@ -1,7 +1,8 @@
 //! Amazon Data Firehose as the core sees it: what it accepts, what it says of that, and when.
 
 use crate::host::{EventId, expected, pad_of};
-use kubehose::firehose::{Answer, Class, Fault, Refused, Setup};
+use kubehose::firehose::reply::Refused;
+use kubehose::firehose::{Class, Fault, Reply, Setup};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ pub struct Service {
 /// How a call ends.
 pub struct Outcome {
     pub after: Duration,
-    pub outcome: Result<Answer, Fault>,
+    pub outcome: Result<Reply, Fault>,
 }
 
 /// Records that the service never accepts.
@@ -82,7 +83,7 @@ impl Service {
             return Err(format!("a call of {records} records has {}", ids.len()));
         }
         let near = Duration::from_millis(random.u64(1..200));
-        let whole = |class, unclear| Err(Fault { class, unclear, text: format!("{class:?}") });
+        let whole = |class, ambiguous| Err(Fault { class, ambiguous, text: format!("{class:?}") });
         let setup = |setup| whole(Class::Setup(setup), false);
         if ids.iter().any(|id| is_poison(*id)) && !matches!(weather, Weather::Unreachable | Weather::Credentials) {
             self.poisoned += 1;
@@ -91,7 +92,7 @@ impl Service {
         let outcome = match weather {
             Weather::Fine => {
                 self.accept(&ids, |_| true);
-                Ok(Answer::default())
+                Ok(Reply::default())
             }
             Weather::Partial | Weather::Throttled if random.u8(..4) > 0 => {
                 let share = random.u8(1..=10);
@@ -103,17 +104,17 @@ impl Service {
                 self.accept(&ids, |index| refused.binary_search(&index).is_err());
                 self.partial += 1;
                 let refused = refused.into_iter().map(|index| Refused { index, code: code.to_owned() });
-                Ok(Answer { refused: refused.collect() })
+                Ok(Reply { refused: refused.collect() })
             }
             Weather::Partial => {
                 self.accept(&ids, |_| true);
-                Ok(Answer::default())
+                Ok(Reply::default())
             }
             Weather::Throttled => whole(Class::Throttled, false),
             Weather::Broken => match random.u8(..5) {
                 0 => {
                     self.accept(&ids, |_| true);
-                    Ok(Answer::default())
+                    Ok(Reply::default())
                 }
                 1 | 2 => {
                     self.accept(&ids, |_| true);
@@ -153,7 +154,7 @@ impl Service {
                 let accepted = ids.len() - refused.len();
                 self.quota.1 += accepted as u32;
                 self.accept(&ids, |index| index < accepted);
-                Ok(Answer { refused })
+                Ok(Reply { refused })
             }
         };
         Ok(Outcome { after: near, outcome })

@@ -199,7 +199,7 @@ struct World<'o> {
     flushed: BTreeSet<usize>,
     next_flush: u64,
     next_event: EventId,
-    open_calls: BTreeMap<CallId, Result<kubehose::firehose::Answer, kubehose::firehose::Fault>>,
+    open_calls: BTreeMap<CallId, Result<kubehose::firehose::Reply, kubehose::firehose::Fault>>,
     service: Service,
     disk: Disk,
     disk_busy: bool,
