@@ -1,9 +1,8 @@
 //! Records that are put aside: counted, logged, and written to the dead-letter file if there is one.
 
+pub use super::letters::DeadLetter;
 use crate::host::{Level, Log};
 use crate::metrics::Counts;
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,56 +11,6 @@ use std::time::{Duration, Instant};
 
 /// How many older files are kept beside the one that is written: `FILE.1` … `FILE.4`.
 pub const OLDER: usize = 4;
-
-/// One record that was put aside: one line of the file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// When it was put aside, RFC 3339, UTC.
-    pub time: String,
-    /// The tag of its chunk.
-    pub tag: String,
-    /// The stream that it was for.
-    pub delivery_stream: String,
-    /// Why.
-    pub reason: String,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// The record, where it is UTF-8.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<String>,
-    /// The record in base64, where it is not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_base64: Option<String>,
-}
-
-impl DeadLetter {
-    /// A record that is put aside now.
-    pub fn new(tag: &str, delivery_stream: &str, reason: &str, record: Vec<u8>) -> DeadLetter {
-        let bytes = record.len() as u64;
-        let (data, data_base64) = match String::from_utf8(record) {
-            Ok(text) => (Some(text), None),
-            Err(binary) => (None, Some(base64_simd::STANDARD.encode_to_string(binary.as_bytes()))),
-        };
-        DeadLetter {
-            time: Timestamp::now().to_string(),
-            tag: tag.to_owned(),
-            delivery_stream: delivery_stream.to_owned(),
-            reason: reason.to_owned(),
-            bytes,
-            data,
-            data_base64,
-        }
-    }
-
-    /// The record's bytes; none if the line holds none that can be read.
-    pub fn record(&self) -> Option<Vec<u8>> {
-        match (&self.data, &self.data_base64) {
-            (Some(text), _) => Some(text.clone().into_bytes()),
-            (None, Some(base64)) => base64_simd::STANDARD.decode_to_vec(base64).ok(),
-            (None, None) => None,
-        }
-    }
-}
 
 /// The file of one output.
 pub struct DeadLetters {

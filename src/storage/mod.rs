@@ -4,5 +4,6 @@ mod chunk_file;
 pub mod chunks;
 pub mod dead_letters;
 mod files;
+pub mod letters;
 mod notes;
 pub mod spool;
