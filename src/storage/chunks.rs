@@ -149,8 +149,12 @@ impl Revoker {
     /// Releases the folder, so that it can be opened anew. Every later call of its [`Chunks`] is an error. One that hangs
     /// in the system meanwhile can at most still rename its own file, whose number is not given again.
     pub fn revoke(&self) {
-        // The lock ends with its file; no call of the system is made while the mutex is held elsewhere.
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // The mutex is never held during a call of the system that could hang.
+        let lock = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(lock) = lock {
+            // Closing is not enough: a process that is being started may have a copy of the descriptor.
+            let _ = lock.unlock();
+        }
     }
 }
 

@@ -81,7 +81,7 @@ pub struct Letters {
     file: Option<File>,
     /// Letters that are gone and not yet told.
     discarded: u64,
-    _lock: File,
+    lock: File,
 }
 
 impl Letters {
@@ -100,6 +100,7 @@ impl Letters {
             Err(TryLockError::WouldBlock) => return Err(Error::DeadLettersInUse { file: path.to_owned() }),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
+        let mut letters = Letters { path: path.to_owned(), limit, file: None, discarded: 0, lock };
         // The lock may have been there already. Rotation needs a folder that can be written.
         let probe = ending(path, "kubehose-tmp");
         if fs::symlink_metadata(&probe).is_ok_and(|found| found.is_file() && found.len() == 0) {
@@ -108,11 +109,12 @@ impl Letters {
         }
         let probed = files::open(&probe, OpenOptions::new().write(true).create_new(true));
         probed.and_then(|_| fs::remove_file(&probe)).map_err(failed)?;
-        let mut letters = Letters { path: path.to_owned(), limit, file: None, discarded: 0, _lock: lock };
         for number in 0..=OLDER {
             check_ours(&letters.older(number)).map_err(failed)?;
         }
-        letters.file().map_err(failed)?;
+        let size = letters.file().and_then(|file| file.metadata()).map_err(failed)?.len();
+        // The limit may have been lowered.
+        letters.make_room(size.max(letters.each())).map_err(failed)?;
         Ok(letters)
     }
 
@@ -130,11 +132,11 @@ impl Letters {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
         }
         let size = self.file()?.metadata()?.len();
-        if size.saturating_add(length) > self.limit / (OLDER as u64 + 1) {
+        if size.saturating_add(length) > self.each() {
             if size > 0 {
                 self.rotate()?;
             }
-            self.make_room(length)?;
+            self.make_room(length.max(self.each()))?;
         }
         let file = self.file()?;
         let size = file.metadata()?.len();
@@ -181,6 +183,11 @@ impl Letters {
             }
         };
         Ok(self.file.insert(file))
+    }
+
+    /// Size at which the file is rotated, in bytes.
+    fn each(&self) -> u64 {
+        self.limit / (OLDER as u64 + 1)
     }
 
     /// Renames all files to the next number, up to the first number that is free.
@@ -234,6 +241,13 @@ impl Letters {
     /// The file with this number; 0 is the one that is written.
     fn older(&self, number: usize) -> PathBuf {
         if number == 0 { self.path.clone() } else { ending(&self.path, &number.to_string()) }
+    }
+}
+
+impl Drop for Letters {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that is being started may have a copy of the descriptor.
+        let _ = self.lock.unlock();
     }
 }
 
