@@ -38,6 +38,18 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
+    /// The dead-letter file cannot be used.
+    DeadLetters {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Another process, or another output, uses the dead-letter file.
+    DeadLettersInUse {
+        /// The file.
+        file: PathBuf,
+    },
     /// The system refused a thread.
     Thread(io::Error),
     /// Sockets cannot be watched.
@@ -75,6 +87,21 @@ impl fmt::Display for Error {
                 write!(out, "cannot watch sockets: {error}; raise the limit of open files (ulimit -n)")
             }
             Error::Tls(error) => write!(out, "{error}"),
+            Error::DeadLetters { file, error } => {
+                write!(
+                    out,
+                    "dead_letter_file '{}' cannot be used: {error}; it must be a file in a folder that this process may \
+                     write to",
+                    file.display()
+                )
+            }
+            Error::DeadLettersInUse { file } => {
+                write!(
+                    out,
+                    "dead_letter_file '{}' is in use by another process or output; give each one a file of its own",
+                    file.display()
+                )
+            }
             Error::Thread(error) => {
                 write!(out, "cannot start a thread: {error}; raise the limit of processes (ulimit -u, pids.max)")
             }
@@ -85,9 +112,15 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Thread(error) | Error::Runtime(error) | Error::Spool { error, .. } => Some(error),
+            Error::Thread(error)
+            | Error::Runtime(error)
+            | Error::Spool { error, .. }
+            | Error::DeadLetters { error, .. } => Some(error),
             Error::Tls(error) => Some(&**error),
-            Error::Option { .. } | Error::Missing { .. } | Error::SpoolInUse { .. } => None,
+            Error::Option { .. }
+            | Error::Missing { .. }
+            | Error::SpoolInUse { .. }
+            | Error::DeadLettersInUse { .. } => None,
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::event::path::Path;
 use crate::record::pack::{Compression, PackOptions};
 use crate::record::remap::Remap;
 use crate::record::{DropKeys, LogKey, Oversize, RecordOptions, TimeFormat, TimeKey};
+use crate::storage::chunks::SyncMode;
+use crate::storage::{SpoolOptions, StorageOptions};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::path::PathBuf;
@@ -176,6 +178,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         SIZE,
         "The size of the spool; when it is full, chunks are done once they are delivered.",
     ),
+    option(
+        "spool_sync",
+        "none",
+        "none, interval, always",
+        "What the spool survives beyond the end of the process: with interval the machine's power but for the last second, with always that as well; each costs the disk's time.",
+    ),
     option("flush_timeout", "10s", DURATION, "How long a flush waits before it answers RETRY; the delivery goes on."),
     option("request_timeout", "30s", DURATION, "How long one PutRecordBatch call may take."),
     option("shutdown_timeout", "5s", DURATION, "How long the exit waits for what is still on its way."),
@@ -196,7 +204,12 @@ pub struct Config {
     pub record: RecordOptions,
     /// How they are delivered.
     pub delivery: DeliveryOptions,
+    /// What of them is kept on disk.
+    pub storage: StorageOptions,
 }
+
+/// `spool_sync interval` brings to the disk what was written so long ago.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the records go, and as whom.
 #[derive(Clone, Debug)]
@@ -265,10 +278,12 @@ impl Config {
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Config, Error> {
         let reader = Reader { get };
+        let storage = read_storage(&reader)?;
         Ok(Config {
             firehose: read_firehose(&reader, environment)?,
             record: read_record(&reader)?,
-            delivery: read_delivery(&reader)?,
+            delivery: read_delivery(&reader, &storage)?,
+            storage,
         })
     }
 }
@@ -378,7 +393,7 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
     })
 }
 
-fn read_delivery(reader: &Reader<'_>) -> Result<DeliveryOptions, Error> {
+fn read_storage(reader: &Reader<'_>) -> Result<StorageOptions, Error> {
     let dead_letter_file = reader.optional("dead_letter_file", |path| {
         let path = PathBuf::from(path);
         if !path.is_absolute() {
@@ -390,16 +405,27 @@ fn read_delivery(reader: &Reader<'_>) -> Result<DeliveryOptions, Error> {
         }
     })?;
     let spool_limit = reader.defaulted("spool_limit", parse_size)?;
+    let spool_sync = reader.defaulted("spool_sync", |value| match value {
+        "none" => Ok(SyncMode::None),
+        "interval" => Ok(SyncMode::Interval(SYNC_INTERVAL)),
+        "always" => Ok(SyncMode::Always),
+        _ => Err(String::new()),
+    })?;
     let spool = reader.optional("spool_dir", |path| {
         let path = PathBuf::from(path);
         match (path.is_absolute(), reader.given("acknowledge")) {
             (false, _) => Err("the host may change its working folder".to_owned()),
             (true, Some(value)) => Err(format!("acknowledge is set to '{value}'")),
-            (true, None) => Ok((path, spool_limit)),
+            (true, None) => Ok(SpoolOptions { folder: path, limit: spool_limit, sync: spool_sync }),
         }
     })?;
+    let limit = reader.defaulted("dead_letter_limit", parse_size)?;
+    Ok(StorageOptions { spool, dead_letters: dead_letter_file.map(|file| (file, limit)) })
+}
+
+fn read_delivery(reader: &Reader<'_>, storage: &StorageOptions) -> Result<DeliveryOptions, Error> {
     Ok(DeliveryOptions {
-        spool,
+        spool: storage.spool.is_some(),
         concurrency: reader.defaulted("concurrency", |value| match value {
             "auto" => Ok(Concurrency::Auto),
             number => parse_within(number, 1, 128).map(Concurrency::Fixed),
@@ -414,8 +440,6 @@ fn read_delivery(reader: &Reader<'_>) -> Result<DeliveryOptions, Error> {
         flush_timeout: reader.defaulted("flush_timeout", parse_duration)?,
         shutdown_timeout: reader.defaulted("shutdown_timeout", parse_duration)?,
         max_buffer: reader.defaulted("max_buffer", |value| parse_size(value).map(|size| size as usize))?,
-        dead_letter_file,
-        dead_letter_limit: reader.defaulted("dead_letter_limit", parse_size)?,
     })
 }
 

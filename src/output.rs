@@ -4,15 +4,14 @@
 //! a thread of ours should never answer; one that does not end in time is left behind, and touches nothing of the host any more.
 
 use crate::delivery::room::{Reservation, Room};
-use crate::delivery::{Action, CallId, Delivery, FlushId, Identity, Input, Now, Parts, Recovered};
+use crate::delivery::{Action, CallId, Delivery, FlushId, Identity, Input, Now, Parts};
 use crate::error::Error;
 use crate::firehose::{self, Fault, Firehose};
 use crate::host::{self, FlushData, Gate, Handle, Level, Log, Metrics, Output, Status};
 use crate::metrics::{Counts, Snapshot};
 use crate::options::Config;
-use crate::storage::dead_letters::{DeadLetter, DeadLetters};
-use crate::storage::spool::Spool;
-use crate::storage::{Storage, Task};
+use crate::storage::letters::DeadLetter;
+use crate::storage::{AtStart, Storage, Task};
 use crate::{REVISION, VERSION};
 use crossbeam_channel::RecvTimeoutError;
 use futures_util::StreamExt;
@@ -227,6 +226,32 @@ pub(crate) struct Driver {
     pub counts: Arc<Counts>,
 }
 
+/// Says what was found on the disk.
+fn log_start(at_start: &AtStart, stream: &str, counts: &Counts, log: &Log) {
+    if !at_start.recovered.is_empty() {
+        log.line(
+            Level::Info,
+            &format!("{} chunks were left in spool_dir; they are sent first", at_start.recovered.len()),
+        );
+    }
+    if let Some((chunks, other)) = &at_start.for_another_stream {
+        let text = format!(
+            "{chunks} chunks in spool_dir were for another stream ({other}); they are sent to delivery_stream {stream}"
+        );
+        log.line(Level::Warn, &text);
+    }
+    counts.chunks_damaged.add(at_start.damaged.len() as u64);
+    for damaged in &at_start.damaged {
+        let text = format!(
+            "spool_dir: nothing of {} ({} bytes) can be sent: {}; the file is kept",
+            damaged.file.display(),
+            damaged.size,
+            damaged.reason
+        );
+        log.line(Level::Error, &text);
+    }
+}
+
 impl Driver {
     /// Starts the thread.
     ///
@@ -240,22 +265,10 @@ impl Driver {
         }
         let room = Arc::new(Room::new(config.delivery.max_buffer));
         let (events, inbox) = unbounded_channel();
-        let storage = match &config.delivery.spool {
-            Some((folder, limit)) => {
-                let (spool, left) = Spool::open(folder, *limit)?;
-                if !left.is_empty() {
-                    let line =
-                        format!("{} chunks were left in spool_dir {}; they go out first", left.len(), folder.display());
-                    log.line(Level::Info, &line);
-                }
-                Some((spool, left))
-            }
-            None => None,
-        };
-        let letters = config.delivery.dead_letter_file.as_deref();
-        let letters = letters.map(|file| DeadLetters::new(file, config.delivery.dead_letter_limit));
-        let storage = Storage::new(storage, letters);
-        let recovered = storage.recovered();
+        let stream = &config.firehose.delivery_stream;
+        let (storage, at_start) = Storage::open(stream, &config.storage)?;
+        let revoker = storage.revoker();
+        log_start(&at_start, stream, &counts, &log);
         let (tasks, task_queue) = crossbeam_channel::unbounded();
         let done = events.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
@@ -271,7 +284,7 @@ impl Driver {
             counts: counts.clone(),
             events: inbox,
             tasks,
-            recovered,
+            at_start,
         };
         host::without_signals(|| {
             let disk_ended = storage.start(task_queue, move |input| {
@@ -283,7 +296,11 @@ impl Driver {
                 let _running = running;
                 run(runtime, loop_);
                 // The disk's thread ends once nobody can tell it anything; a disk that hangs is left behind.
-                let _ = disk_ended.recv_timeout(MARGIN);
+                let ended = disk_ended.recv_timeout(MARGIN);
+                if let (Err(crossbeam_channel::RecvTimeoutError::Timeout), Some(revoker)) = (ended, revoker) {
+                    // Its folder must be free for the output of a reloaded configuration.
+                    revoker.revoke();
+                }
             })
         })
         .map_err(Error::Thread)?;
@@ -330,14 +347,13 @@ struct Loop {
     counts: Arc<Counts>,
     events: UnboundedReceiver<Event>,
     tasks: crossbeam_channel::Sender<Task>,
-    recovered: Vec<Recovered>,
+    at_start: AtStart,
 }
 
 impl Loop {
     /// Until the core is done. Nothing that a branch of the select waits for needs another branch to be polled.
     async fn run(mut self) {
         let config = self.config.clone();
-        let next_chunk = self.recovered.iter().map(|recovered| recovered.chunk.0 + 1).max().unwrap_or(1);
         let mut delivery = Delivery::new(Parts {
             options: &config.delivery,
             record: &config.record,
@@ -345,8 +361,8 @@ impl Loop {
             room: self.room.clone(),
             counts: self.counts.clone(),
             random: fastrand::Rng::new(),
-            recovered: std::mem::take(&mut self.recovered),
-            next_chunk,
+            recovered: std::mem::take(&mut self.at_start.recovered),
+            next_chunk: self.at_start.next_chunk,
         });
         let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
         let mut cancel: HashMap<CallId, AbortHandle> = HashMap::new();

@@ -11,7 +11,7 @@ use kubehose::host::Log;
 use kubehose::options::Config;
 use kubehose::record::MAX_RECORD;
 use kubehose::replay::Sender;
-use kubehose::storage::dead_letters::DeadLetter;
+use kubehose::storage::letters::DeadLetter;
 
 use crate::preview::option;
 use crate::verdict::{Failure, Outcome, Verdict, note, progress};

@@ -25,7 +25,6 @@ use crate::record::{MAX_RECORD, RecordEncoder, RecordOptions};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
@@ -50,18 +49,14 @@ pub struct DeliveryOptions {
     pub bytes_per_second: Option<u64>,
     /// When a flush may say OK.
     pub acknowledge: Acknowledge,
-    /// The spool's folder, and its size at most, in bytes. A chunk is acknowledged once it is there.
-    pub spool: Option<(PathBuf, u64)>,
+    /// Whether there is a spool: a chunk is acknowledged once it is there.
+    pub spool: bool,
     /// How long a flush waits.
     pub flush_timeout: Duration,
     /// How long the exit waits, counted from the signal that ends the host if there was one.
     pub shutdown_timeout: Duration,
     /// Bytes held in memory.
     pub max_buffer: usize,
-    /// Where dead letters go.
-    pub dead_letter_file: Option<PathBuf>,
-    /// Size of the dead-letter files together, in bytes.
-    pub dead_letter_limit: u64,
 }
 
 /// One flush of the host.
@@ -206,6 +201,8 @@ pub enum Input {
         letter: LetterId,
         /// Why it is lost, if it is.
         outcome: Result<(), String>,
+        /// How many older letters had to go, so that all stay within `dead_letter_limit`.
+        discarded: u64,
     },
     /// A signal has asked the host to end.
     HostStopping {
@@ -340,6 +337,9 @@ const LINGER_AWAITED: Duration = Duration::from_millis(2);
 /// How long the exit waits for the disk once everything has been given up: since it last wrote something, and in all.
 const DISK_AT_EXIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
+/// When a chunk of the spool is read again that could not be read.
+const LOAD_AGAIN: Duration = Duration::from_secs(5);
+
 /// A flush that waits for room.
 #[derive(Debug)]
 struct Parked {
@@ -402,6 +402,8 @@ pub struct Delivery<'o> {
     lane: Lane,
     parked: VecDeque<Parked>,
     queue: VecDeque<Queued>,
+    /// Chunks of the spool that could not be read, and when they are tried again.
+    unreadable: VecDeque<(Instant, Queued)>,
     encoding: Option<Encoding>,
     /// The first of the queue is being read.
     loading: bool,
@@ -450,6 +452,7 @@ impl<'o> Delivery<'o> {
             ledger,
             parked: VecDeque::new(),
             queue,
+            unreadable: VecDeque::new(),
             encoding: None,
             loading: false,
             storing: BTreeMap::new(),
@@ -500,7 +503,10 @@ impl<'o> Delivery<'o> {
                 let text = format!("spool_dir: {error}; what it concerns is sent again after a restart");
                 self.log_sometimes("spool", Level::Error, &text, now, out);
             }
-            Input::Lettered { letter, outcome } => self.lettered(letter, outcome, now, out),
+            Input::Lettered { letter, outcome, discarded } => {
+                self.lettered(letter, outcome, now, out);
+                self.discarded(discarded, now, out);
+            }
             Input::HostStopping { since } => {
                 self.stopping.get_or_insert(since);
             }
@@ -528,7 +534,8 @@ impl<'o> Delivery<'o> {
         let parked = self.parked.iter().map(|parked| parked.flush.deadline).min();
         let closing = self.disk_limit().or(self.closing);
         let lane = if self.gave_up.is_some() { None } else { self.lane.wake_at() };
-        [self.ledger.expires_at(), limit, parked, closing, lane].into_iter().flatten().min()
+        let unreadable = self.unreadable.front().map(|(again, _)| *again);
+        [self.ledger.expires_at(), limit, parked, closing, lane, unreadable].into_iter().flatten().min()
     }
 
     /// Whether the exit has nothing more to wait for.
@@ -542,14 +549,14 @@ impl<'o> Delivery<'o> {
         let idle = self.lane.is_empty() && !self.lane.has_open() && self.encoding.is_none();
         match self.gave_up.is_some() {
             true => !in_memory && idle && !waits_for_disk || over && !self.can_encode(),
-            false => idle && self.queue.is_empty() && !waits_for_disk,
+            false => idle && self.queue.is_empty() && self.unreadable.is_empty() && !waits_for_disk,
         }
     }
 
     /// What is left to say at the very end.
     pub fn last_words(&self, out: &mut Vec<Action>) {
         let (records, in_spool) = self.given_up;
-        let on_disk = self.queue.iter().filter(|queued| queued.origin.chunk.is_some()).count();
+        let on_disk = self.queue.iter().filter(|queued| queued.origin.chunk.is_some()).count() + self.unreadable.len();
         if on_disk > 0 {
             let text = format!("{on_disk} chunks stay in spool_dir for the next start");
             out.push(Action::Log { level: Level::Info, text });
@@ -596,6 +603,11 @@ impl<'o> Delivery<'o> {
             self.gave_up = Some((now, now));
             self.give_up(out);
         }
+        while self.unreadable.front().is_some_and(|(again, _)| *again <= now)
+            && let Some((_, queued)) = self.unreadable.pop_front()
+        {
+            self.queue.push_back(queued);
+        }
         self.admit(out);
         self.encode(now, out);
         if self.lane.linger.is_some_and(|until| until <= now) {
@@ -632,7 +644,7 @@ impl<'o> Delivery<'o> {
         }
         let tag: Arc<str> = String::from_utf8_lossy(tag).into();
         let bytes = Arc::new(bytes);
-        let (delivery, chunk) = if self.options.spool.is_some() {
+        let (delivery, chunk) = if self.options.spool {
             let chunk = ChunkId(self.next_chunk);
             self.next_chunk += 1;
             let delivery = self.ledger.begin_awaited(identity, flush, Some(chunk));
@@ -694,17 +706,23 @@ impl<'o> Delivery<'o> {
         if self.queue.front().is_none_or(|queued| queued.origin.chunk != Some(chunk)) {
             return;
         }
-        let Some(Queued { origin, .. }) = self.queue.pop_front() else { return };
+        let Some(Queued { origin, source }) = self.queue.pop_front() else { return };
         let Loaded { tag, bytes, settled, damage } = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
-                let text = format!("cannot read chunk {} of spool_dir: {error}; it stays for the next start", chunk.0);
+                let text = format!("cannot read chunk {} of spool_dir: {error}; it is tried again", chunk.0);
                 self.log_sometimes("load", Level::Error, &text, now, out);
+                // Others go before it.
+                self.unreadable.push_back((now + LOAD_AGAIN, Queued { origin, source }));
                 return;
             }
         };
         if let Some(damage) = &damage {
-            let text = format!("chunk {} of spool_dir is damaged: {damage}; what can be read of it is sent", chunk.0);
+            self.counts.chunks_damaged.add(1);
+            let text = format!(
+                "chunk {} of spool_dir is damaged: {damage}; what can be read of it is sent, and a damaged file is kept as N.bad",
+                chunk.0
+            );
             out.push(Action::Log { level: Level::Error, text });
         }
         let tag: Arc<str> = String::from_utf8_lossy(&tag).into();
@@ -773,8 +791,8 @@ impl<'o> Delivery<'o> {
         self.lane.wants_more() && (self.room.fits(bytes) || self.lane.is_empty())
     }
 
-    /// Encodes a slice.
-    fn encode(&mut self, now: Instant, out: &mut Vec<Action>) {
+    /// Asks for the next chunk, if it is in the spool.
+    fn load(&mut self, out: &mut Vec<Action>) {
         if self.encoding.is_none()
             && self.gave_up.is_none()
             && !self.loading
@@ -785,6 +803,11 @@ impl<'o> Delivery<'o> {
             self.loading = true;
             out.push(Action::Load { chunk });
         }
+    }
+
+    /// Encodes a slice.
+    fn encode(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.load(out);
         if !self.can_encode() {
             return;
         }
@@ -810,6 +833,8 @@ impl<'o> Delivery<'o> {
         }
         self.ledger.seal(origin.delivery, now, out);
         drop(encoding);
+        // All of it may have been settled before, so that no call's end comes to ask.
+        self.load(out);
         if !self.queue.is_empty() {
             return;
         }
@@ -1102,6 +1127,19 @@ impl<'o> Delivery<'o> {
         self.ledger.settle(*delivery, 1, now, out);
     }
 
+    /// Older dead letters are gone.
+    fn discarded(&mut self, letters: u64, now: Instant, out: &mut Vec<Action>) {
+        if letters == 0 {
+            return;
+        }
+        self.counts.dead_letters_discarded.add(letters);
+        let all = self.counts.dead_letters_discarded.get();
+        let text = format!(
+            "the oldest dead letters were deleted to stay within dead_letter_limit, and are lost ({all} so far); raise it, or move the files away in time"
+        );
+        self.log_sometimes("discarded", Level::Error, &text, now, out);
+    }
+
     /// Notes in the spool that these events are settled, if the chunk is there or on its way.
     fn note(&mut self, chunk: ChunkId, delivery: DeliveryId, events: Vec<Range<u32>>, out: &mut Vec<Action>) {
         if self.ledger.kept(delivery) != Kept::No {
@@ -1176,6 +1214,7 @@ impl<'o> Delivery<'o> {
         self.lane.is_empty()
             && !self.lane.has_open()
             && self.queue.is_empty()
+            && self.unreadable.is_empty()
             && self.encoding.is_none()
             && self.parked.is_empty()
             && self.letters.is_empty()

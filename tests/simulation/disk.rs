@@ -28,6 +28,7 @@ pub struct Stored {
     pub settled: Vec<Range<u32>>,
 }
 
+#[derive(Debug)]
 pub enum Task {
     Store(ChunkId, Identity, Arc<str>, Arc<Copied>),
     Note(ChunkId, Vec<Range<u32>>),
@@ -89,6 +90,9 @@ impl Disk {
                 }
                 None
             }
+            Task::Load(chunk) if trouble == Trouble::Fails && fails => {
+                Some(Input::Loaded { chunk, loaded: Err("cannot read".to_owned()) })
+            }
             Task::Load(chunk) => {
                 let Some(stored) = self.chunks.get(&chunk.0) else {
                     return Err(format!("chunk {} is read and not there", chunk.0));
@@ -122,7 +126,7 @@ impl Disk {
                         Ok(())
                     }
                 };
-                Some(Input::Lettered { letter, outcome })
+                Some(Input::Lettered { letter, outcome, discarded: 0 })
             }
         })
     }

@@ -13,6 +13,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How long a host's thread takes at most from its admission to its copy, and a little more.
+const COPY: Duration = Duration::from_micros(2300);
+
 /// What has been seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -476,6 +479,7 @@ impl World<'_> {
                 self.feed(input)
             }
             Happening::Disk => {
+                self.trace(format_args!("disk: {:?}", self.disk.queue.front()));
                 self.disk_busy = false;
                 if self.trouble == Trouble::Hangs {
                     self.disk_busy = true;
@@ -674,7 +678,8 @@ impl World<'_> {
                     let Some(worker) = worker else { return Err(format!("{flush:?} is answered twice, or unknown")) };
                     let Some((_, chunk, deadline)) = self.workers[worker].flush.take() else { continue };
                     self.trace(format_args!("{flush:?} of chunk {chunk}: {status:?}"));
-                    if self.now > deadline + Duration::from_millis(1) {
+                    // The copy of its chunk may come that much later.
+                    if self.now > deadline + COPY {
                         return Err(format!("{flush:?} is answered {:?} late", self.now - deadline));
                     }
                     if status == Status::Error {
@@ -684,7 +689,8 @@ impl World<'_> {
                     freed = true;
                 }
                 Action::Admit { flush, reservation } => {
-                    let wait = Duration::from_micros(self.random.u64(10..2000));
+                    let wait = self.random.u64(10..COPY.as_micros() as u64);
+                    let wait = Duration::from_micros(wait);
                     self.later(wait, Happening::Copied(flush.0, reservation));
                 }
                 Action::Call { call, body, records } => {
@@ -883,7 +889,7 @@ impl World<'_> {
         for chunk in &self.chunks {
             if let Fate::Acknowledged(life) = chunk.fate {
                 // In memory alone, it may go with a process that is killed.
-                let in_memory = self.config.delivery.spool.is_none()
+                let in_memory = !self.config.delivery.spool
                     && self.config.delivery.acknowledge == kubehose::delivery::Acknowledge::Buffered;
                 if in_memory && life != self.life {
                     continue;
@@ -894,7 +900,7 @@ impl World<'_> {
             }
         }
         // Of two equal chunks of which one is in the spool when a process begins, the other is believed to be that one: see Ledger.
-        let believed = self.config.delivery.spool.is_some() && self.life > 1;
+        let believed = self.config.delivery.spool && self.life > 1;
         for (id, times) in owed {
             let times = if believed { 1 } else { times };
             let has = |counts: &BTreeMap<EventId, u32>| counts.get(&id).copied().unwrap_or(0);
