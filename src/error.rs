@@ -19,6 +19,13 @@ pub enum Error {
         /// What exactly is wrong, where there is more to say.
         why: String,
     },
+    /// There is no such option, and nearly one.
+    Misspelt {
+        /// The name as given.
+        name: String,
+        /// The option that it nearly is.
+        meant: &'static str,
+    },
     /// An option is required and absent.
     Missing {
         /// Its name.
@@ -52,6 +59,7 @@ impl fmt::Display for Error {
                 }
                 write!(out, "; accepted: {accepted}")
             }
+            Error::Misspelt { name, meant } => write!(out, "there is no option '{name}': did you mean '{meant}'?"),
             Error::Missing { name, hint } => write!(out, "option '{name}' is missing; {hint}"),
             Error::Spool { folder, error } => {
                 write!(
@@ -78,7 +86,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Thread(error) | Error::Spool { error, .. } => Some(error),
-            Error::Option { .. } | Error::Missing { .. } | Error::SpoolInUse { .. } => None,
+            Error::Option { .. } | Error::Misspelt { .. } | Error::Missing { .. } | Error::SpoolInUse { .. } => None,
         }
     }
 }

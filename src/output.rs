@@ -49,7 +49,7 @@ pub fn start(output: &Output<'_>) -> bool {
     // The default hook would print to file descriptor 2; what panics is told by whoever catches it.
     std::panic::set_hook(Box::new(|_| {}));
     let log = Arc::new(output.log());
-    let started = Config::read(&|name| output.property(name), &|name| std::env::var(name).ok())
+    let started = Config::of_section(&|name| output.property(name), &|name| std::env::var(name).ok())
         .and_then(|config| Instance::start(config, log.clone(), output.metrics()));
     match started {
         Ok(instance) => {

@@ -5,19 +5,19 @@
 use crate::delivery::batch::{Batcher, Opening};
 use crate::delivery::ledger::{DeliveryId, Flush, Identity, Ledger};
 use crate::delivery::{ChunkOf, Job, Owner};
-use crate::event::chunk::Chunk;
+use crate::event::chunk::{Chunk, Time};
 use crate::host::{self, FlushData, Level, Log, Status};
 use crate::options::{Acknowledge, Config};
 use crate::record::pack::Packer;
 use crate::record::remap::TagFields;
-use crate::record::{MAX_RECORD, RecordEncoder, Unfit};
+use crate::record::{MAX_RECORD, Next, Origin, RecordWriter};
 use crate::storage::dead_letters::Aside;
 use crate::storage::spool::{Spool, Spooled};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A chunk, handed over by a flush. The fields' order matters: the data is dropped before the flush is answered.
 pub struct HandOver {
@@ -144,7 +144,7 @@ impl Encoder {
 
     /// Encodes what may be encoded now into batches that are `ready`, and answers the flushes whose time is over. Says
     /// when to look again.
-    pub fn work(&mut self, texts: &mut RecordEncoder<'_>, ready: &mut VecDeque<Job>) -> Option<Instant> {
+    pub fn work(&mut self, texts: &mut RecordWriter<'_>, ready: &mut VecDeque<Job>) -> Option<Instant> {
         self.admit(texts, ready);
         let now = Instant::now();
         let limit = host::ending_since().map(|since| since + self.config.delivery.shutdown_timeout);
@@ -206,7 +206,7 @@ impl Encoder {
 
     /// Writes a chunk into the spool, and encodes it if `now`, so that it need not be read back. If the spool does not
     /// take it, it is delivered without.
-    fn spool(&mut self, parked: Parked, now: bool, texts: &mut RecordEncoder<'_>, ready: &mut VecDeque<Job>) {
+    fn spool(&mut self, parked: Parked, now: bool, texts: &mut RecordWriter<'_>, ready: &mut VecDeque<Job>) {
         let Some(spool) = &self.spool else { return };
         let Parked { identity, hand_over, .. } = parked;
         match spool.add(identity, hand_over.data.tag(), hand_over.data.bytes()) {
@@ -245,7 +245,7 @@ impl Encoder {
     }
 
     /// Encodes what fits into the memory that is left, in order.
-    fn admit(&mut self, texts: &mut RecordEncoder<'_>, ready: &mut VecDeque<Job>) {
+    fn admit(&mut self, texts: &mut RecordWriter<'_>, ready: &mut VecDeque<Job>) {
         while let Some((_, next)) = self.waiting.front()
             && self.fits(next.size() as usize)
             && ready.is_empty()
@@ -315,7 +315,7 @@ impl Encoder {
         &mut self,
         identity: Identity,
         hand_over: HandOver,
-        texts: &mut RecordEncoder<'_>,
+        texts: &mut RecordWriter<'_>,
         ready: &mut VecDeque<Job>,
     ) {
         let HandOver { data, flush, .. } = hand_over;
@@ -336,7 +336,7 @@ impl Encoder {
         &mut self,
         delivery: DeliveryId,
         spooled: &Arc<Spooled>,
-        texts: &mut RecordEncoder<'_>,
+        texts: &mut RecordWriter<'_>,
         ready: &mut VecDeque<Job>,
     ) {
         let chunk = match spooled.read(std::mem::take(&mut self.file)) {
@@ -359,7 +359,7 @@ impl Encoder {
     /// Encodes; should that panic, what was encoded before goes its way.
     fn encode_guarded(
         &mut self,
-        texts: &mut RecordEncoder<'_>,
+        texts: &mut RecordWriter<'_>,
         ready: &mut VecDeque<Job>,
         of: &ChunkOf,
         bytes: &[u8],
@@ -387,7 +387,7 @@ impl Encoder {
 
     fn encode(
         &mut self,
-        texts: &mut RecordEncoder<'_>,
+        texts: &mut RecordWriter<'_>,
         ready: &mut VecDeque<Job>,
         of: &ChunkOf,
         bytes: &[u8],
@@ -400,7 +400,6 @@ impl Encoder {
         let fields = self.config.record.remap.wants_tag().then(|| TagFields::parse(tag.as_bytes())).flatten();
         let (collisions, truncated) = (texts.collisions(), texts.truncated());
         let mut packer = Packer::new(self.config.record.pack);
-        let mut text = Vec::new();
         let mut chunk = Chunk::new(bytes);
         let mut taken = taken.iter().peekable();
         let mut batch = |record: &[u8], events: Range<u32>| {
@@ -417,30 +416,32 @@ impl Encoder {
                 _ => self.owners.push(Owner { chunk: of.clone(), records: 1 }),
             }
         };
+        let origin = Origin { tag: fields.as_ref(), identity: Identity::of(tag.as_bytes(), bytes).to_bytes() };
+        let now = now();
         loop {
             let next = chunk.events();
-            let packed = if taken.peek().is_none()
-                && let Some(text) = texts.encode_ordinary(&mut chunk, fields.as_ref())
-            {
-                packer.push(text, next..next + 1, &mut batch)
-            } else {
-                let Some(event) = chunk.next_event() else { break };
-                while taken.next_if(|range| range.end <= next).is_some() {}
-                if taken.peek().is_some_and(|range| range.contains(&next)) {
-                    continue;
+            while taken.next_if(|range| range.end <= next).is_some() {}
+            if !texts.has_parts() && taken.peek().is_some_and(|range| range.contains(&next)) {
+                match chunk.next_event() {
+                    Some(_) => continue,
+                    None => break,
                 }
-                match texts.encode(&event, fields.as_ref(), &mut text) {
-                    Ok(()) => packer.push(&text, next..next + 1, &mut batch),
-                    Err(unfit) => {
-                        if unfit == Unfit::Empty {
-                            counts.records_empty.add(1);
-                        } else {
-                            self.aside.record(tag, &unfit.to_string(), std::mem::take(&mut text));
-                        }
-                        // Not once more after a restart. If it cannot be noted, it is put aside twice.
-                        spooled.as_ref().map_or(Ok(()), |spooled| spooled.note(std::slice::from_ref(&(next..next + 1))))
-                    }
+            }
+            // Not once more after a restart. If it cannot be noted, it is put aside twice.
+            let note = |event: u32| {
+                spooled.as_ref().map_or(Ok(()), |spooled| spooled.note(std::slice::from_ref(&(event..event + 1))))
+            };
+            let packed = match texts.next(&mut chunk, &origin, now) {
+                Next::Record { text, events } => packer.push(text, events, &mut batch),
+                Next::Unfit { event, reason, text } => {
+                    self.aside.record(tag, &reason.to_string(), text.to_vec());
+                    note(event)
                 }
+                Next::Empty { event } => {
+                    counts.records_empty.add(1);
+                    note(event)
+                }
+                Next::End => break,
             };
             if let Err(error) = packed {
                 self.log.line(Level::Error, &format!("event {next} of a chunk with tag {tag}: {error}"));
@@ -463,7 +464,7 @@ impl Encoder {
         }
         if counts.records_empty.get() > empty && now_and_then(&mut self.empty_logged) {
             let line = format!(
-                "an event with tag {tag} has an empty log_key, and so there is no record of it ({} so far)",
+                "an event with tag {tag} is empty, and so there is no record of it ({} so far)",
                 counts.records_empty.get()
             );
             self.log.line(Level::Info, &line);
@@ -479,6 +480,12 @@ impl Encoder {
             self.log.line(Level::Warn, &line);
         }
     }
+}
+
+/// The present, for events without a time of their own.
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Time { seconds: i64::try_from(since.as_secs()).unwrap_or(0), nanos: since.subsec_nanos() }
 }
 
 /// Whether it is time for another line of a kind; then the next one waits.

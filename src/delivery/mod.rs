@@ -15,7 +15,7 @@ use crate::firehose::{Answer, Class, Fault, Firehose, Setup};
 use crate::host::{self, Level, Log, Metrics};
 use crate::metrics::{Counts, billed};
 use crate::options::{Config, DeliveryConfig};
-use crate::record::RecordEncoder;
+use crate::record::RecordWriter;
 use crate::storage::dead_letters::Aside;
 use crate::storage::spool::{Spool, Spooled};
 use futures_util::StreamExt;
@@ -246,7 +246,7 @@ impl Courier {
     /// Delivers until nobody can hand anything over any more and nothing is left, or no time.
     pub async fn run(mut self) {
         let options = self.config.record.clone();
-        let mut texts = RecordEncoder::new(&options);
+        let mut texts = RecordWriter::new(&options);
         loop {
             let expiry = self.encoder.work(&mut texts, &mut self.ready);
             let wake = self.launch(Instant::now());

@@ -1,0 +1,377 @@
+//! An event of any shape → msgpack that is ordinary, for [`crate::record::writer`]: the mapping and the options applied,
+//! keys strings and each there once, values of kinds that JSON has.
+//!
+//! Of a repeated key the last value counts, at the first one's place. NaN and the infinities become nil; keys that are not
+//! strings, their JSON; binary that is UTF-8, text, otherwise base64, as are extension values.
+
+use crate::event::chunk::{Event, Token, Value};
+use crate::event::path::Node;
+use crate::record::RecordOptions;
+use crate::record::remap::{Moved, Plan, Remap};
+use crate::record::writer::Writer;
+use rmp::encode;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+/// What stands where a container was nested deeper than [`crate::event::chunk::MAX_DEPTH`].
+pub const TOO_DEEP: &[u8] = b"[nested too deep]";
+
+/// What of a value is written, and how.
+#[derive(Clone, Copy, Default)]
+struct Part<'p> {
+    /// What is left out.
+    drop: Option<&'p Node>,
+    /// What alone is kept.
+    keep: Option<&'p Node>,
+    /// Indices of the keys (on the value's tape) that are left out with their values.
+    removed: &'p [usize],
+    /// What dots in keys become.
+    dots: Option<&'p str>,
+    /// This is within a key: a container that is a key itself is not written there, since text within text within text
+    /// doubles with each level.
+    in_key: bool,
+}
+
+impl<'p> Part<'p> {
+    /// What of the value under `name` is written; none if nothing.
+    fn child(self, name: &[u8], value: Value<'_, '_>) -> Option<Part<'p>> {
+        let drop = self.drop.and_then(|node| node.child(name));
+        if drop.is_some_and(|node| !node.ends().is_empty()) {
+            return None;
+        }
+        let keep = match self.keep {
+            None => None,
+            Some(node) => match node.child(name)? {
+                all if !all.ends().is_empty() => None,
+                some if matches!(value.token(), Token::Map { .. }) => Some(some),
+                _ => return None,
+            },
+        };
+        Some(Part { drop, keep, ..self })
+    }
+}
+
+/// The names that a map has so far.
+#[derive(Default)]
+struct Names {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    many: HashSet<Box<[u8]>>,
+}
+
+impl Names {
+    /// Up to here, comparing with each is cheaper than anything cleverer.
+    const FEW: usize = 32;
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+        self.many.clear();
+    }
+
+    /// Whether the name was not there yet.
+    fn insert(&mut self, name: &[u8]) -> bool {
+        if self.ends.len() >= Self::FEW {
+            if self.many.contains(name) || self.few().any(|other| other == name) {
+                return false;
+            }
+            return self.many.insert(name.into());
+        }
+        if self.few().any(|other| other == name) {
+            return false;
+        }
+        self.text.extend_from_slice(name);
+        self.ends.push(self.text.len());
+        true
+    }
+
+    fn few(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| self.text.get(start..*end).unwrap_or_default())
+    }
+}
+
+/// Makes events ordinary, and keeps what can be used again.
+#[derive(Default)]
+pub struct Ordinary {
+    out: Vec<u8>,
+    names: Names,
+    collisions: u64,
+}
+
+impl Ordinary {
+    /// The msgpack that was written last.
+    pub fn bytes(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// Values that were left out because `replace_dots` made two keys one, or a key is as one that is added.
+    pub fn collisions(&self) -> u64 {
+        self.collisions
+    }
+
+    /// Writes a value alone, with dots in keys replaced.
+    pub fn alone(&mut self, value: Value<'_, '_>, dots: Option<&str>) {
+        self.out.clear();
+        self.value(value, Part { dots, ..Part::default() });
+    }
+
+    /// Writes an event with what `plan` moves; `reserved` names are left to others. How many attributes were added behind
+    /// its own; none if there is nothing of it.
+    pub fn event(
+        &mut self,
+        event: &Event<'_, '_>,
+        plan: &Plan<'_>,
+        options: &RecordOptions,
+        reserved: &[&[u8]],
+    ) -> Option<usize> {
+        self.out.clear();
+        let mut names = std::mem::take(&mut self.names);
+        names.clear();
+        let (remap, body) = (&options.remap, event.body);
+        let part = Part {
+            drop: options.drop_keys.as_ref().map(|paths| paths.root()),
+            keep: options.data_keys.as_ref().map(|paths| paths.root()),
+            dots: options.replace_dots.as_deref(),
+            ..Part::default()
+        };
+        let moved: Vec<_> = plan
+            .moved
+            .iter()
+            .filter_map(|(rule, from)| {
+                let value = match from {
+                    Moved::At(at) => Value { tape: body.tape, at: *at },
+                    Moved::Text(_) => Value { tape: &[], at: 0 },
+                };
+                Some((*rule, *from, part.child(remap.target(*rule), value)?))
+            })
+            .collect();
+        for name in reserved.iter().copied().chain(moved.iter().map(|(rule, ..)| remap.name(*rule))) {
+            names.insert(name);
+        }
+        let start = self.open();
+        let gone = |name: &[u8]| reserved.contains(&name) || remap.overrides(plan, name);
+        let own = Part { removed: &plan.removed, ..part };
+        let mut count = match body.token() {
+            Token::Map { .. } => self.pairs(entries(body, false), own, Some(&mut names), gone),
+            _ => {
+                let log = vec![(Cow::Borrowed(&b"log"[..]), body.at, body)];
+                self.pairs(log, own, Some(&mut names), gone)
+            }
+        };
+        let own_count = count;
+        for (rule, from, part) in moved {
+            self.text(remap.name(rule));
+            match from {
+                Moved::At(at) => {
+                    let part = Part { removed: &plan.removed, ..part };
+                    self.value(Value { tape: body.tape, at }, part);
+                }
+                Moved::Text(text) => self.text(text),
+            }
+            count += 1;
+        }
+        count += self.group(event, part, options, &mut names);
+        let empty = count == 0;
+        for (name, value) in remap.constants() {
+            if names.insert(name) {
+                self.text(name);
+                self.text(value);
+                count += 1;
+            }
+        }
+        self.close(start, count);
+        self.names = names;
+        (!empty).then_some((count - own_count) as usize)
+    }
+
+    /// What an OTLP record has beside its body: the group's resource and scope, and the record's own metadata, under the
+    /// names of OpenTelemetry's log data model.
+    fn group(&mut self, event: &Event<'_, '_>, part: Part<'_>, options: &RecordOptions, names: &mut Names) -> u32 {
+        let Some(group) = event.group else { return 0 };
+        let mut count = 0;
+        let mut add = |name: &[u8], value: Value<'_, '_>| {
+            let Some(part) = part.child(name, value) else { return };
+            let name = dotless(name, part.dots);
+            if !names.insert(&name) {
+                return;
+            }
+            self.text(&name);
+            match value.token() {
+                Token::Bin(id) if matches!(&*name, b"trace_id" | b"span_id") => {
+                    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+                    self.text(hex.as_bytes());
+                }
+                _ => self.value(value, part),
+            }
+            count += 1;
+        };
+        for name in [&b"resource"[..], b"scope"] {
+            if let Some((_, value)) = group.get(name) {
+                add(name, value);
+            }
+        }
+        if options.otlp_metadata
+            && let Some((_, record)) = event.metadata.get(b"otlp")
+        {
+            for (name, _, value) in entries(record, false) {
+                add(&name, value);
+            }
+        }
+        count
+    }
+
+    fn value(&mut self, value: Value<'_, '_>, part: Part<'_>) {
+        let out = &mut self.out;
+        // Writing to a Vec does not fail.
+        match value.token() {
+            Token::Nil => out.push(0xc0),
+            Token::Bool(flag) => out.push(if flag { 0xc3 } else { 0xc2 }),
+            Token::UInt(number) => drop(encode::write_uint(out, number)),
+            Token::Int(number) => drop(encode::write_sint(out, number)),
+            Token::F32(number) if number.is_finite() => drop(encode::write_f32(out, number)),
+            Token::F64(number) if number.is_finite() => drop(encode::write_f64(out, number)),
+            Token::F32(_) | Token::F64(_) => out.push(0xc0),
+            Token::Str(text) => self.text(text),
+            Token::Bin(bytes) if std::str::from_utf8(bytes).is_ok() => self.text(bytes),
+            Token::Bin(bytes) | Token::Ext(bytes) => self.text(base64(bytes).as_bytes()),
+            Token::TooDeep => self.text(TOO_DEEP),
+            Token::Array { len, .. } => {
+                drop(encode::write_array_len(out, len));
+                let mut at = value.at + 1;
+                // Paths lead through maps alone.
+                let part = Part { drop: None, keep: None, ..part };
+                for _ in 0..len {
+                    let item = Value { tape: value.tape, at };
+                    self.value(item, part);
+                    at = item.next();
+                }
+            }
+            Token::Map { .. } => {
+                let start = self.open();
+                let count = self.pairs(entries(value, part.in_key), part, None, |_| false);
+                self.close(start, count);
+            }
+        }
+    }
+
+    /// Writes pairs, none whose name is among `names` (where they are given), and without those that are `gone`.
+    fn pairs(
+        &mut self,
+        entries: Vec<Entry<'_, '_>>,
+        part: Part<'_>,
+        names: Option<&mut Names>,
+        gone: impl Fn(&[u8]) -> bool,
+    ) -> u32 {
+        let mut own = Names::default();
+        let unique =
+            names.is_none() && part.dots.is_none_or(|_| !entries.iter().any(|(name, ..)| name.contains(&b'.')));
+        let names = names.unwrap_or(&mut own);
+        let mut count = 0;
+        for (name, key, value) in entries {
+            if part.removed.contains(&key) || gone(&name) {
+                continue;
+            }
+            let Some(part) = part.child(&name, value) else { continue };
+            let name = dotless(&name, part.dots);
+            if !unique && !names.insert(&name) {
+                self.collisions += 1;
+                continue;
+            }
+            let start = self.out.len();
+            self.text(&name);
+            let header = self.out.len();
+            self.value(value, part);
+            // Nothing of it was to be kept: a map without pairs.
+            if part.keep.is_some() && self.out.get(header..) == Some(b"\xdf\0\0\0\0") {
+                self.out.truncate(start);
+                continue;
+            }
+            count += 1;
+        }
+        count
+    }
+
+    /// Begins a map, whose number of pairs comes last.
+    fn open(&mut self) -> usize {
+        self.out.extend_from_slice(b"\xdf\0\0\0\0");
+        self.out.len()
+    }
+
+    fn close(&mut self, start: usize, count: u32) {
+        if let Some(place) = self.out.get_mut(start - 4..start) {
+            place.copy_from_slice(&count.to_be_bytes());
+        }
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        // A chunk has less than 4 GiB; base64 of most of it may have more, and ends there.
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        drop(encode::write_str_len(&mut self.out, length));
+        self.out.extend_from_slice(text.get(..length as usize).unwrap_or_default());
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    base64_simd::STANDARD.encode_to_string(bytes)
+}
+
+/// A name with its dots replaced.
+fn dotless<'n>(name: &'n [u8], with: Option<&str>) -> Cow<'n, [u8]> {
+    match with {
+        Some(with) if name.contains(&b'.') => {
+            let parts: Vec<&[u8]> = name.split(|byte| *byte == b'.').collect();
+            parts.join(with.as_bytes()).into()
+        }
+        _ => Cow::Borrowed(name),
+    }
+}
+
+/// A key's text, its index on the tape, and its value.
+type Entry<'t, 'a> = (Cow<'a, [u8]>, usize, Value<'t, 'a>);
+
+/// The pairs of a map, each key once, at its first place and with its last value.
+fn entries<'t, 'a>(map: Value<'t, 'a>, in_key: bool) -> Vec<Entry<'t, 'a>> {
+    let mut entries: Vec<Entry<'t, 'a>> =
+        map.pairs().map(|(key, value)| (key_text(key, in_key), key.at, value)).collect();
+    let few = entries.len() <= Names::FEW;
+    let repeated = |at: usize, name: &[u8]| entries.iter().take(at).any(|(other, ..)| **other == *name);
+    if few && !entries.iter().enumerate().any(|(at, (name, ..))| repeated(at, name)) {
+        return entries;
+    }
+    let mut places: HashMap<Cow<'a, [u8]>, usize> = HashMap::with_capacity(entries.len());
+    let mut once: Vec<Entry<'t, 'a>> = Vec::with_capacity(entries.len());
+    for (name, key, value) in entries.drain(..) {
+        match places.get(&name).and_then(|place| once.get_mut(*place)) {
+            Some(entry) => (entry.1, entry.2) = (key, value),
+            None => {
+                places.insert(name.clone(), once.len());
+                once.push((name, key, value));
+            }
+        }
+    }
+    once
+}
+
+/// A key as text: a number or a container as its JSON.
+fn key_text<'a>(key: Value<'_, 'a>, in_key: bool) -> Cow<'a, [u8]> {
+    match key.token() {
+        Token::Str(text) if text.is_ascii() => Cow::Borrowed(text),
+        Token::Str(text) => match String::from_utf8_lossy(text) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        },
+        Token::Bin(text) if std::str::from_utf8(text).is_ok() => Cow::Borrowed(text),
+        Token::Bin(bytes) | Token::Ext(bytes) => Cow::Owned(base64(bytes).into_bytes()),
+        Token::TooDeep => Cow::Borrowed(TOO_DEEP),
+        Token::Array { .. } | Token::Map { .. } if in_key => Cow::Borrowed(TOO_DEEP),
+        _ => {
+            let mut ordinary = Ordinary::default();
+            ordinary.value(key, Part { in_key: true, ..Part::default() });
+            let none = Remap::default();
+            let mut writer = Writer::new(&none, Vec::new());
+            let end = writer.made(&ordinary.out).unwrap_or(0);
+            Cow::Owned(writer.text(end).to_vec())
+        }
+    }
+}
