@@ -85,7 +85,7 @@ fn write(chunk: &[u8], options: &RecordOptions) {
 #[divan::bench]
 fn encode_by_tape(bencher: Bencher) {
     let (chunk, mut options) = (chunk(), options());
-    options.replace_dots = Some("_".to_owned());
+    options.drop_keys = Some(kubehose::event::path::Paths::default());
     bencher.counter(json_bytes()).bench_local(|| write(&chunk, &options));
 }
 

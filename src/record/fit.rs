@@ -4,7 +4,7 @@
 //! It reads only what [`crate::record::writer`] wrote: valid, without white space. Each byte is read a bounded number of
 //! times, whatever the shape.
 
-use crate::record::json::string_end;
+use crate::record::json::{next_structure, string_end};
 
 /// Strings longer than this are passed over without being read again.
 const LONG: usize = 64;
@@ -27,7 +27,9 @@ struct Span {
 fn spans(json: &[u8]) -> Vec<Span> {
     let (mut spans, mut open) = (Vec::new(), Vec::new());
     let mut at = 0;
-    while let Some(byte) = json.get(at) {
+    loop {
+        at = next_structure(json, at);
+        let Some(byte) = json.get(at) else { return spans };
         match byte {
             b'"' => {
                 let end = string_end(json, at);
@@ -51,7 +53,6 @@ fn spans(json: &[u8]) -> Vec<Span> {
         }
         at += 1;
     }
-    spans
 }
 
 /// An attribute or an item: where it begins (with its key, if it has one), where its value does, where it ends.
@@ -72,86 +73,112 @@ impl Child {
 
 struct Fitter<'j> {
     json: &'j [u8],
-    spans: Vec<Span>,
     out: Vec<u8>,
 }
 
-impl Fitter<'_> {
-    fn string(&self, at: usize, number: &mut usize) -> usize {
-        match self.spans.get(*number) {
-            Some(span) if span.start == at => {
-                *number = span.next;
+/// The children of a container, read from the JSON: of the largest there are too many to be kept.
+#[derive(Clone)]
+struct Children<'f> {
+    json: &'f [u8],
+    spans: &'f [Span],
+    /// Root attributes that are left out.
+    without: &'f [&'f str],
+    map: bool,
+    at: usize,
+    last: usize,
+    /// The next container or long string.
+    number: usize,
+}
+
+impl Children<'_> {
+    fn string(&mut self) -> usize {
+        match self.spans.get(self.number) {
+            Some(span) if span.start == self.at => {
+                self.number = span.next;
                 span.end
             }
-            _ => string_end(self.json, at),
+            _ => string_end(self.json, self.at),
         }
     }
+}
 
-    fn children(&self, number: usize) -> Vec<Child> {
-        let mut children = Vec::new();
-        let Some(span) = self.spans.get(number) else { return children };
-        let map = self.json.get(span.start) == Some(&b'{');
-        let (mut at, mut number, last) = (span.start + 1, number + 1, span.end - 1);
-        while at < last {
-            let start = at;
-            if map {
-                at = self.string(at, &mut number) + 1;
+impl Iterator for Children<'_> {
+    type Item = Child;
+
+    fn next(&mut self) -> Option<Child> {
+        loop {
+            if self.at >= self.last {
+                return None;
             }
-            let value = at;
-            let mut child = Child { start, value, end: at, span: None };
-            match self.spans.get(number) {
-                Some(span) if span.start == at => {
-                    (child.span, at, number) = (Some(number), span.end, span.next);
+            let start = self.at;
+            if self.map {
+                self.at = self.string() + 1;
+            }
+            let value = self.at;
+            let mut span = None;
+            match self.spans.get(self.number) {
+                Some(next) if next.start == value => {
+                    (span, self.at, self.number) = (Some(self.number), next.end, next.next);
                 }
-                _ if self.json.get(at) == Some(&b'"') => at = string_end(self.json, at),
+                _ if self.json.get(value) == Some(&b'"') => self.at = string_end(self.json, value),
                 _ => {
-                    let rest = self.json.get(at..last).unwrap_or_default();
-                    at += rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
+                    let rest = self.json.get(value..self.last).unwrap_or_default();
+                    self.at += rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
                 }
             }
-            child.end = at;
-            children.push(child);
-            at += 1;
+            let child = Child { start, value, end: self.at, span };
+            self.at += 1;
+            let name = || self.json.get(start + 1..(value - 2).max(start + 1)).unwrap_or_default();
+            if !self.map || !self.without.iter().any(|without| without.as_bytes() == name()) {
+                return Some(child);
+            }
         }
-        children
     }
+}
 
+impl Fitter<'_> {
     /// Writes a container of at most `budget` bytes; of its children, the last `added` are kept before the others where
     /// not all can be.
-    fn container(&mut self, number: usize, children: &[Child], budget: usize, added: usize) {
-        let Some(Span { start, end, .. }) = self.spans.get(number).copied() else { return };
+    fn container(&mut self, spans: &[Span], number: usize, without: &[&str], budget: usize, added: usize) {
+        let Some(Span { start, end, .. }) = spans.get(number).copied() else { return };
+        let json = self.json;
+        let map = json.get(start) == Some(&b'{');
+        let children = Children { json, spans, without, map, at: start + 1, last: end - 1, number: number + 1 };
         let opening = self.out.len();
-        self.out.extend_from_slice(self.json.get(start..=start).unwrap_or_default());
+        self.out.extend_from_slice(json.get(start..=start).unwrap_or_default());
         // The braces, without a comma behind the last.
         let available = budget.saturating_sub(1);
-        if let Some(level) = level(children, available) {
-            for child in children {
-                self.child(child, level);
-            }
+        let (count, level) = level(children.clone(), available);
+        if let Some(level) = level {
+            children.for_each(|child| self.child(spans, &child, level));
         } else {
+            // Whole if there is room, half of it for one that can be cut.
             let mut left = available;
-            let mut keep = vec![0; children.len()];
-            let first_added = children.len().saturating_sub(added);
-            for at in (first_added..children.len()).chain(0..first_added) {
-                let (Some(child), Some(keep)) = (children.get(at), keep.get_mut(at)) else { continue };
-                *keep = if child.cost() <= left { child.cost() } else { left / 2 };
-                if *keep < child.cost() && (child.span.is_none() || *keep < LEAST) {
-                    *keep = 0;
-                }
-                left -= *keep;
-            }
-            for (child, keep) in children.iter().zip(keep) {
-                self.child(child, keep);
+            let mut share = |child: &Child| {
+                let half = if child.span.is_some() && left / 2 >= LEAST { left / 2 } else { 0 };
+                let keep = if child.cost() <= left { child.cost() } else { half };
+                left -= keep;
+                keep
+            };
+            let own = count.saturating_sub(added);
+            let last = children.clone().skip(if added > 0 { own } else { usize::MAX });
+            let shares: Vec<usize> = last.map(|child| share(&child)).collect();
+            for (at, child) in children.enumerate() {
+                let keep = match at.checked_sub(own).and_then(|added| shares.get(added)) {
+                    Some(keep) => *keep,
+                    None => share(&child),
+                };
+                self.child(spans, &child, keep);
             }
         }
         if self.out.len() > opening + 1 {
             self.out.pop();
         }
-        self.out.extend_from_slice(self.json.get(end - 1..end).unwrap_or_default());
+        self.out.extend_from_slice(json.get(end - 1..end).unwrap_or_default());
     }
 
     /// Writes a child and a comma in at most `budget` bytes; nothing if there is no use in that.
-    fn child(&mut self, child: &Child, budget: usize) {
+    fn child(&mut self, spans: &[Span], child: &Child, budget: usize) {
         if child.cost() <= budget {
             self.out.extend_from_slice(self.json.get(child.start..child.end).unwrap_or_default());
             self.out.push(b',');
@@ -166,28 +193,35 @@ impl Fitter<'_> {
             self.out.extend_from_slice(text.get(..cut_at(text, budget)).unwrap_or_default());
             self.out.push(b'"');
         } else {
-            let children = self.children(number);
-            self.container(number, &children, budget + 2, 0);
+            self.container(spans, number, &[], budget + 2, 0);
         }
         self.out.push(b',');
     }
 }
 
-/// To how many bytes each child may be cut so that all are within `available`; none where that is too few to be of use.
-fn level(children: &[Child], available: usize) -> Option<usize> {
-    let least: usize = children.iter().map(|child| child.cost().min(LEAST)).sum();
-    let mut left = available.checked_sub(least)?;
-    let mut large: Vec<usize> = children.iter().map(Child::cost).filter(|cost| *cost > LEAST).collect();
+/// How many children there are, and to how many bytes each may be cut so that all are within `available`; none where that
+/// is too few to be of use.
+fn level(children: Children<'_>, available: usize) -> (usize, Option<usize>) {
+    let (mut count, mut least, mut large) = (0, 0, Vec::new());
+    for child in children {
+        let cost = child.cost();
+        count += 1;
+        least += cost.min(LEAST);
+        if cost > LEAST {
+            large.push(cost);
+        }
+    }
+    let Some(left) = available.checked_sub(least) else { return (count, None) };
+    let mut left = left + large.len() * LEAST;
     large.sort_unstable();
-    left += large.len() * LEAST;
     for (at, cost) in large.iter().enumerate() {
         let others = large.len() - at;
         if cost.checked_mul(others).is_none_or(|all| all > left) {
-            return Some(left / others);
+            return (count, Some(left / others));
         }
         left -= cost;
     }
-    Some(usize::MAX)
+    (count, Some(usize::MAX))
 }
 
 /// The last place at or before `most` where the content of a JSON string may end: no escape and no character is cut.
@@ -219,14 +253,8 @@ pub fn truncate(json: &[u8], without: &[&str], budget: usize, added: usize) -> (
         let cut = text.get(..cut_at(text, budget.saturating_sub(2))).unwrap_or_default();
         return ([b"\"", cut, b"\""].concat(), text.len() - cut.len());
     }
-    let mut fitter = Fitter { json, spans: spans(json), out: Vec::with_capacity(budget.min(json.len())) };
-    let mut children = fitter.children(0);
-    if json.first() == Some(&b'{') {
-        let name =
-            |child: &Child| json.get(child.start + 1..(child.value - 2).max(child.start + 1)).unwrap_or_default();
-        children.retain(|child| !without.iter().any(|without| without.as_bytes() == name(child)));
-    }
-    fitter.container(0, &children, budget, added);
+    let mut fitter = Fitter { json, out: Vec::with_capacity(budget.min(json.len())) };
+    fitter.container(&spans(json), 0, without, budget, added);
     let missing = json.len() - fitter.out.len();
     (fitter.out, missing)
 }

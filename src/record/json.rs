@@ -13,12 +13,12 @@ pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
 
 /// Writes a string with its quotes at `start` of `room`, which grows as it must; where the string ends comes back.
 pub fn string_at(room: &mut Vec<u8>, start: usize, text: &[u8]) -> usize {
-    let mut end = put(room, b"\"", start);
-    if std::str::from_utf8(text).is_ok() {
-        end = escaped(room, end, text);
-    } else {
+    let begin = put(room, b"\"", start);
+    let (mut end, ascii) = escaped(room, begin, text);
+    if !ascii && std::str::from_utf8(text).is_err() {
+        end = begin;
         for part in text.utf8_chunks() {
-            end = escaped(room, end, part.valid().as_bytes());
+            end = escaped(room, end, part.valid().as_bytes()).0;
             if !part.invalid().is_empty() {
                 end = put(room, "\u{FFFD}".as_bytes(), end);
             }
@@ -27,10 +27,10 @@ pub fn string_at(room: &mut Vec<u8>, start: usize, text: &[u8]) -> usize {
     put(room, b"\"", end)
 }
 
-/// Writes valid UTF-8 with what JSON demands escaped. Words are copied as they are, and what is special in them is written
-/// over.
-fn escaped(room: &mut Vec<u8>, mut end: usize, text: &[u8]) -> usize {
-    let mut at = 0;
+/// Writes a text with what JSON demands escaped; where it ends, and whether all of it is ASCII. Words are copied as they
+/// are, and what is special in them is written over.
+fn escaped(room: &mut Vec<u8>, mut end: usize, text: &[u8]) -> (usize, bool) {
+    let (mut at, mut bits) = (0, 0);
     grow(room, end, text.len());
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let (word, length) = match rest.first_chunk::<8>() {
@@ -44,17 +44,19 @@ fn escaped(room: &mut Vec<u8>, mut end: usize, text: &[u8]) -> usize {
         if let Some(place) = room.get_mut(end..).and_then(<[u8]>::first_chunk_mut) {
             *place = word;
         }
+        let word = u64::from_le_bytes(word);
+        bits |= word;
         // The first byte that is marked is marked rightly, whatever borrows do above it.
-        let plain = special_bits(u64::from_le_bytes(word)).trailing_zeros() as usize / 8;
+        let plain = special_bits(word).trailing_zeros() as usize / 8;
         if plain >= length {
             (at, end) = (at + length, end + length);
             continue;
         }
-        let byte = word.get(plain).copied().unwrap_or_default();
+        let byte = word.to_le_bytes().get(plain).copied().unwrap_or_default();
         (at, end) = (at + plain + 1, put(room, escape(byte), end + plain));
         grow(room, end, text.len() - at);
     }
-    end
+    (end, bits & HIGH == 0)
 }
 
 /// Writes bytes at `end` of `room`; where they end comes back.
@@ -95,11 +97,29 @@ pub fn string_end(json: &[u8], start: usize) -> usize {
     json.len()
 }
 
+/// Where at or behind `at`, outside of strings, the next one or the next bracket stands; the end if there is none.
+pub fn next_structure(json: &[u8], mut at: usize) -> usize {
+    while let Some(word) = json.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*word);
+        let quote = word ^ (ONES * b'"' as u64);
+        // All four brackets become 0x7f by this, and nothing else that stands outside of strings.
+        let bracket = (word | (ONES * 0x26)) ^ (ONES * 0x7f);
+        let marked = (quote.wrapping_sub(ONES) & !quote | bracket.wrapping_sub(ONES) & !bracket) & HIGH;
+        if marked != 0 {
+            return at + marked.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = json.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| b"\"[]{}".contains(byte)).unwrap_or(rest.len())
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
 /// The high bit of each byte that JSON must escape.
 /// <https://graphics.stanford.edu/~seander/bithacks.html#HasLessInWord>
 fn special_bits(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     let quote = word ^ (ONES * b'"' as u64);
     let backslash = word ^ (ONES * b'\\' as u64);
     // In each: below 0x20, equal to a quote, equal to a backslash; a borrow may mark the byte above a marked one.

@@ -71,18 +71,19 @@ impl Names {
 
     /// Whether the name was not there yet.
     fn insert(&mut self, name: &[u8]) -> bool {
-        if self.ends.len() >= Self::FEW {
-            if self.many.contains(name) || self.few().any(|other| other == name) {
-                return false;
-            }
-            return self.many.insert(name.into());
-        }
-        if self.few().any(|other| other == name) {
+        if self.contains(name) {
             return false;
+        }
+        if self.ends.len() >= Self::FEW {
+            return self.many.insert(name.into());
         }
         self.text.extend_from_slice(name);
         self.ends.push(self.text.len());
         true
+    }
+
+    fn contains(&self, name: &[u8]) -> bool {
+        self.few().any(|other| other == name) || !self.many.is_empty() && self.many.contains(name)
     }
 
     fn few(&self) -> impl Iterator<Item = &[u8]> {
@@ -96,6 +97,8 @@ impl Names {
 pub struct Ordinary {
     out: Vec<u8>,
     names: Names,
+    /// Where the event's own root keys stand in what is written, of how many bytes each.
+    keys: Vec<(usize, usize)>,
     collisions: u64,
 }
 
@@ -149,6 +152,7 @@ impl Ordinary {
         for name in reserved.iter().copied().chain(moved.iter().map(|(rule, ..)| remap.name(*rule))) {
             names.insert(name);
         }
+        self.keys.clear();
         let start = self.open();
         let gone = |name: &[u8]| reserved.contains(&name) || remap.overrides(plan, name);
         let own = Part { removed: &plan.removed, ..part };
@@ -174,7 +178,7 @@ impl Ordinary {
         count += self.group(event, part, options, &mut names);
         let empty = count == 0;
         for (name, value) in remap.constants() {
-            if names.insert(name) {
+            if !self.has_key(name) && names.insert(name) {
                 self.text(name);
                 self.text(value);
                 count += 1;
@@ -193,7 +197,7 @@ impl Ordinary {
         let mut add = |name: &[u8], value: Value<'_, '_>| {
             let Some(part) = part.child(name, value) else { return };
             let name = dotless(name, part.dots);
-            if !names.insert(&name) {
+            if self.has_key(&name) || !names.insert(&name) {
                 return;
             }
             self.text(&name);
@@ -264,8 +268,9 @@ impl Ordinary {
         gone: impl Fn(&[u8]) -> bool,
     ) -> u32 {
         let mut own = Names::default();
-        let unique =
-            names.is_none() && part.dots.is_none_or(|_| !entries.iter().any(|(name, ..)| name.contains(&b'.')));
+        let root = names.is_some();
+        // Without dots, they differ from each other.
+        let unique = part.dots.is_none_or(|_| !entries.iter().any(|(name, ..)| name.contains(&b'.')));
         let names = names.unwrap_or(&mut own);
         let mut count = 0;
         for (name, key, value) in entries {
@@ -274,7 +279,8 @@ impl Ordinary {
             }
             let Some(part) = part.child(&name, value) else { continue };
             let name = dotless(&name, part.dots);
-            if !unique && !names.insert(&name) {
+            let is_new = if unique { !names.contains(&name) } else { names.insert(&name) };
+            if !is_new {
                 self.collisions += 1;
                 continue;
             }
@@ -287,9 +293,20 @@ impl Ordinary {
                 self.out.truncate(start);
                 continue;
             }
+            if root {
+                self.keys.push((header - name.len(), name.len()));
+            }
             count += 1;
         }
         count
+    }
+
+    /// Whether the event itself has this root key.
+    fn has_key(&self, name: &[u8]) -> bool {
+        let named = |(at, length): &(usize, usize)| {
+            *length == name.len() && self.out.get(*at..at + length).is_some_and(|key| key == name)
+        };
+        self.keys.iter().any(named)
     }
 
     /// Begins a map, whose number of pairs comes last.
@@ -306,9 +323,16 @@ impl Ordinary {
 
     fn text(&mut self, text: &[u8]) {
         // A chunk has less than 4 GiB; base64 of most of it may have more, and ends there.
-        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        drop(encode::write_str_len(&mut self.out, length));
-        self.out.extend_from_slice(text.get(..length as usize).unwrap_or_default());
+        match u8::try_from(text.len()) {
+            Ok(length @ 0..32) => self.out.push(0xa0 | length),
+            Ok(length) => self.out.extend_from_slice(&[0xd9, length]),
+            Err(_) => {
+                let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                drop(encode::write_str_len(&mut self.out, length));
+                return self.out.extend_from_slice(text.get(..length as usize).unwrap_or_default());
+            }
+        }
+        self.out.extend_from_slice(text);
     }
 }
 
@@ -334,8 +358,15 @@ type Entry<'t, 'a> = (Cow<'a, [u8]>, usize, Value<'t, 'a>);
 fn entries<'t, 'a>(map: Value<'t, 'a>, in_key: bool) -> Vec<Entry<'t, 'a>> {
     let mut entries: Vec<Entry<'t, 'a>> =
         map.pairs().map(|(key, value)| (key_text(key, in_key), key.at, value)).collect();
+    // Only a key of the same length can be the same.
+    let mut lengths = 0u64;
+    let mut repeated = |at: usize, name: &[u8]| {
+        let length = 1 << name.len().min(63);
+        let maybe = lengths & length != 0;
+        lengths |= length;
+        maybe && entries.iter().take(at).any(|(other, ..)| **other == *name)
+    };
     let few = entries.len() <= Names::FEW;
-    let repeated = |at: usize, name: &[u8]| entries.iter().take(at).any(|(other, ..)| **other == *name);
     if few && !entries.iter().enumerate().any(|(at, (name, ..))| repeated(at, name)) {
         return entries;
     }

@@ -121,6 +121,8 @@ pub enum Role {
 #[derive(Clone, Debug, Default)]
 pub struct Remap {
     rules: Vec<Rule>,
+    /// How many of them move something; constants follow.
+    moves: usize,
     paths: Paths,
     /// Number of the path to the `kubernetes` map.
     kubernetes: usize,
@@ -209,6 +211,7 @@ impl Remap {
         name_json.push(b':');
         let number = self.paths.add(&Path::attribute(target.as_bytes()));
         self.roles.push(Some(Role::Target(self.rules.len())).filter(|_| moves));
+        self.moves += usize::from(rule.constant.is_none());
         self.rules.push(Rule { target: number, name_json: name_json.into(), ..rule });
         Ok(())
     }
@@ -258,9 +261,14 @@ impl Remap {
         self.rules.get(rule).map_or(&[], |rule| &rule.name_json)
     }
 
+    /// How many of them move something.
+    pub fn moves(&self) -> usize {
+        self.moves
+    }
+
     /// The value of a constant, as a JSON string.
-    pub fn constant(&self, rule: usize) -> Option<&[u8]> {
-        self.rules.get(rule)?.constant.as_ref().map(|text| text.json.as_slice())
+    pub fn constant(&self, rule: usize) -> &[u8] {
+        self.rules.get(rule).and_then(|rule| rule.constant.as_ref()).map_or(b"null", |text| &text.json)
     }
 
     /// What the tag tells of a rule's source, as a JSON string.
@@ -307,7 +315,7 @@ impl Remap {
             return;
         }
         self.paths.find(root, found);
-        for (number, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.constant.is_none()) {
+        for (number, rule) in self.rules.iter().take(self.moves).enumerate() {
             let mut source = found.get(rule.source).copied().flatten();
             let target = found.get(rule.target).copied().flatten();
             if source.is_some() && source == target {

@@ -33,8 +33,6 @@ pub struct Writer<'o> {
     remap: &'o Remap,
     /// Root attributes that give way to what is added behind the event.
     replaced: Vec<&'o [u8]>,
-    /// The msgpack was made ordinary: each key is there once, and the mapping is done.
-    made: bool,
     /// The text, and room behind it. How much of it is in use is told from call to call, to stay in registers.
     room: Vec<u8>,
     /// Marks of the keys so far of the maps that are open.
@@ -68,7 +66,6 @@ impl<'o> Writer<'o> {
         Writer {
             remap,
             replaced,
-            made: false,
             room: vec![0; 2048],
             marks: Vec::new(),
             sources: Vec::new(),
@@ -81,7 +78,6 @@ impl<'o> Writer<'o> {
     /// Writes an ordinary event, whose body begins `data`, but for its closing brace. How many bytes of `data` the body
     /// takes, and how many the text has; none if it is not ordinary, or there is nothing in it.
     pub fn event(&mut self, data: &[u8], tag: Option<&TagFields>) -> Option<Ends> {
-        self.made = false;
         self.marks.clear();
         self.sources.clear();
         self.sources.resize(self.remap.rules(), None);
@@ -93,7 +89,7 @@ impl<'o> Writer<'o> {
             0xde => (usize::from(be16(data, 1)?), 3),
             _ => return None,
         };
-        let (read, written) = self.map::<true>(data, (at, 0), pairs, Some(self.remap.paths()), 1)?;
+        let (read, written) = self.map::<true, false>(data, (at, 0), pairs, Some(self.remap.paths()), 1)?;
         // The closing brace comes after what is added.
         let written = self.write_moved(data, tag, written - 1)?;
         Some((read, written))
@@ -101,9 +97,8 @@ impl<'o> Writer<'o> {
 
     /// Writes a value that was made ordinary; how many bytes its text has.
     pub fn made(&mut self, data: &[u8]) -> Option<usize> {
-        self.made = true;
         self.marks.clear();
-        self.value(data, (0, 0), None, 0).map(|(_, end)| end)
+        self.value::<true>(data, (0, 0), None, 0).map(|(_, end)| end)
     }
 
     /// Attributes that the mapping added to the event that was written last.
@@ -130,21 +125,13 @@ impl<'o> Writer<'o> {
     /// What the mapping moves and the constants, as attributes; none if a target is there already.
     fn write_moved(&mut self, data: &[u8], tag: Option<&TagFields>, mut end: usize) -> Option<usize> {
         let remap = self.remap;
-        for rule in 0..remap.rules() {
+        for rule in 0..remap.moves() {
             let source = self.sources.get(rule).copied().flatten();
-            let ready = match remap.constant(rule) {
-                // With nothing else there is no record.
-                Some(_) if end <= 1 => return None,
-                Some(text) => Some(text),
-                None => tag.and_then(|tag| remap.from_tag(rule, tag)),
-            };
-            if source.is_none() && ready.is_none() {
+            let from_tag = tag.and_then(|tag| remap.from_tag(rule, tag));
+            if source.is_none() && from_tag.is_none() {
                 continue;
             }
             if self.targets.get(rule).copied().unwrap_or(true) {
-                if remap.constant(rule).is_some() {
-                    continue;
-                }
                 return None;
             }
             self.added += 1;
@@ -152,15 +139,33 @@ impl<'o> Writer<'o> {
             end = self.put(remap.name_json(rule), end);
             end = match source {
                 // To read it once more is cheaper than to keep its text.
-                Some((at, node)) => self.value(data, (at, end), Some(node), 1)?.1,
-                None => self.put(ready.unwrap_or_default(), end),
+                Some((at, node)) => self.value::<false>(data, (at, end), Some(node), 1)?.1,
+                None => self.put(from_tag.unwrap_or_default(), end),
             };
         }
-        (end > 1).then_some(end)
+        // With nothing but constants there is no record.
+        if end <= 1 {
+            return None;
+        }
+        for rule in remap.moves()..remap.rules() {
+            if !self.targets.get(rule).copied().unwrap_or(true) {
+                self.added += 1;
+                end = self.put(b",", end);
+                end = self.put(remap.name_json(rule), end);
+                end = self.put(remap.constant(rule), end);
+            }
+        }
+        Some(end)
     }
 
     /// One value.
-    fn value(&mut self, data: &[u8], (at, end): Ends, node: Option<&'o Node>, levels: usize) -> Option<Ends> {
+    fn value<const MADE: bool>(
+        &mut self,
+        data: &[u8],
+        (at, end): Ends,
+        node: Option<&'o Node>,
+        levels: usize,
+    ) -> Option<Ends> {
         let head = *data.get(at)?;
         let at = at + 1;
         match head {
@@ -168,12 +173,12 @@ impl<'o> Writer<'o> {
             0xd9 => self.string(data, at + 1, usize::from(*data.get(at)?), end),
             0xda => self.string(data, at + 2, usize::from(be16(data, at)?), end),
             0xdb => self.string(data, at + 4, be32(data, at)? as usize, end),
-            0x80..=0x8f => self.map::<false>(data, (at, end), usize::from(head & 15), node, levels + 1),
-            0xde => self.map::<false>(data, (at + 2, end), usize::from(be16(data, at)?), node, levels + 1),
-            0xdf if self.made => self.map::<false>(data, (at + 4, end), be32(data, at)? as usize, node, levels + 1),
-            0xdd if self.made => self.array(data, (at + 4, end), be32(data, at)? as usize, levels + 1),
-            0x90..=0x9f => self.array(data, (at, end), usize::from(head & 15), levels + 1),
-            0xdc => self.array(data, (at + 2, end), usize::from(be16(data, at)?), levels + 1),
+            0x80..=0x8f => self.map::<false, MADE>(data, (at, end), usize::from(head & 15), node, levels + 1),
+            0xde => self.map::<false, MADE>(data, (at + 2, end), usize::from(be16(data, at)?), node, levels + 1),
+            0xdf if MADE => self.map::<false, MADE>(data, (at + 4, end), be32(data, at)? as usize, node, levels + 1),
+            0xdd if MADE => self.array::<MADE>(data, (at + 4, end), be32(data, at)? as usize, levels + 1),
+            0x90..=0x9f => self.array::<MADE>(data, (at, end), usize::from(head & 15), levels + 1),
+            0xdc => self.array::<MADE>(data, (at + 2, end), usize::from(be16(data, at)?), levels + 1),
             0xc0 => Some((at, self.put(b"null", end))),
             0xc2 => Some((at, self.put(b"false", end))),
             0xc3 => Some((at, self.put(b"true", end))),
@@ -203,8 +208,14 @@ impl<'o> Writer<'o> {
         Some((at, self.put(zmij::Buffer::new().format_finite(finite).as_bytes(), end)))
     }
 
-    fn array(&mut self, data: &[u8], (mut at, mut end): Ends, items: usize, levels: usize) -> Option<Ends> {
-        if levels > MOST_LEVELS && !self.made {
+    fn array<const MADE: bool>(
+        &mut self,
+        data: &[u8],
+        (mut at, mut end): Ends,
+        items: usize,
+        levels: usize,
+    ) -> Option<Ends> {
+        if levels > MOST_LEVELS && !MADE {
             return None;
         }
         end = self.put(b"[", end);
@@ -212,12 +223,12 @@ impl<'o> Writer<'o> {
             if item > 0 {
                 end = self.put(b",", end);
             }
-            (at, end) = self.value(data, (at, end), None, levels)?;
+            (at, end) = self.value::<MADE>(data, (at, end), None, levels)?;
         }
         Some((at, self.put(b"]", end)))
     }
 
-    fn map<const ROOT: bool>(
+    fn map<const ROOT: bool, const MADE: bool>(
         &mut self,
         data: &[u8],
         (mut at, mut end): Ends,
@@ -225,7 +236,7 @@ impl<'o> Writer<'o> {
         node: Option<&'o Node>,
         levels: usize,
     ) -> Option<Ends> {
-        if (levels > MOST_LEVELS || pairs > MOST_KEYS) && !self.made {
+        if (levels > MOST_LEVELS || pairs > MOST_KEYS) && !MADE {
             return None;
         }
         let first_mark = self.marks.len();
@@ -235,18 +246,18 @@ impl<'o> Writer<'o> {
             let (from, length) = match *data.get(at)? {
                 head @ 0xa0..=0xbf => (at + 1, usize::from(head & 31)),
                 0xd9 => (at + 2, usize::from(*data.get(at + 1)?)),
-                0xda if self.made => (at + 3, usize::from(be16(data, at + 1)?)),
-                0xdb if self.made => (at + 5, be32(data, at + 1)? as usize),
+                0xda if MADE => (at + 3, usize::from(be16(data, at + 1)?)),
+                0xdb if MADE => (at + 5, be32(data, at + 1)? as usize),
                 _ => return None,
             };
             at = from.checked_add(length)?;
             let name = data.get(from..at)?;
             let before = end;
-            if self.made {
+            if MADE {
                 end = if any { self.put(b",", end) } else { end };
                 end = self.string(data, from, length, end)?.1;
                 end = self.put(b":", end);
-                (at, end) = self.value(data, (at, end), None, levels)?;
+                (at, end) = self.value::<MADE>(data, (at, end), None, levels)?;
                 any = true;
                 continue;
             }
@@ -263,7 +274,7 @@ impl<'o> Writer<'o> {
             let value = at;
             (at, end) = match child {
                 Some(child) if ROOT && self.remap.is_kubernetes(child) => self.known(data, (at, end), child)?,
-                _ => self.value(data, (at, end), child, levels)?,
+                _ => self.value::<false>(data, (at, end), child, levels)?,
             };
             let mut removed = ROOT && self.replaced.contains(&name);
             if let Some(child) = child {
@@ -306,7 +317,7 @@ impl<'o> Writer<'o> {
             self.room.get_mut(end..end + text)?.copy_from_slice(&known.text);
             return Some((at + bytes, end + text));
         }
-        let (read, written) = self.value(data, (at, end), Some(node), 1)?;
+        let (read, written) = self.value::<false>(data, (at, end), Some(node), 1)?;
         if read - at <= KNOWN_BYTES {
             self.known.resize_with(KNOWN, Known::default);
             let known = self.known.get_mut(place)?;
