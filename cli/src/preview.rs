@@ -293,7 +293,7 @@ impl Stages<'_> {
         let times = if bytes > 0 { billed as f64 / bytes as f64 } else { 0.0 };
         note(&format!(
             "{events} events, {records} records of {bytes} bytes in {batches} batches; billed as {billed} bytes ({times:.1} times); \
-             {cut} cut, {empty} empty, {aside} put aside, {undecodable} not readable"
+             {cut} cut, {aside} put aside, {undecodable} not readable, {empty} empty"
         ));
         Ok(if aside + undecodable > 0 { Verdict::Findings } else { Verdict::Fine })
     }

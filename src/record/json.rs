@@ -52,8 +52,12 @@ fn escaped(room: &mut Vec<u8>, mut end: usize, text: &[u8]) -> (usize, bool) {
             (at, end) = (at + length, end + length);
             continue;
         }
-        let byte = word.to_le_bytes().get(plain).copied().unwrap_or_default();
-        (at, end) = (at + plain + 1, put(room, escape(byte), end + plain));
+        let (escape, bytes) = escape((word >> (8 * plain)) as u8);
+        // There is room for the longest behind each word.
+        if let Some(place) = room.get_mut(end + plain..).and_then(<[u8]>::first_chunk_mut) {
+            *place = *escape;
+        }
+        (at, end) = (at + plain + 1, end + plain + bytes);
         grow(room, end, text.len() - at);
     }
     (end, bits & HIGH == 0)
@@ -129,11 +133,11 @@ fn special_bits(word: u64) -> u64 {
     (below | quote | backslash) & HIGH
 }
 
-/// What stands for a byte in a JSON string that cannot stand there itself.
+/// What stands for a byte in a JSON string that cannot stand there itself, and how many bytes of it.
 #[inline]
-fn escape(byte: u8) -> &'static [u8] {
+fn escape(byte: u8) -> (&'static [u8; 6], usize) {
     let text = ESCAPED.get(usize::from(byte)).unwrap_or(&ESCAPED[0]);
-    if text[1] == b'u' { text } else { text.split_at(2).0 }
+    (text, if text[1] == b'u' { 6 } else { 2 })
 }
 
 /// The escapes of ASCII, of two bytes or six.

@@ -5,6 +5,8 @@
 
 pub mod fit;
 pub mod json;
+#[cfg(test)]
+mod oracle;
 mod ordinary;
 pub mod pack;
 pub mod remap;
@@ -836,6 +838,210 @@ pub(crate) mod tests {
                 data[at] = byte;
             }
             prop_assert_eq!(all(options, TAG, &data, true), all(options, TAG, &data, false));
+        }
+    }
+
+    /// Any msgpack, with what JSON does not have and keys of every kind, repeated.
+    fn arbitrary_msgpack() -> impl Strategy<Value = Vec<u8>> {
+        let text = |text: &[u8]| {
+            let mut out = Vec::new();
+            rmp::encode::write_str_len(&mut out, text.len() as u32).unwrap();
+            [&out, text].concat()
+        };
+        let leaf = prop_oneof![
+            prop::sample::select(vec![
+                b"\xc0".to_vec(),
+                b"\xc2".to_vec(),
+                b"\xc3".to_vec(),
+                b"\x07".to_vec(),
+                b"\xff".to_vec(),
+                b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff".to_vec(),
+                b"\xd3\x80\x00\x00\x00\x00\x00\x00\x00".to_vec(),
+                b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00".to_vec(),
+                b"\xca\xff\x80\x00\x00".to_vec(),
+                b"\xca\x3d\xcc\xcc\xcd".to_vec(),
+                b"\xd4\x05\x01".to_vec(),
+                b"\xc4\x02\xff\xfe".to_vec(),
+                b"\xc4\x01a".to_vec(),
+                b"\xa0".to_vec(),
+                b"\xda\x00\x00".to_vec(),
+                b"\xa2\xffa".to_vec(),
+            ]),
+            prop::sample::select(vec!["a", "b", "log", "time", "pod_name", "x.y", "x_y"])
+                .prop_map(move |name| text(name.as_bytes())),
+            "(\\PC|[\"\\\\\\x01]){0,40}".prop_map(move |name| text(name.as_bytes())),
+            any::<f64>().prop_map(|number| [&b"\xcb"[..], &number.to_be_bytes()].concat()),
+        ];
+        leaf.prop_recursive(4, 30, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(|items| [
+                    &[0x90 | items.len() as u8][..],
+                    &items.concat()
+                ]
+                .concat()),
+                prop::collection::vec((inner.clone(), inner), 0..6).prop_map(|pairs| {
+                    let all: Vec<u8> = pairs.iter().flat_map(|(key, value)| [&key[..], value].concat()).collect();
+                    [&[0x80 | pairs.len() as u8][..], &all].concat()
+                }),
+            ]
+        })
+    }
+
+    fn arbitrary_body() -> impl Strategy<Value = Vec<u8>> {
+        let names = vec![
+            "a",
+            "b",
+            "a.b",
+            "a_b",
+            "log",
+            "time",
+            "kubernetes",
+            "labels",
+            "pod_name",
+            "resource",
+            "message",
+            "kube_namespace",
+            "kubehose_truncated",
+            "service",
+        ];
+        let named =
+            prop::sample::select(names).prop_map(|name| [&[0xa0 | name.len() as u8][..], name.as_bytes()].concat());
+        let kubernetes = prop::collection::vec(
+            (
+                prop::sample::select(vec![
+                    "pod_name",
+                    "namespace_name",
+                    "container_name",
+                    "docker_id",
+                    "labels",
+                    "host",
+                ]),
+                arbitrary_msgpack(),
+            ),
+            0..6,
+        )
+        .prop_map(|pairs| {
+            let pair =
+                |(name, value): &(&str, Vec<u8>)| [&[0xa0 | name.len() as u8][..], name.as_bytes(), value].concat();
+            let all: Vec<u8> = pairs.iter().flat_map(pair).collect();
+            [b"\xaakubernetes", &[0x80 | pairs.len() as u8][..], &all].concat()
+        });
+        let key = prop_oneof![8 => named, 1 => arbitrary_msgpack()];
+        let pair = prop_oneof![5 => (key, arbitrary_msgpack()).prop_map(|(key, value)| [key, value].concat()), 1 => kubernetes];
+        prop::collection::vec(pair, 0..9).prop_map(|pairs| [&[0x80 | pairs.len() as u8][..], &pairs.concat()].concat())
+    }
+
+    /// Options as a user writes them, and as the oracle has them.
+    fn sets_of_options() -> Vec<(RecordOptions, oracle::Rules)> {
+        let datadog = || {
+            vec![
+                (vec!["kubernetes", "container_name"], "kube_container_name"),
+                (vec!["kubernetes", "namespace_name"], "kube_namespace"),
+                (vec!["kubernetes", "pod_name"], "pod_name"),
+                (vec!["kubernetes", "docker_id"], "container_id"),
+            ]
+        };
+        let own = || {
+            vec![
+                (vec!["a"], "b"),
+                (vec!["log"], "message"),
+                (vec!["kubernetes", "labels"], "labels"),
+                (vec!["kubernetes"], "k8s"),
+                (vec!["a", "b"], "a.b"),
+            ]
+        };
+        let time = ("time_key_format", "%Y");
+        let both = || [datadog(), vec![(vec!["log"], "message")]].concat();
+        let rules = oracle::Rules::default;
+        let sets: Vec<(Vec<(&str, &str)>, oracle::Rules)> = vec![
+            (vec![("remap", "none")], rules()),
+            (vec![], oracle::Rules { remap: datadog(), ..rules() }),
+            (
+                vec![("remap", "datadog, log=message"), ("remap_override", "on")],
+                oracle::Rules { remap: both(), overwrite: true, ..rules() },
+            ),
+            (
+                vec![("remap_preserve_source", "on"), ("add_keys", "service=s, log=none")],
+                oracle::Rules {
+                    remap: datadog(),
+                    preserve_source: true,
+                    constants: vec![("service", "s"), ("log", "none")],
+                    ..rules()
+                },
+            ),
+            (
+                vec![("remap", "a=b, log=message, kubernetes.labels=labels, kubernetes=k8s, $a['b']=a.b")],
+                oracle::Rules { remap: own(), ..rules() },
+            ),
+            (
+                vec![("time_key", "time"), time, ("replace_dots", "_")],
+                oracle::Rules { remap: datadog(), time: Some(("time", "2023")), dots: Some("_"), ..rules() },
+            ),
+            (
+                vec![("data_keys", "log, pod_name, kubernetes.labels, a.b"), ("time_key", "log"), time],
+                oracle::Rules {
+                    remap: datadog(),
+                    time: Some(("log", "2023")),
+                    keep: Some(vec![
+                        vec!["log"],
+                        vec!["pod_name"],
+                        vec!["kubernetes", "labels"],
+                        vec!["kubernetes.labels"],
+                        vec!["a", "b"],
+                        vec!["a.b"],
+                    ]),
+                    ..rules()
+                },
+            ),
+            (
+                vec![
+                    ("drop_keys", "a, kubernetes.labels, $log['a'], pod_name"),
+                    ("replace_dots", "--"),
+                    ("add_keys", "a.b=c"),
+                ],
+                oracle::Rules {
+                    remap: datadog(),
+                    drop: vec![vec!["a"], vec!["kubernetes", "labels"], vec!["log", "a"], vec!["pod_name"]],
+                    dots: Some("--"),
+                    constants: vec![("a.b", "c")],
+                    ..rules()
+                },
+            ),
+            (
+                vec![
+                    ("drop_keys", "k8s.host, message"),
+                    ("remap", "a=b, log=message, kubernetes.labels=labels, kubernetes=k8s, $a['b']=a.b"),
+                ],
+                oracle::Rules { remap: own(), drop: vec![vec!["k8s", "host"], vec!["message"]], ..rules() },
+            ),
+        ];
+        let read = |given: &[(&str, &str)]| {
+            let get = |name: &str| match name {
+                "region" => Some("eu-west-1".to_owned()),
+                "delivery_stream" => Some("s".to_owned()),
+                _ => given.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()),
+            };
+            crate::options::Config::read(&get, &|_| None).unwrap().record
+        };
+        sets.into_iter().map(|(given, rules)| (read(&given), rules)).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+        #[test]
+        fn whatever_the_event_the_record_is_what_the_rules_say(body in arbitrary_body(), set in 0usize..9, tagged in any::<bool>()) {
+            let (options, mut rules) = sets_of_options().swap_remove(set);
+            let data = [b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80", &body[..]].concat();
+            let tag = if tagged { TAG } else { "" };
+            rules.tag = tagged.then(|| ["web-1", "shop", "nginx", &"0123456789abcdef".repeat(4)].map(str::to_owned));
+            let mut chunk = Chunk::new(&data);
+            let expected = oracle::record(chunk.next_event().unwrap().body, &rules);
+            let expected = expected.map_or(Came::Empty, |record| Came::Record(format!("{record}\n").into_bytes()));
+            let text = |came: &Came| if let Came::Record(text) = came { String::from_utf8_lossy(text).into_owned() } else { format!("{came:?}") };
+            for one_pass in [true, false] {
+                let came = all(&options, tag, &data, one_pass);
+                prop_assert!(came == [expected.clone()], "\n{}\n{}", text(&came[0]), text(&expected));
+            }
         }
     }
 
