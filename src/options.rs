@@ -6,7 +6,7 @@
 use crate::error::Error;
 use crate::event::path::{Path, Paths};
 use crate::record::pack::{Compression, PackOptions};
-use crate::record::remap::Remap;
+use crate::record::remap::{Remap, parse_pattern};
 use crate::record::time::{TimeFormat, TimeKey, parse_zone};
 use crate::record::{LogKey, Oversize, RecordOptions, SPLIT, TRUNCATED};
 use rustls_pki_types::CertificateDer;
@@ -95,6 +95,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         "on",
         SWITCH,
         "Take of pod, namespace, container and id from the tag what is no text in an event's `kubernetes` map.",
+    ),
+    option(
+        "tag_pattern",
+        "",
+        "a regular expression with some of the groups (?P<pod_name>…), namespace_name, container_name, docker_id",
+        "Where the names stand in tags of another shape than the kubernetes filter's.",
     ),
     option(
         "add_keys",
@@ -470,6 +476,7 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
     remap.preserve_source = reader.defaulted("remap_preserve_source", parse_switch)?;
     remap.override_on_conflict = reader.defaulted("remap_override", parse_switch)?;
     remap.tag_fallback = reader.defaulted("kube_tag_fallback", parse_switch)?;
+    remap.tag_pattern = reader.optional("tag_pattern", parse_pattern)?;
     reader.optional("add_keys", |list| {
         not_a_switch(list)?;
         list.split(',').try_for_each(|part| match part.split_once('=') {
@@ -782,6 +789,17 @@ mod tests {
             ("data_keys", "a,,b"),
             ("log_key", "$a[b]"),
             ("replace_dots", "."),
+            ("replace_dots", "true"),
+            ("data_keys", "off"),
+            ("time_key", "pod_name"),
+            ("time_key", "kubehose_id"),
+            ("record_id", "container_id"),
+            ("time_key_zone", "Nowhere"),
+            ("add_keys", "a"),
+            ("add_keys", "pod_name=x"),
+            ("add_keys", "kubehose_part=x"),
+            ("remap", "a=kubehose_truncated"),
+            ("tag_pattern", "(?P<pod>x)"),
             ("compression", "lzma"),
             ("simple_aggregation", "2"),
             ("concurrency", "0"),
@@ -801,6 +819,46 @@ mod tests {
             let error = with(name, value).unwrap_err().to_string();
             let spec = Reader::spec(name);
             assert!(error.contains(name) && error.contains(value) && error.contains(spec.accepted), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_nearly_an_option_is_refused_with_what_was_meant() {
+        let section = |name: &str| {
+            let get = |asked: &str| match asked {
+                "region" => Some("eu-west-1".to_owned()),
+                "delivery_stream" => Some("logs".to_owned()),
+                _ => asked.eq_ignore_ascii_case(name).then(|| "1".to_owned()),
+            };
+            Config::of_section(&get, &|_| None)
+        };
+        for (wrong, meant) in [
+            ("drop_key", "drop_keys"),
+            ("dropkeys", "drop_keys"),
+            ("drop-keys", "drop_keys"),
+            ("dorp_keys", "drop_keys"),
+            ("drop_keyss", "drop_keys"),
+            ("dxop_keys", "drop_keys"),
+            ("stream_name", "delivery_stream"),
+            ("time_zone", "time_key_zone"),
+            ("Compresion", "compression"),
+            ("max_bufer", "max_buffer"),
+        ] {
+            let error = section(wrong).unwrap_err().to_string().to_ascii_lowercase();
+            let told = format!("there is no option '{wrong}': did you mean '{meant}'?").to_ascii_lowercase();
+            assert_eq!(error, told);
+        }
+        // Every option is its own name, and what is not alike is not ours to judge.
+        for spec in OPTIONS {
+            assert!(!matches!(section(spec.name), Err(Error::Misspelt { .. })), "{}", spec.name);
+        }
+        assert!(section("something.else").is_ok());
+        // One slip in each option, wherever it is.
+        for spec in OPTIONS {
+            for at in 0..spec.name.len() {
+                let slip = format!("{}{}", &spec.name[..at], &spec.name[at + 1..]);
+                assert!(matches!(section(&slip), Err(Error::Misspelt { .. })), "{slip}");
+            }
         }
     }
 

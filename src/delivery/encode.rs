@@ -9,7 +9,6 @@ use crate::event::chunk::{Chunk, Time};
 use crate::host::{self, FlushData, Level, Log, Status};
 use crate::options::{Acknowledge, Config};
 use crate::record::pack::Packer;
-use crate::record::remap::TagFields;
 use crate::record::{MAX_RECORD, Next, Origin, RecordWriter};
 use crate::storage::dead_letters::Aside;
 use crate::storage::spool::{Spool, Spooled};
@@ -397,7 +396,7 @@ impl Encoder {
         // Nobody else counts these.
         let empty = counts.records_empty.get();
         let ChunkOf { delivery, tag, spooled } = of;
-        let fields = self.config.record.remap.wants_tag().then(|| TagFields::parse(tag.as_bytes())).flatten();
+        let fields = self.config.record.remap.tag_fields(tag.as_bytes());
         let (collisions, truncated) = (texts.collisions(), texts.truncated());
         let mut packer = Packer::new(self.config.record.pack);
         let mut chunk = Chunk::new(bytes);

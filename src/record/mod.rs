@@ -462,7 +462,7 @@ pub(crate) mod tests {
 
     /// What comes of the events of a chunk: what is ordinary in one pass, if `one_pass`.
     pub fn all(options: &RecordOptions, tag: &str, data: &[u8], one_pass: bool) -> Vec<Came> {
-        let tag = TagFields::parse(tag.as_bytes()).filter(|_| options.remap.wants_tag());
+        let tag = options.remap.tag_fields(tag.as_bytes());
         let origin = Origin { tag: tag.as_ref(), identity: [7; 16] };
         let (mut chunk, mut writer) = (Chunk::new(data), RecordWriter::new(options));
         writer.one_pass &= one_pass;

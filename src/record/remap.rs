@@ -6,6 +6,7 @@
 use crate::event::chunk::{Token, Value};
 use crate::event::path::{Found, Node, Path, Paths};
 use crate::record::json;
+use regex_lite::Regex;
 
 /// The four attributes of Datadog's guide for EKS Fargate, source and target.
 ///
@@ -80,6 +81,20 @@ impl TagText {
     }
 }
 
+/// The option `tag_pattern`.
+///
+/// # Errors
+/// What is wrong with the expression, or that it names none of the fields.
+pub fn parse_pattern(text: &str) -> Result<Regex, String> {
+    let pattern = Regex::new(text).map_err(|error| error.to_string())?;
+    let known = |name: &str| FIELDS.iter().any(|(field, _)| *field == name);
+    match pattern.capture_names().flatten().find(|name| !known(name)) {
+        Some(name) => Err(format!("there is no field '{name}'")),
+        None if pattern.capture_names().flatten().next().is_none() => Err("it has no named group".to_owned()),
+        None => Ok(pattern),
+    }
+}
+
 /// What a tag says about a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagFields([Option<TagText>; 4]);
@@ -101,6 +116,19 @@ impl TagFields {
             return None;
         }
         Some(TagFields([pod, namespace, container, id].map(|part| Some(TagText::new(part)))))
+    }
+
+    /// What the named groups of a pattern find in a tag; none when it does not match.
+    fn matched(pattern: &Regex, tag: &[u8]) -> Option<TagFields> {
+        let groups = pattern.captures(std::str::from_utf8(tag).ok()?)?;
+        let mut fields = TagFields(Default::default());
+        for (name, field) in FIELDS {
+            let text = groups.name(name).filter(|text| !text.is_empty());
+            if let (Some(text), Some(place)) = (text, fields.0.get_mut(field as usize)) {
+                *place = Some(TagText::new(text.as_str()));
+            }
+        }
+        Some(fields)
     }
 
     fn get(&self, field: TagField) -> Option<&TagText> {
@@ -134,6 +162,8 @@ pub struct Remap {
     pub override_on_conflict: bool,
     /// Take from the tag what an event has no text for.
     pub tag_fallback: bool,
+    /// Tags of a shape of one's own (`tag_pattern`).
+    pub tag_pattern: Option<Regex>,
 }
 
 impl Remap {
@@ -300,9 +330,15 @@ impl Remap {
         Ok(())
     }
 
-    /// Whether the tag can be of any use.
-    pub fn wants_tag(&self) -> bool {
-        self.tag_fallback && self.rules.iter().any(|rule| rule.tag_field.is_some())
+    /// What a tag says about the container, as far as that is of any use.
+    pub fn tag_fields(&self, tag: &[u8]) -> Option<TagFields> {
+        if !self.tag_fallback || !self.rules.iter().any(|rule| rule.tag_field.is_some()) {
+            return None;
+        }
+        match &self.tag_pattern {
+            Some(pattern) => TagFields::matched(pattern, tag),
+            None => TagFields::parse(tag),
+        }
     }
 
     /// Decides for one event what moves where; `plan` is written anew. Constants are not in it.
@@ -469,6 +505,25 @@ mod tests {
         assert_eq!(apply(&remap("datadog", |_| {}), TAG, body), both);
         for other in ["kube.var.log.containers.a_b_c-12.log", "var.log.containers.a_b-0123.log", ""] {
             assert_eq!(TagFields::parse(other.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn a_pattern_reads_tags_of_ones_own() {
+        let pattern = r"^app\.(?P<namespace_name>[^.]+)\.(?P<pod_name>[^.]+)(\.(?P<container_name>.+))?$";
+        let own = remap("datadog", |remap| remap.tag_pattern = Some(parse_pattern(pattern).unwrap()));
+        let body = json!({"log": "x", "kubernetes": {"pod_name": "own"}});
+        assert_eq!(
+            apply(&own, "app.shop.web-1.a \"b\"", body.clone()),
+            json!({"log": "x", "kubernetes": {}, "kube_container_name": "a \"b\"", "kube_namespace": "shop", "pod_name": "own"})
+        );
+        assert_eq!(
+            apply(&own, "app.shop.web-1", json!({"a": 1})),
+            json!({"a": 1, "kube_namespace": "shop", "pod_name": "web-1"})
+        );
+        assert_eq!(apply(&own, TAG, json!({"a": 1})), json!({"a": 1}));
+        for wrong in ["(", "no group", "(?P<pod>x)"] {
+            assert!(parse_pattern(wrong).is_err(), "{wrong}");
         }
     }
 

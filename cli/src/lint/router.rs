@@ -199,6 +199,11 @@ fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, sco
     {
         findings.add(&rules::TLS_ON, entry.key.at, "tls is on".to_owned());
     }
+    for name in ["host", "port"] {
+        if let Some(entry) = section.get(name) {
+            findings.add(&rules::HOST_PORT, entry.key.at, format!("{name} is set"));
+        }
+    }
     let checked_elsewhere = ["region", "delivery_stream"];
     for spec in kubehose::options::OPTIONS {
         let Some(entry) = section.get(spec.name).filter(known) else {
