@@ -217,7 +217,7 @@ fn every_rule_of_lint_has_its_symptom() {
 #[test]
 fn the_readme_stays_short() {
     let size = fs::metadata(root().join("README.md")).unwrap().len();
-    assert!(size < 10_000, "README.md has {size} bytes: what is in the book need not stand there");
+    assert!(size < 11_000, "README.md has {size} bytes: what is in the book need not stand there");
 }
 
 #[test]

@@ -554,6 +554,41 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_otlp_record_brings_its_own_metadata() {
+        let marker = b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00\x80\x81\xa8resource\x81\xa1r\x01";
+        let record = |body: &[u8]| {
+            let otlp = [
+                &b"\x81\xa4otlp\x86\xadseverity_text\xa4WARN"[..],
+                b"\xafseverity_number\x0d\xaaattributes\x81\xa3k.y\xa1v",
+                b"\xa8trace_id\xc4\x10\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\xff",
+                b"\xa7span_id\xc4\x08abcdefgh\xa8resource\xc0",
+            ]
+            .concat();
+            [&marker[..], b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15", &otlp, body].concat()
+        };
+        let mut plain = options(Remap::default());
+        let body = b"\x82\xa3log\xa1x\xadseverity_text\xa3own";
+        let all = json!({"log": "x", "severity_text": "own", "resource": {"r": 1}, "severity_number": 13,
+            "attributes": {"k.y": "v"}, "trace_id": "000102030405060708090a0b0c0d0eff", "span_id": "6162636465666768"});
+        assert_eq!(one_object(&encode(&plain, "", &record(body)).unwrap()), all);
+        // An event of nothing else is still one.
+        assert_eq!(one_object(&encode(&plain, "", &record(b"\x80")).unwrap())["severity_text"], "WARN");
+        plain.drop_keys = Some(Paths::default());
+        for path in ["attributes", "resource.r", "trace_id", "span_id"] {
+            plain.drop_keys.as_mut().unwrap().add(&Path::parse(path).unwrap());
+        }
+        plain.replace_dots = Some("_".to_owned());
+        let some = json!({"log": "x", "severity_text": "own", "resource": {}, "severity_number": 13});
+        assert_eq!(one_object(&encode(&plain, "", &record(body)).unwrap()), some);
+        plain.otlp_metadata = false;
+        let body = json!({"log": "x", "severity_text": "own", "resource": {}});
+        assert_eq!(
+            one_object(&encode(&plain, "", &record(b"\x82\xa3log\xa1x\xadseverity_text\xa3own")).unwrap()),
+            body
+        );
+    }
+
+    #[test]
     fn what_is_too_large_is_cut_at_its_longest_string() {
         let mut plain = options(Remap::parse("datadog").unwrap());
         for newline in [true, false] {
