@@ -81,6 +81,16 @@ pub fn grow(room: &mut Vec<u8>, end: usize, bytes: usize) {
     }
 }
 
+/// So much room is kept from record to record; what a huge event took beyond is given back.
+const KEPT: usize = 4 << 20;
+
+/// Gives back what an earlier, huge record took.
+pub fn begin(room: &mut Vec<u8>) {
+    if room.capacity() > KEPT {
+        *room = vec![0; AROUND];
+    }
+}
+
 /// Where the JSON string that begins at `start` ends, behind its quotes.
 pub fn string_end(json: &[u8], start: usize) -> usize {
     let mut at = start + 1;

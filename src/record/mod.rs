@@ -169,6 +169,7 @@ pub struct RecordWriter<'o> {
     /// A record that does not stand in the writer's memory.
     text: Vec<u8>,
     split: Option<Parts>,
+    plan: Plan,
     truncated: u64,
 }
 
@@ -197,6 +198,7 @@ impl<'o> RecordWriter<'o> {
             last: Vec::new(),
             text: Vec::new(),
             split: None,
+            plan: Plan::default(),
             truncated: 0,
         }
     }
@@ -206,6 +208,7 @@ impl<'o> RecordWriter<'o> {
         if self.split.is_some() {
             return self.part(origin);
         }
+        json::begin(&mut self.text);
         let number = chunk.events();
         if self.one_pass
             && let Some((time, rest)) = chunk.plain_head()
@@ -243,12 +246,14 @@ impl<'o> RecordWriter<'o> {
         if matches!(event.body.token(), Token::Map { len: 0, .. }) && event.group.is_none() {
             return Next::Empty { event: number };
         }
-        let mut plan = Plan::default();
+        let mut plan = std::mem::take(&mut self.plan);
         self.options.remap.plan(event.body, origin.tag, &mut plan);
         if let Some(key) = &self.options.log_key {
-            return self.log_key(key, event, &plan);
+            return self.log_key(key, event, &plan, origin.tag);
         }
-        let Some(added) = self.ordinary.event(event, &plan, self.options, &self.reserved) else {
+        let added = self.ordinary.event(event, &plan, origin.tag, self.options, &self.reserved);
+        self.plan = plan;
+        let Some(added) = added else {
             return Next::Empty { event: number };
         };
         // It was made so that it can be written.
@@ -351,25 +356,25 @@ impl<'o> RecordWriter<'o> {
     }
 
     /// One value alone: a string as it is, anything else as its JSON.
-    fn log_key(&mut self, key: &LogKey, event: &Event<'_, '_>, plan: &Plan<'_>) -> Next<'_> {
+    fn log_key(&mut self, key: &LogKey, event: &Event<'_, '_>, plan: &Plan, tag: Option<&TagFields>) -> Next<'_> {
         let (number, options) = (event.index, self.options);
         let moved = plan.moved.iter().find(|(rule, _)| key.root.as_deref() == Some(options.remap.target(*rule)));
         let mut found = Vec::new();
         key.paths.find(event.body, &mut found);
         let found = found.first().copied().flatten().filter(|found| !plan.removed.contains(&found.key));
-        let from = moved.map(|(_, from)| *from).or(found.map(|found| Moved::At(found.value)));
+        let from = moved.copied().or(found.map(|found| (0, Moved::At(found.value))));
         self.text.clear();
         let mut is_json = false;
         match from {
             None => {
-                let end = match self.ordinary.event(event, plan, options, &self.reserved) {
+                let end = match self.ordinary.event(event, plan, tag, options, &self.reserved) {
                     Some(_) => self.writer.made(self.ordinary.bytes()).unwrap_or(0),
                     None => 0,
                 };
                 return Next::Unfit { event: number, reason: Unfit::NoLogKey, text: self.writer.text(end) };
             }
-            Some(Moved::Text(text)) => self.text.extend_from_slice(text),
-            Some(Moved::At(at)) => {
+            Some((rule, Moved::Tag)) => self.text.extend_from_slice(options.remap.tag_value(rule, tag)),
+            Some((_, Moved::At(at))) => {
                 let value = Value { tape: event.body.tape, at };
                 match value.token() {
                     Token::Str(text) => self.text.extend_from_slice(String::from_utf8_lossy(text).as_bytes()),

@@ -6,9 +6,9 @@
 
 use crate::event::chunk::{Event, Token, Value};
 use crate::event::path::Node;
-use crate::record::RecordOptions;
-use crate::record::remap::{Moved, Plan, Remap};
+use crate::record::remap::{Moved, Plan, Remap, TagFields};
 use crate::record::writer::Writer;
+use crate::record::{RecordOptions, json};
 use rmp::encode;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -124,10 +124,12 @@ impl Ordinary {
     pub fn event(
         &mut self,
         event: &Event<'_, '_>,
-        plan: &Plan<'_>,
+        plan: &Plan,
+        tag: Option<&TagFields>,
         options: &RecordOptions,
         reserved: &[&[u8]],
     ) -> Option<usize> {
+        json::begin(&mut self.out);
         self.out.clear();
         let mut names = std::mem::take(&mut self.names);
         names.clear();
@@ -144,7 +146,7 @@ impl Ordinary {
             .filter_map(|(rule, from)| {
                 let value = match from {
                     Moved::At(at) => Value { tape: body.tape, at: *at },
-                    Moved::Text(_) => Value { tape: &[], at: 0 },
+                    Moved::Tag => Value { tape: &[], at: 0 },
                 };
                 Some((*rule, *from, part.child(remap.target(*rule), value)?))
             })
@@ -157,10 +159,10 @@ impl Ordinary {
         let gone = |name: &[u8]| reserved.contains(&name) || remap.overrides(plan, name);
         let own = Part { removed: &plan.removed, ..part };
         let mut count = match body.token() {
-            Token::Map { .. } => self.pairs(entries(body, false), own, Some(&mut names), gone),
+            Token::Map { .. } => self.map(body, own, Some(&mut names), gone),
             _ => {
-                let log = vec![(Cow::Borrowed(&b"log"[..]), body.at, body)];
-                self.pairs(log, own, Some(&mut names), gone)
+                let log = (Cow::Borrowed(&b"log"[..]), body.at, body);
+                self.pairs(std::iter::once(log), true, own, Some(&mut names), gone)
             }
         };
         let own_count = count;
@@ -171,7 +173,7 @@ impl Ordinary {
                     let part = Part { removed: &plan.removed, ..part };
                     self.value(Value { tape: body.tape, at }, part);
                 }
-                Moved::Text(text) => self.text(text),
+                Moved::Tag => self.text(remap.tag_value(rule, tag)),
             }
             count += 1;
         }
@@ -253,24 +255,47 @@ impl Ordinary {
             }
             Token::Map { .. } => {
                 let start = self.open();
-                let count = self.pairs(entries(value, part.in_key), part, None, |_| false);
+                let count = self.map(value, part, None, |_| false);
                 self.close(start, count);
             }
         }
     }
 
-    /// Writes pairs, none whose name is among `names` (where they are given), and without those that are `gone`.
-    fn pairs(
+    /// Writes the pairs of a map, none whose name is among `names` (where they are given), and without those that are `gone`.
+    fn map(
         &mut self,
-        entries: Vec<Entry<'_, '_>>,
+        map: Value<'_, '_>,
+        part: Part<'_>,
+        names: Option<&mut Names>,
+        gone: impl Fn(&[u8]) -> bool,
+    ) -> u32 {
+        match plain_keys(map, part.dots.is_some()) {
+            true => {
+                let plain = map.pairs().filter_map(|(key, value)| match key.token() {
+                    Token::Str(name) => Some((Cow::Borrowed(name), key.at, value)),
+                    _ => None,
+                });
+                self.pairs(plain, true, part, names, gone)
+            }
+            false => {
+                let entries = entries(map, part.in_key);
+                // Without dots, they differ from each other.
+                let unique = part.dots.is_none_or(|_| !entries.iter().any(|(name, ..)| name.contains(&b'.')));
+                self.pairs(entries.into_iter(), unique, part, names, gone)
+            }
+        }
+    }
+
+    fn pairs<'t, 'a: 't>(
+        &mut self,
+        entries: impl Iterator<Item = Entry<'t, 'a>>,
+        unique: bool,
         part: Part<'_>,
         names: Option<&mut Names>,
         gone: impl Fn(&[u8]) -> bool,
     ) -> u32 {
         let mut own = Names::default();
         let root = names.is_some();
-        // Without dots, they differ from each other.
-        let unique = part.dots.is_none_or(|_| !entries.iter().any(|(name, ..)| name.contains(&b'.')));
         let names = names.unwrap_or(&mut own);
         let mut count = 0;
         for (name, key, value) in entries {
@@ -354,25 +379,33 @@ fn dotless<'n>(name: &'n [u8], with: Option<&str>) -> Cow<'n, [u8]> {
 /// A key's text, its index on the tape, and its value.
 type Entry<'t, 'a> = (Cow<'a, [u8]>, usize, Value<'t, 'a>);
 
+/// Whether the keys are few, strings of ASCII and different, and without dots where these are of interest: nearly all are,
+/// and that is decided without a copy.
+fn plain_keys(map: Value<'_, '_>, dots: bool) -> bool {
+    let mut seen: [&[u8]; Names::FEW] = [&[]; Names::FEW];
+    let mut lengths = 0u64;
+    for (index, (key, _)) in map.pairs().enumerate() {
+        let (Token::Str(text), Some(place)) = (key.token(), seen.get_mut(index)) else { return false };
+        if !text.is_ascii() || dots && text.contains(&b'.') {
+            return false;
+        }
+        *place = text;
+        // Only one of the same length can be the same.
+        let length = 1 << text.len().min(63);
+        if lengths & length != 0 && seen.iter().take(index).any(|earlier| *earlier == text) {
+            return false;
+        }
+        lengths |= length;
+    }
+    true
+}
+
 /// The pairs of a map, each key once, at its first place and with its last value.
 fn entries<'t, 'a>(map: Value<'t, 'a>, in_key: bool) -> Vec<Entry<'t, 'a>> {
-    let mut entries: Vec<Entry<'t, 'a>> =
-        map.pairs().map(|(key, value)| (key_text(key, in_key), key.at, value)).collect();
-    // Only a key of the same length can be the same.
-    let mut lengths = 0u64;
-    let mut repeated = |at: usize, name: &[u8]| {
-        let length = 1 << name.len().min(63);
-        let maybe = lengths & length != 0;
-        lengths |= length;
-        maybe && entries.iter().take(at).any(|(other, ..)| **other == *name)
-    };
-    let few = entries.len() <= Names::FEW;
-    if few && !entries.iter().enumerate().any(|(at, (name, ..))| repeated(at, name)) {
-        return entries;
-    }
-    let mut places: HashMap<Cow<'a, [u8]>, usize> = HashMap::with_capacity(entries.len());
-    let mut once: Vec<Entry<'t, 'a>> = Vec::with_capacity(entries.len());
-    for (name, key, value) in entries.drain(..) {
+    let entries = map.pairs().map(|(key, value)| (key_text(key, in_key), key.at, value));
+    let mut places: HashMap<Cow<'a, [u8]>, usize> = HashMap::new();
+    let mut once: Vec<Entry<'t, 'a>> = Vec::new();
+    for (name, key, value) in entries {
         match places.get(&name).and_then(|place| once.get_mut(*place)) {
             Some(entry) => (entry.1, entry.2) = (key, value),
             None => {

@@ -310,6 +310,12 @@ impl Remap {
         tag.get(rule.tag_field?).filter(|_| self.tag_fallback)
     }
 
+    /// What the tag tells of a rule's source.
+    pub fn tag_value<'t>(&self, rule: usize, tag: Option<&'t TagFields>) -> &'t [u8] {
+        let text = self.rules.get(rule).zip(tag).and_then(|(rule, tag)| self.tag_text(rule, tag));
+        text.map_or(&[], |text| &text.raw)
+    }
+
     /// Replaces the dots in the targets' names.
     ///
     /// # Errors
@@ -342,7 +348,7 @@ impl Remap {
     }
 
     /// Decides for one event what moves where; `plan` is written anew. Constants are not in it.
-    pub fn plan<'p>(&'p self, root: Value<'_, '_>, tag: Option<&'p TagFields>, plan: &mut Plan<'p>) {
+    pub fn plan(&self, root: Value<'_, '_>, tag: Option<&TagFields>, plan: &mut Plan) {
         let Plan { found, removed, overridden, moved } = plan;
         removed.clear();
         overridden.clear();
@@ -362,7 +368,7 @@ impl Remap {
                 .filter(|source| rule.tag_field.is_none() || is_text(Value { tape: root.tape, at: source.value }));
             let from = match (source, tag.and_then(|tag| self.tag_text(rule, tag))) {
                 (Some(source), _) => Moved::At(source.value),
-                (None, Some(text)) => Moved::Text(&text.raw),
+                (None, Some(_)) => Moved::Tag,
                 (None, None) => continue,
             };
             if target.is_some() {
@@ -381,7 +387,7 @@ impl Remap {
     }
 
     /// Whether a plan overwrites the root attribute of this name, as the event has it.
-    pub fn overrides(&self, plan: &Plan<'_>, name: &[u8]) -> bool {
+    pub fn overrides(&self, plan: &Plan, name: &[u8]) -> bool {
         let targets = plan.overridden.iter().filter_map(|rule| self.rules.get(*rule));
         let mut targets = targets.filter_map(|rule| self.paths.root().child(name).map(|node| (rule, node)));
         targets.any(|(rule, node)| node.ends().contains(&rule.target))
@@ -404,23 +410,23 @@ fn is_text(value: Value<'_, '_>) -> bool {
 
 /// A value that a plan moves.
 #[derive(Clone, Copy, Debug)]
-pub enum Moved<'t> {
+pub enum Moved {
     /// Its index on the event's tape.
     At(usize),
-    /// A text from the tag.
-    Text(&'t [u8]),
+    /// What the tag tells: see [`Remap::tag_value`].
+    Tag,
 }
 
 /// What happens to the attributes of one event.
 #[derive(Debug, Default)]
-pub struct Plan<'t> {
+pub struct Plan {
     found: Vec<Option<Found>>,
     /// Keys (indices on the event's tape) that are left out, with their values.
     pub removed: Vec<usize>,
     /// Rules whose targets the event has, and which overwrite them.
     overridden: Vec<usize>,
     /// Rules, and what they move.
-    pub moved: Vec<(usize, Moved<'t>)>,
+    pub moved: Vec<(usize, Moved)>,
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ impl<'o> Writer<'o> {
         self.targets.clear();
         self.targets.resize(self.remap.rules(), false);
         self.added = 0;
+        json::begin(&mut self.room);
         let (pairs, at) = match *data.first()? {
             head @ 0x81..=0x8f => (usize::from(head & 15), 1),
             0xde => (usize::from(be16(data, 1)?), 3),
@@ -97,6 +98,7 @@ impl<'o> Writer<'o> {
 
     /// Writes a value that was made ordinary; how many bytes its text has.
     pub fn made(&mut self, data: &[u8]) -> Option<usize> {
+        json::begin(&mut self.room);
         self.marks.clear();
         self.value::<true>(data, (0, 0), None, 0).map(|(_, end)| end)
     }
