@@ -518,7 +518,8 @@ fn what_the_rounding_to_5_kb_costs_is_said_once_where_nothing_is_aggregated() {
 fn one_object(record: &[u8]) -> Value {
     let text = std::str::from_utf8(record).unwrap().trim_end_matches('\n');
     let value: Value = serde_json::from_str(text).unwrap();
-    assert!(value.is_object() && value.to_string() == text, "{text:.300}");
+    let again = value.to_string();
+    assert!(value.is_object() && again == text, "{text:.300}");
     value
 }
 

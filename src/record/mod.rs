@@ -641,7 +641,8 @@ pub(crate) mod tests {
     pub fn one_object(record: &[u8]) -> serde_json::Value {
         let text = std::str::from_utf8(record).unwrap().trim_end_matches('\n');
         let value: serde_json::Value = serde_json::from_str(text).unwrap();
-        assert!(value.is_object() && value.to_string() == text, "{text:.400}");
+        let again = value.to_string();
+        assert!(value.is_object() && again == text, "{text:.400}");
         value
     }
 
