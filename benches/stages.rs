@@ -9,11 +9,11 @@ use aws_sigv4::sign::v4;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use kubehose::delivery::batch::{Batcher, Opening};
-use kubehose::event::chunk::Chunk;
+use kubehose::event::chunk::{Chunk, Time};
 use kubehose::host::Log;
 use kubehose::options::Config;
 use kubehose::output::Instance;
-use kubehose::record::{RecordEncoder, RecordOptions};
+use kubehose::record::{Next, Origin, RecordOptions, RecordWriter};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -70,29 +70,48 @@ fn decode(bencher: Bencher) {
     });
 }
 
-/// msgpack, the mapping, JSON: by way of the tape, as for what is out of the ordinary.
+/// Writes all records of a chunk.
+fn write(chunk: &[u8], options: &RecordOptions) {
+    let (mut chunk, mut writer) = (Chunk::new(chunk), RecordWriter::new(options));
+    loop {
+        match writer.next(&mut chunk, &Origin::default(), Time::default()) {
+            Next::End => break,
+            next => drop(black_box(next)),
+        }
+    }
+}
+
+/// msgpack, the mapping, JSON, of what is made ordinary first.
 #[divan::bench]
 fn encode_by_tape(bencher: Bencher) {
-    let (chunk, options) = (chunk(), options());
-    bencher.counter(json_bytes()).bench_local(|| {
-        let (mut chunk, mut encoder, mut text) = (Chunk::new(&chunk), RecordEncoder::new(&options), Vec::new());
-        while let Some(event) = chunk.next_event() {
-            encoder.encode(&event, None, &mut text).unwrap();
-            black_box(text.as_slice());
-        }
-    });
+    let (chunk, mut options) = (chunk(), options());
+    options.drop_keys = Some(kubehose::event::path::Paths::default());
+    bencher.counter(json_bytes()).bench_local(|| write(&chunk, &options));
 }
 
 /// The same in one pass.
 #[divan::bench]
 fn encode(bencher: Bencher) {
     let (chunk, options) = (chunk(), options());
-    bencher.counter(json_bytes()).bench_local(|| {
-        let (mut chunk, mut encoder) = (Chunk::new(&chunk), RecordEncoder::new(&options));
-        while let Some(text) = encoder.encode_ordinary(&mut chunk, None) {
-            black_box(text);
-        }
-    });
+    bencher.counter(json_bytes()).bench_local(|| write(&chunk, &options));
+}
+
+/// An event of 16 MB, cut to one record: one text, the same text twice, many small ones, numbers.
+#[divan::bench(args = ["text", "twice", "small", "numbers"], sample_count = 10)]
+fn truncate(bencher: Bencher, shape: &str) {
+    const BYTES: usize = 16 << 20;
+    let event = match shape {
+        "text" => serde_json::json!({"log": "a \"line\"\n".repeat(BYTES / 9)}),
+        "twice" => serde_json::json!({"log": "x".repeat(BYTES / 2), "json": {"message": "x".repeat(BYTES / 2)}}),
+        "small" => (0..BYTES / 80)
+            .map(|n| (format!("key{n}"), "x".repeat(70).into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        _ => serde_json::json!({"n": vec![123_456_789u64; BYTES / 10]}),
+    };
+    let (mut chunk, options) = (Vec::new(), options());
+    events::write_event(&mut chunk, &event);
+    bencher.counter(BytesCount::new(chunk.len())).bench_local(|| write(&chunk, &options));
 }
 
 /// Texts into bodies, base64.

@@ -19,6 +19,13 @@ pub enum Error {
         /// What exactly is wrong, where there is more to say.
         why: String,
     },
+    /// There is no such option, and nearly one.
+    Misspelt {
+        /// The name as given.
+        name: String,
+        /// The option that it nearly is.
+        meant: &'static str,
+    },
     /// An option is required and absent.
     Missing {
         /// Its name.
@@ -68,6 +75,7 @@ impl fmt::Display for Error {
                 }
                 write!(out, "; accepted: {accepted}")
             }
+            Error::Misspelt { name, meant } => write!(out, "there is no option '{name}': did you mean '{meant}'?"),
             Error::Missing { name, hint } => write!(out, "option '{name}' is missing; {hint}"),
             Error::Spool { folder, error } => {
                 write!(
@@ -118,6 +126,7 @@ impl std::error::Error for Error {
             | Error::DeadLetters { error, .. } => Some(error),
             Error::Tls(error) => Some(&**error),
             Error::Option { .. }
+            | Error::Misspelt { .. }
             | Error::Missing { .. }
             | Error::SpoolInUse { .. }
             | Error::DeadLettersInUse { .. } => None,

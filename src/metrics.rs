@@ -184,7 +184,7 @@ pub const COUNTERS: [Exported; 15] = [
         |s| s.records_possibly_duplicate,
     ),
     (c"records_truncated_total", c"Records cut to fit Firehose's limit.", |s| s.records_truncated),
-    (c"records_empty_total", c"Events without a record, because their log_key is empty.", |s| s.records_empty),
+    (c"records_empty_total", c"Events without a record, because there is nothing in them.", |s| s.records_empty),
     (c"bytes_total", c"Bytes of accepted records, before base64.", |s| s.bytes),
     (c"billed_bytes_total", c"Bytes that Firehose bills for them.", |s| s.billed_bytes),
     (c"batches_total", c"PutRecordBatch calls of which at least one record was accepted.", |s| s.batches),

@@ -6,10 +6,11 @@
 use crate::delivery::pace::Concurrency;
 use crate::delivery::{Acknowledge, DeliveryOptions};
 use crate::error::Error;
-use crate::event::path::Path;
+use crate::event::path::{Path, Paths};
 use crate::record::pack::{Compression, PackOptions};
-use crate::record::remap::Remap;
-use crate::record::{DropKeys, LogKey, Oversize, RecordOptions, TimeFormat, TimeKey};
+use crate::record::remap::{Remap, parse_pattern};
+use crate::record::time::{TimeFormat, TimeKey, parse_zone};
+use crate::record::{LogKey, Oversize, RecordOptions, SPLIT, TRUNCATED};
 use crate::storage::chunks::SyncMode;
 use crate::storage::{SpoolOptions, StorageOptions};
 use rustls_pki_types::CertificateDer;
@@ -83,7 +84,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(
         "remap",
         "datadog",
-        "datadog, none, or a list source=target, … whose sources are a.b.c or $a['b.c']['d']",
+        "none, or a list of datadog and source=target, whose sources are a.b.c or $a['b.c']['d']",
         "Which attributes go out under which names. `datadog` is the four of the guide.",
     ),
     option("remap_preserve_source", "off", SWITCH, "Keep the source of a remapped attribute where it was, too."),
@@ -97,13 +98,25 @@ pub const OPTIONS: &[OptionSpec] = &[
         "kube_tag_fallback",
         "on",
         SWITCH,
-        "When an event has no `kubernetes` map, take pod, namespace, container and id from the tag.",
+        "Take of pod, namespace, container and id from the tag what is no text in an event's `kubernetes` map.",
+    ),
+    option(
+        "tag_pattern",
+        "",
+        "a regular expression with some of the groups (?P<pod_name>…), namespace_name, container_name, docker_id",
+        "Where the names stand in tags of another shape than the kubernetes filter's.",
+    ),
+    option(
+        "add_keys",
+        "",
+        "a list name=text, separated by commas",
+        "Constants for events that do not have an attribute of that name.",
     ),
     option(
         "data_keys",
         "",
-        "attribute names, separated by commas",
-        "Send only these root attributes, as they are named after the mapping.",
+        "paths, separated by commas: a.b.c or $a['b.c']['d']",
+        "Send only these, as they are named after the mapping.",
     ),
     option(
         "drop_keys",
@@ -115,7 +128,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "log_key",
         "",
         "a path; not together with data_keys, drop_keys or time_key",
-        "Send only the value of this key: a string as it is, anything else as its JSON. With `newline off` an empty one makes no record; these are counted.",
+        "Send only the value of this key: a string as it is, anything else as its JSON. A blank one makes no record; these are counted.",
     ),
     option("replace_dots", "", "what stands in for a dot, itself without one", "Replace the dots in every key."),
     option("time_key", "", "an attribute's name", "Add the event's time under this name."),
@@ -123,7 +136,25 @@ pub const OPTIONS: &[OptionSpec] = &[
         "time_key_format",
         "%Y-%m-%dT%H:%M:%S",
         "a strftime format, with %L or %3N (milliseconds), %6N or %f (microseconds), %9N",
-        "How `time_key` is written, in UTC.",
+        "How `time_key` is written; otherwise as C's strftime does.",
+    ),
+    option(
+        "time_key_zone",
+        "UTC",
+        "UTC, an offset such as +02:00, or a zone such as Europe/Berlin that the machine knows",
+        "The zone of `time_key`.",
+    ),
+    option(
+        "record_id",
+        "",
+        "an attribute's name",
+        "Add an id under this name that is the same when a record is sent again.",
+    ),
+    option(
+        "otlp_metadata",
+        "on",
+        SWITCH,
+        "Send of OTLP records also attributes, severity, trace and span ids, as OpenTelemetry names them.",
     ),
     option("newline", "on", SWITCH, "End each record with a newline."),
     option(
@@ -136,8 +167,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(
         "oversize",
         "truncate",
-        "truncate or drop",
-        "What becomes of a record over 1,024,000 bytes: its longest string is cut, which is counted, and told in `kubehose_truncated` (not in a `log_key`'s text); or it is put aside.",
+        "truncate, split or drop (split not together with log_key)",
+        "What becomes of a record over 1,024,000 bytes. `truncate`: its longest texts are cut, then its largest parts left out, as `kubehose_truncated` tells. `split`: its texts go out in several, with `kubehose_id`, `kubehose_part`, `kubehose_parts`. `drop`: it is put aside.",
     ),
     option(
         "dead_letter_file",
@@ -268,7 +299,96 @@ impl Reader<'_> {
     }
 }
 
+/// Names that other outputs and people have for options of ours.
+const OTHER_NAMES: [(&str, &str); 28] = [
+    ("stream", "delivery_stream"),
+    ("stream_name", "delivery_stream"),
+    ("delivery_stream_name", "delivery_stream"),
+    ("firehose", "delivery_stream"),
+    ("aws_region", "region"),
+    ("aws_role_arn", "role_arn"),
+    ("sts_role_arn", "role_arn"),
+    ("assume_role", "role_arn"),
+    ("aws_profile", "profile"),
+    ("custom_endpoint", "endpoint"),
+    ("url", "endpoint"),
+    ("tls.ca_file", "ca_file"),
+    ("include_keys", "data_keys"),
+    ("keep_keys", "data_keys"),
+    ("exclude_keys", "drop_keys"),
+    ("remove_keys", "drop_keys"),
+    ("time_format", "time_key_format"),
+    ("time_zone", "time_key_zone"),
+    ("timezone", "time_key_zone"),
+    ("aggregation", "simple_aggregation"),
+    ("append_newline", "newline"),
+    ("compress", "compression"),
+    ("experimental_concurrency", "concurrency"),
+    ("max_concurrency", "concurrency"),
+    ("timeout", "request_timeout"),
+    ("dead_letter", "dead_letter_file"),
+    ("buffer_limit", "max_buffer"),
+    ("constants", "add_keys"),
+];
+
+/// An option that was given under a name that is nearly one of ours: that name, and ours. A host gives its properties only
+/// by name, so it is asked for each name that is a slip away: a letter too much, too few, another, two swapped, the
+/// underscores.
+fn misspelt(get: &dyn Fn(&str) -> Option<String>) -> Option<(String, &'static str)> {
+    let exists = |name: &str| OPTIONS.iter().any(|spec| spec.name == name);
+    let given = |name: &str| !exists(name) && get(name).is_some();
+    if let Some((other, ours)) = OTHER_NAMES.iter().find(|(other, _)| given(other)) {
+        return Some(((*other).to_owned(), ours));
+    }
+    let mut name = String::with_capacity(64);
+    for spec in OPTIONS {
+        let ours = spec.name;
+        for other in [ours.replace('_', ""), ours.replace('_', "-"), ours.replace('_', "."), ours.replace('_', "s_")] {
+            if given(&other) {
+                return Some((other, ours));
+            }
+        }
+        let letters = || (b'a'..=b'z').chain(*b"_-.").map(char::from);
+        for at in 0..=ours.len() {
+            let (before, after) = ours.split_at(at);
+            let rest = after.get(1..);
+            let swapped = after.get(..2).and_then(|two| two.chars().next().zip(two.chars().nth(1)));
+            // Left out; two swapped; another in its place; one too much.
+            let cut = rest.map(|rest| (None, None, rest));
+            let swap = swapped.map(|(one, two)| (Some(two), Some(one), after.get(2..).unwrap_or_default()));
+            let others = letters().filter_map(|letter| Some((Some(letter), None, rest?)));
+            let more = letters().map(|letter| (Some(letter), None, after));
+            for (one, two, rest) in cut.into_iter().chain(swap).chain(others).chain(more) {
+                name.clear();
+                name.push_str(before);
+                name.extend(one);
+                name.extend(two);
+                name.push_str(rest);
+                if given(&name) {
+                    return Some((name, ours));
+                }
+            }
+        }
+    }
+    None
+}
+
 impl Config {
+    /// Reads an `[OUTPUT]` section as a host gives it, which says nothing of names that it is not asked for: see
+    /// [`Config::read`], and an option whose name is nearly one of ours is refused.
+    ///
+    /// # Errors
+    /// Those of [`Config::read`], and [`Error::Misspelt`].
+    pub fn of_section(
+        get: &dyn Fn(&str) -> Option<String>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Config, Error> {
+        match misspelt(get) {
+            Some((name, meant)) => Err(Error::Misspelt { name, meant }),
+            None => Config::read(get, environment),
+        }
+    }
+
     /// Reads and checks every option; `get` gives a property by its name, `environment` a variable.
     ///
     /// # Errors
@@ -344,22 +464,70 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
     remap.preserve_source = reader.defaulted("remap_preserve_source", parse_switch)?;
     remap.override_on_conflict = reader.defaulted("remap_override", parse_switch)?;
     remap.tag_fallback = reader.defaulted("kube_tag_fallback", parse_switch)?;
-    let format = reader.defaulted("time_key_format", TimeFormat::parse)?;
-    let replace_dots = reader.optional("replace_dots", |with| {
-        if with.contains('.') { Err("it holds a dot".to_owned()) } else { Ok(with.to_owned()) }
+    remap.tag_pattern = reader.optional("tag_pattern", parse_pattern)?;
+    reader.optional("add_keys", |list| {
+        not_a_switch(list)?;
+        list.split(',').try_for_each(|part| match part.split_once('=') {
+            Some((name, value)) => remap.add_constant(name.trim(), value.trim()),
+            None => Err(format!("'{}' is not of the form name=text", part.trim())),
+        })
     })?;
-    if let Some(with) = &replace_dots {
-        remap.replace_dots(with);
+    let format = reader.defaulted("time_key_format", TimeFormat::parse)?;
+    let zone = reader.defaulted("time_key_zone", parse_zone)?;
+    let replace_dots = reader.optional("replace_dots", |with| {
+        not_a_switch(with)?;
+        if with.contains('.') {
+            return Err("it holds a dot".to_owned());
+        }
+        remap.replace_dots(with)?;
+        Ok(with.to_owned())
+    })?;
+    // Each attribute that is added has a name of its own, whatever the events bring.
+    let mut added: Vec<Vec<u8>> = [TRUNCATED].iter().chain(&SPLIT).map(|name| name.as_bytes().to_vec()).collect();
+    for name in &added {
+        if remap.has_target(name) {
+            let name = String::from_utf8_lossy(name);
+            let option =
+                if reader.given("add_keys").is_some_and(|list| list.contains(&*name)) { "add_keys" } else { "remap" };
+            let value = reader.given(option).unwrap_or_default();
+            return Err(Reader::wrong(option, &value, format!("'{name}' is kubehose's own")));
+        }
     }
+    let mut name = |option: &'static str| {
+        reader.optional(option, |text| {
+            not_a_switch(text)?;
+            let name = replace_dots.as_deref().map_or(text.to_owned(), |with| text.replace('.', with));
+            if remap.has_target(name.as_bytes()) || added.contains(&name.clone().into_bytes()) {
+                return Err("another attribute is added under this name".to_owned());
+            }
+            added.push(name.clone().into_bytes());
+            Ok(name)
+        })
+    };
+    let (record_id, time_key) = (name("record_id")?, name("time_key")?);
     let data_keys = reader.optional("data_keys", |list| {
-        let names: Vec<Box<[u8]>> = list.split(',').map(|name| name.trim().as_bytes().into()).collect();
-        if names.iter().any(|name| name.is_empty()) { Err("a name is empty".to_owned()) } else { Ok(names) }
+        not_a_switch(list)?;
+        let mut paths = Paths::default();
+        for name in list.split(',').map(str::trim) {
+            paths.add(&Path::parse(name)?);
+            // A name with a dot in it may be that of a root attribute.
+            if !name.starts_with('$') {
+                paths.add(&Path::attribute(name.as_bytes()));
+            }
+        }
+        Ok(paths)
     })?;
     let drop_keys = reader.optional("drop_keys", |list| {
-        list.split(',').map(|path| Path::parse(path.trim())).collect::<Result<Vec<_>, _>>()
+        not_a_switch(list)?;
+        let mut paths = Paths::default();
+        for path in list.split(',') {
+            paths.add(&Path::parse(path.trim())?);
+        }
+        Ok(paths)
     })?;
     let log_key = reader.optional("log_key", |text| {
-        let others = ["data_keys", "drop_keys", "time_key"];
+        not_a_switch(text)?;
+        let others = ["data_keys", "drop_keys", "time_key", "add_keys", "record_id"];
         match others.iter().find(|name| reader.given(name).is_some()) {
             Some(other) => Err(format!("{other} is set, and one value alone has no place for it")),
             None => Path::parse(text).map(|path| LogKey::new(&path)),
@@ -369,17 +537,23 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
     reader.defaulted("auto_retry_requests", parse_switch)?;
     Ok(RecordOptions {
         remap,
-        time: reader.given("time_key").map(|name| TimeKey::new(&name, format, replace_dots.as_deref())),
+        time: time_key.map(|name| TimeKey::new(&name, format, zone)),
+        record_id: record_id.map(|name| name.into_bytes().into()),
         newline: reader.defaulted("newline", parse_switch)?,
         oversize: reader.defaulted("oversize", |value| match value {
             "truncate" => Ok(Oversize::Truncate),
+            "split" if log_key.is_some() => {
+                Err("log_key is set, and its text has no place for the parts' names".to_owned())
+            }
+            "split" => Ok(Oversize::Split),
             "drop" => Ok(Oversize::Drop),
             _ => Err(String::new()),
         })?,
         data_keys,
-        drop_keys: DropKeys::new(&drop_keys.unwrap_or_default()),
+        drop_keys,
         log_key,
         replace_dots,
+        otlp_metadata: reader.defaulted("otlp_metadata", parse_switch)?,
         pack: PackOptions {
             aggregate: reader.defaulted("simple_aggregation", parse_switch)?,
             compression: reader.defaulted("compression", |value| match value {
@@ -509,6 +683,14 @@ fn parse_endpoint(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{authority}"))
 }
 
+/// Refuses a boolean where a text is wanted: it was meant as a switch, and would become part of every record.
+fn not_a_switch(text: &str) -> Result<(), String> {
+    match parse_switch(text) {
+        Ok(_) => Err("it is no switch".to_owned()),
+        Err(_) => Ok(()),
+    }
+}
+
 /// What Fluent Bit takes for a boolean (flb_utils_bool), and its opposites; anything else is a mistake, not `off`.
 fn parse_switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -607,6 +789,17 @@ mod tests {
             ("data_keys", "a,,b"),
             ("log_key", "$a[b]"),
             ("replace_dots", "."),
+            ("replace_dots", "true"),
+            ("data_keys", "off"),
+            ("time_key", "pod_name"),
+            ("time_key", "kubehose_id"),
+            ("record_id", "container_id"),
+            ("time_key_zone", "Nowhere"),
+            ("add_keys", "a"),
+            ("add_keys", "pod_name=x"),
+            ("add_keys", "kubehose_part=x"),
+            ("remap", "a=kubehose_truncated"),
+            ("tag_pattern", "(?P<pod>x)"),
             ("compression", "lzma"),
             ("simple_aggregation", "2"),
             ("concurrency", "0"),
@@ -626,6 +819,46 @@ mod tests {
             let error = with(name, value).unwrap_err().to_string();
             let spec = Reader::spec(name);
             assert!(error.contains(name) && error.contains(value) && error.contains(spec.accepted), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_nearly_an_option_is_refused_with_what_was_meant() {
+        let section = |name: &str| {
+            let get = |asked: &str| match asked {
+                "region" => Some("eu-west-1".to_owned()),
+                "delivery_stream" => Some("logs".to_owned()),
+                _ => asked.eq_ignore_ascii_case(name).then(|| "1".to_owned()),
+            };
+            Config::of_section(&get, &|_| None)
+        };
+        for (wrong, meant) in [
+            ("drop_key", "drop_keys"),
+            ("dropkeys", "drop_keys"),
+            ("drop-keys", "drop_keys"),
+            ("dorp_keys", "drop_keys"),
+            ("drop_keyss", "drop_keys"),
+            ("dxop_keys", "drop_keys"),
+            ("stream_name", "delivery_stream"),
+            ("time_zone", "time_key_zone"),
+            ("Compresion", "compression"),
+            ("max_bufer", "max_buffer"),
+        ] {
+            let error = section(wrong).unwrap_err().to_string().to_ascii_lowercase();
+            let told = format!("there is no option '{wrong}': did you mean '{meant}'?").to_ascii_lowercase();
+            assert_eq!(error, told);
+        }
+        // Every option is its own name, and what is not alike is not ours to judge.
+        for spec in OPTIONS {
+            assert!(!matches!(section(spec.name), Err(Error::Misspelt { .. })), "{}", spec.name);
+        }
+        assert!(section("something.else").is_ok());
+        // One slip in each option, wherever it is.
+        for spec in OPTIONS {
+            for at in 0..spec.name.len() {
+                let slip = format!("{}{}", &spec.name[..at], &spec.name[at + 1..]);
+                assert!(matches!(section(&slip), Err(Error::Misspelt { .. })), "{slip}");
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 use crate::delivery::room::{Reservation, Room};
 use crate::delivery::{Action, CallId, Delivery, FlushId, Identity, Input, Now, Parts};
 use crate::error::Error;
+use crate::event::chunk::Time;
 use crate::firehose::{self, Fault, Firehose};
 use crate::host::{self, FlushData, Gate, Handle, Level, Log, Metrics, Output, Status};
 use crate::metrics::{Counts, Snapshot};
@@ -24,7 +25,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -65,7 +66,7 @@ pub fn start(output: &Output<'_>) -> bool {
     // The default hook would print to file descriptor 2; what panics is logged by whoever catches it.
     std::panic::set_hook(Box::new(|_| {}));
     let log = Arc::new(output.log());
-    let started = Config::read(&|name| output.property(name), &|name| std::env::var(name).ok())
+    let started = Config::of_section(&|name| output.property(name), &|name| std::env::var(name).ok())
         .and_then(|config| Instance::start(config, log.clone(), output.metrics()));
     match started {
         Ok(instance) => {
@@ -226,6 +227,13 @@ pub(crate) struct Driver {
     pub counts: Arc<Counts>,
 }
 
+/// The present.
+fn present() -> Now {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let wall = Time { seconds: i64::try_from(since.as_secs()).unwrap_or(0), nanos: since.subsec_nanos() };
+    Now { at: Instant::now(), wall }
+}
+
 /// Says what was found on the disk.
 fn log_start(at_start: &AtStart, stream: &str, counts: &Counts, log: &Log) {
     if !at_start.recovered.is_empty() {
@@ -369,7 +377,7 @@ impl Loop {
         let mut flushes: HashMap<FlushId, crossbeam_channel::Sender<Told>> = HashMap::new();
         let mut out = Vec::new();
         let (mut published, mut unpublished, mut stopping) = (Instant::now(), true, false);
-        delivery.handle(Input::Tick, Now { at: Instant::now() }, &mut out);
+        delivery.handle(Input::Tick, present(), &mut out);
         loop {
             for action in out.drain(..) {
                 self.act(action, &mut calls, &mut cancel, &mut flushes);
@@ -412,7 +420,7 @@ impl Loop {
                 }
                 () = sleep_until(wake) => Input::Tick,
             };
-            let now = Now { at: Instant::now() };
+            let now = present();
             if !stopping && let Some(since) = host::ending_since() {
                 stopping = true;
                 delivery.handle(Input::HostStopping { since }, now, &mut out);

@@ -6,9 +6,9 @@
     reason = "a test; clippy.toml sees only the test functions"
 )]
 
-use kubehose::event::chunk::Chunk;
+use kubehose::event::chunk::{Chunk, Time};
 use kubehose::options::Config;
-use kubehose::record::{MAX_RECORD, RecordEncoder};
+use kubehose::record::{MAX_RECORD, Next, Origin, RecordWriter};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -25,12 +25,15 @@ fn records(chunk: Vec<u8>) -> Vec<String> {
             _ => None,
         };
         let options = Config::read(&required, &|_| None).unwrap().record;
-        let mut encoder = RecordEncoder::new(&options);
-        let (mut chunk, mut record, mut records) = (Chunk::new(&chunk), Vec::new(), Vec::new());
-        while let Some(event) = chunk.next_event() {
-            if encoder.encode(&event, None, &mut record).is_ok() {
-                assert!(record.len() <= MAX_RECORD);
-                records.push(String::from_utf8(record.clone()).unwrap());
+        let (mut chunk, mut writer, mut records) = (Chunk::new(&chunk), RecordWriter::new(&options), Vec::new());
+        loop {
+            match writer.next(&mut chunk, &Origin::default(), Time::default()) {
+                Next::Record { text, .. } => {
+                    assert!(text.len() <= MAX_RECORD);
+                    records.push(String::from_utf8(text.to_vec()).unwrap());
+                }
+                Next::End => break,
+                _ => {}
             }
         }
         let _ = done.send(records);

@@ -17,7 +17,6 @@ use kubehose_local::firehose::{Options, Server};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::path::Path;
 use std::process::Command;
 
 const MAX_RECORD: usize = 1_024_000;
@@ -35,6 +34,11 @@ fn on(options: &[(&str, &str)], name: &str, default: bool) -> bool {
 
 /// Lets one host deliver the same lines through one output for each of `outputs`; gives their Firehoses, and the log.
 fn deliver(lines: &[Value], outputs: &[Pairs<'_>]) -> (Vec<Server>, String) {
+    deliver_tagged("kube.x", lines, outputs)
+}
+
+/// The same under another tag.
+fn deliver_tagged(tag: &str, lines: &[Value], outputs: &[Pairs<'_>]) -> (Vec<Server>, String) {
     let mut scene = Scene::new().service("Grace", "60");
     // The event's own time, kept in the event too.
     let parser = "[PARSER]\n    Name json\n    Format json\n    Time_Key ts\n    Time_Format %Y-%m-%dT%H:%M:%S.%L%z\n    \
@@ -42,8 +46,18 @@ fn deliver(lines: &[Value], outputs: &[Pairs<'_>]) -> (Vec<Server>, String) {
     fs::write(scene.path("parsers.conf"), parser).unwrap();
     let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
     fs::write(scene.path("events.log"), text).unwrap();
-    let input = [("Exit_On_Eof", "on"), ("Buffer_Max_Size", "8MB"), ("Buffer_Chunk_Size", "4MB")];
-    scene = scene.tail(0, &input);
+    let path = scene.path("events.log").display().to_string();
+    let input = [
+        ("Name", "tail"),
+        ("Path", path.as_str()),
+        ("Tag", tag),
+        ("Read_from_Head", "on"),
+        ("Parser", "json"),
+        ("Exit_On_Eof", "on"),
+        ("Buffer_Max_Size", "8MB"),
+        ("Buffer_Chunk_Size", "4MB"),
+    ];
+    scene = scene.section("INPUT", &input);
     let mut servers = Vec::new();
     for options in outputs {
         let server = Server::start(Options { tls: false, ..firehose_options(false) }).unwrap();
@@ -173,6 +187,13 @@ fn model(n: usize, options: &[(&str, &str)]) -> Option<String> {
             }
         }
         "none" => {}
+        "datadog, log=message" => {
+            for (name, wanted) in expected(n).as_object().unwrap() {
+                value[name] = wanted.clone();
+            }
+            let log = value.as_object_mut().unwrap().remove("log").unwrap();
+            value["message"] = log;
+        }
         "log=message" => {
             let log = value.as_object_mut().unwrap().remove("log").unwrap();
             value["message"] = log;
@@ -187,7 +208,18 @@ fn model(n: usize, options: &[(&str, &str)]) -> Option<String> {
     }
     let map = value.as_object_mut().unwrap();
     if let Some(keys) = given(options, "data_keys") {
+        let labels = keys.contains("$kubernetes['labels']").then(|| json!({"labels": map["kubernetes"]["labels"]}));
         map.retain(|name, _| keys.split(',').any(|key| key == name));
+        if let Some(labels) = labels {
+            map.insert("kubernetes".to_owned(), labels);
+        }
+        if map.is_empty() {
+            return None;
+        }
+    }
+    for pair in given(options, "add_keys").into_iter().flat_map(|list| list.split(", ")) {
+        let (name, constant) = pair.split_once('=').unwrap();
+        map.entry(name).or_insert(constant.into());
     }
     for key in given(options, "drop_keys").into_iter().flat_map(|keys| keys.split(',')) {
         match key {
@@ -206,7 +238,11 @@ fn model(n: usize, options: &[(&str, &str)]) -> Option<String> {
         for (spelling, digits) in [("%3N", 3), ("%L", 3), ("%6N", 6), ("%f", 6), ("%9N", 9)] {
             text = text.replace(spelling, &nanos[..digits]);
         }
-        map.insert(name.to_owned(), text.replace("%z", "+0000").into());
+        let text = match given(options, "time_key_zone") {
+            Some(_) => "04:50+0530 11/23/26 26".to_owned(),
+            None => text.replace("%z", "+0000"),
+        };
+        map.insert(name.to_owned(), text.into());
     }
     if let Some(with) = given(options, "replace_dots") {
         fn undot(value: &mut Value, with: &str) {
@@ -266,6 +302,9 @@ fn keys_dots_and_times() {
     const EVENTS: usize = 600;
     let outputs: Vec<Pairs<'_>> = vec![
         vec![("data_keys", "log,pod_name,x.y")],
+        vec![("data_keys", "log,$kubernetes['labels'],n.no")],
+        vec![("add_keys", "service=shop, n=not this"), ("remap", "datadog, log=message")],
+        vec![("time_key", "t"), ("time_key_zone", "+05:30"), ("time_key_format", "%H:%M%z %x %Ey")],
         vec![("data_keys", "no_such_key")],
         vec![("drop_keys", "$kubernetes['labels'],stream")],
         vec![("log_key", "log")],
@@ -290,7 +329,7 @@ fn keys_dots_and_times() {
         assert_same(events_of(server, options), wanted(EVENTS, options), options, &log);
     }
     assert!(log.contains("it has no log_key"), "{log}");
-    let put_aside = log.lines().find(|line| line.contains("] ended: ") && line.contains("kubehose.6]")).unwrap();
+    let put_aside = log.lines().find(|line| line.contains("] ended: ") && line.contains("kubehose.9]")).unwrap();
     assert!(put_aside.contains(&format!(" dead_lettered={EVENTS} ")), "{put_aside}");
 }
 
@@ -419,17 +458,15 @@ fn a_log_key_of_nothing_or_of_several_lines() {
         .iter()
         .map(|server| server.records().iter().map(|record| String::from_utf8_lossy(&record.data).into()).collect())
         .collect();
-    // A line of nothing is a line, and no newline is there twice.
-    assert_eq!(texts[0], ["\n", "a\n", "\n", "b\nc\n", "\n", "d\n", "\n"], "{log}");
+    // No newline is there twice; of a blank line there is no record, which is counted, and nothing is lost.
+    assert_eq!(texts[0], ["a\n", "b\nc\n", "d\n"], "{log}");
     assert_eq!(texts[1], [texts[0].concat()], "{log}");
-    // Without its newline it is nothing: there is no record of it, which is counted, and nothing is lost.
-    assert_eq!(texts[2], ["a\n", "\n", "b\nc", "d"], "{log}");
-    assert_eq!(texts[3], ["a\n\nb\nc\nd"], "{log}");
-    for (at, empty) in [(0, 0), (1, 0), (2, 3), (3, 3)] {
+    assert_eq!(texts[2], ["a\n", "b\nc", "d"], "{log}");
+    assert_eq!(texts[3], ["a\nb\nc\nd"], "{log}");
+    for (at, empty) in [(0, 4), (1, 4), (2, 4), (3, 4)] {
         let ended = ended_of(&log, at);
         assert!(ended.contains(&format!(" dead_lettered=0 dropped=0 truncated=0 empty={empty} ")), "{ended}");
-        let told =
-            format!("kubehose.{at}] an event with tag kube.x has an empty log_key, and so there is no record of it");
+        let told = format!("kubehose.{at}] an event with tag kube.x is empty, and so there is no record of it");
         assert_eq!(log.matches(&told).count(), usize::from(empty > 0), "{log}");
         assert_eq!(servers[at].stats().requests, 1, "{log}");
     }
@@ -474,6 +511,141 @@ fn what_the_rounding_to_5_kb_costs_is_said_once_where_nothing_is_aggregated() {
     // Where it costs less than twice the size, there is nothing to measure out.
     let (_, log) = deliver(&long, &[vec![]]);
     assert_eq!((log.matches(at_init).count(), log.matches(measured).count()), (1, 0), "{log}");
+}
+
+/// A record as JSON in which no key stands twice: it is the same when it was read and written again.
+fn one_object(record: &[u8]) -> Value {
+    let text = std::str::from_utf8(record).unwrap().trim_end_matches('\n');
+    let value: Value = serde_json::from_str(text).unwrap();
+    let again = value.to_string();
+    assert!(value.is_object() && again == text, "{text:.300}");
+    value
+}
+
+#[test]
+fn whatever_shape_the_kubernetes_key_has_the_names_are_there_once() {
+    let id = "0123456789abcdef".repeat(4);
+    let tag = format!("kube.var.log.containers.web-1_shop_nginx-{id}.log");
+    let shapes = ["null", "\"text\"", "{}", r#"{"mine":1}"#, r#"{"pod_name":null,"docker_id":{}}"#, "[1]", "7"];
+    let mut lines: Vec<Value> = shapes
+        .iter()
+        .map(|shape| json!({"log": "x", "kubernetes": serde_json::from_str::<Value>(shape).unwrap()}))
+        .collect();
+    lines.push(json!({"log": "x"}));
+    lines.push(json!({"log": "x", "kubehose_truncated": "mine", "resource": 1, "scope": 2}));
+    let outputs: Vec<Pairs<'_>> = vec![
+        vec![],
+        vec![("replace_dots", "_"), ("time_key", "log"), ("record_id", "scope"), ("add_keys", "resource=r, service=s")],
+        vec![("remap", "datadog, log=resource"), ("drop_keys", "kubernetes.mine")],
+        vec![("remap_override", "on"), ("remap_preserve_source", "on")],
+    ];
+    let (servers, log) = deliver_tagged(&tag, &lines, &outputs);
+    for (server, options) in servers.iter().zip(&outputs) {
+        let records: Vec<Value> = server.records().iter().map(|record| one_object(&record.data)).collect();
+        assert_eq!(records.len(), lines.len(), "{options:?} {log}");
+        for record in records {
+            let names = ["pod_name", "kube_namespace", "kube_container_name", "container_id"].map(|name| &record[name]);
+            assert_eq!(names, [&json!("web-1"), &json!("shop"), &json!("nginx"), &json!(id)], "{options:?}: {record}");
+        }
+    }
+}
+
+#[test]
+fn what_is_too_long_is_truncated_or_split_whatever_its_shape() {
+    let text = |letter: &str, length: usize| Value::from(letter.repeat(length));
+    let many: Map<String, Value> = (0..15_000).map(|n| (format!("key{n}"), text("x", 100))).collect();
+    let lines = [
+        // As Merge_Log with Keep_Log makes of a long line of JSON.
+        json!({"log": text("\u{e9}", 450_000), "message": text("\u{e9}", 450_000)}),
+        json!({"a": text("a", 500_000), "b": [text("b", 500_000)], "c": {"d": text("d", 500_000)}}),
+        Value::Object(many),
+        json!({"n": (0..300_000).collect::<Vec<u32>>()}),
+    ];
+    let outputs: Vec<Pairs<'_>> = vec![
+        vec![("remap", "none")],
+        vec![("drop_keys", "message"), ("time_key", "t")],
+        vec![("oversize", "split"), ("record_id", "id")],
+        vec![("oversize", "split"), ("compression", "gzip"), ("simple_aggregation", "on")],
+    ];
+    let (servers, log) = deliver(&lines, &outputs);
+    for (at, (server, options)) in servers.iter().zip(&outputs).enumerate() {
+        let ended = ended_of(&log, at);
+        assert!(ended.contains(" dead_lettered=0 ") && ended.contains("dropped=0"), "{ended}");
+        if given(options, "compression").is_some() {
+            continue;
+        }
+        let records: Vec<Value> = server.records().iter().map(|record| one_object(&record.data)).collect();
+        let truncated = records.iter().filter(|record| record["kubehose_truncated"].is_u64()).count();
+        let split = given(options, "oversize") == Some("split");
+        // The last two are no long texts; without its message, the first fits.
+        let expected = match (split, given(options, "drop_keys").is_some()) {
+            (true, _) => 2,
+            (_, true) => 3,
+            _ => 4,
+        };
+        assert_eq!(truncated, expected, "{options:?}: {log}");
+        if split {
+            let parts: Vec<&Value> = records.iter().filter(|record| record["kubehose_part"].is_u64()).collect();
+            let joined = |key: &str| parts.iter().filter_map(|part| part[key].as_str()).collect::<String>();
+            assert_eq!(
+                (joined("log"), joined("message"), joined("a")),
+                ("\u{e9}".repeat(450_000), "\u{e9}".repeat(450_000), "a".repeat(500_000))
+            );
+        }
+    }
+}
+
+#[test]
+fn an_id_is_the_same_when_a_record_is_sent_again_and_no_other_has_it() {
+    let lines: Vec<Value> = (0..300).map(|n| json!({"log": "the same", "n": n / 3})).collect();
+    let outputs: Vec<Pairs<'_>> = vec![vec![("record_id", "id")], vec![("record_id", "id"), ("drop_keys", "n")]];
+    let (servers, log) = deliver(&lines, &outputs);
+    let ids = |server: &Server| {
+        let records = server.records();
+        let ids = records.iter().map(|record| one_object(&record.data)["id"].as_str().unwrap().to_owned());
+        ids.collect::<Vec<String>>()
+    };
+    // Two outputs get the same chunk, as a second delivery of it would be.
+    let (one, two) = (ids(&servers[0]), ids(&servers[1]));
+    assert_eq!(one, two, "{log}");
+    let different: std::collections::HashSet<&String> = one.iter().collect();
+    assert_eq!((one.len(), different.len()), (300, 300), "{log}");
+}
+
+#[test]
+fn empty_events_are_counted_and_not_sent() {
+    let lines = [json!({}), json!({"log": "x"}), json!({}), json!({"ts": "2026-11-22T23:20:00.5+0000"})];
+    let outputs: Vec<Pairs<'_>> = vec![vec![("time_key", "t"), ("add_keys", "a=b")], vec![("data_keys", "log")]];
+    let (servers, log) = deliver(&lines, &outputs);
+    for (at, (records, empty)) in [(2, 2), (1, 3)].into_iter().enumerate() {
+        assert_eq!(servers[at].records().len(), records, "{log}");
+        assert!(
+            ended_of(&log, at).contains(&format!(" dead_lettered=0 dropped=0 truncated=0 empty={empty} ")),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_option_does_not_pass_in_silence() {
+    for (name, value, told) in [
+        ("replace_dots", "true", "option 'replace_dots': 'true' is not accepted"),
+        ("time_key", "on", "option 'time_key': 'on' is not accepted"),
+        ("time_key", "pod_name", "option 'time_key': 'pod_name' is not accepted"),
+        ("drop_key", "log", "there is no option 'drop_key': did you mean 'drop_keys'?"),
+        ("Data-Keys", "log", "did you mean 'data_keys'?"),
+        ("time_zone", "UTC", "did you mean 'time_key_zone'?"),
+        ("time_key_zone", "Mars/Olympus", "option 'time_key_zone': 'Mars/Olympus' is not accepted"),
+        ("add_keys", "service", "option 'add_keys': 'service' is not accepted"),
+        ("oversize", "cut", "option 'oversize': 'cut' is not accepted"),
+    ] {
+        let server = Server::start(Options { tls: false, ..firehose_options(false) }).unwrap();
+        let mut running = Scene::new().events(1).output(&server, &[(name, value)]).start();
+        let status = running.wait(std::time::Duration::from_secs(30));
+        let log = running.log();
+        assert!(!status.success() && log.contains(told), "{name} {value}: {log}");
+        assert_eq!(server.records().len(), 0);
+    }
 }
 
 /// The line that an output ends with.

@@ -130,6 +130,29 @@ fn migrate_output(section: &lint::Section, from: &str, lines: &[&str], edits: &m
         if key == "name" {
             continue;
         }
+        if key == "port" || key == "host" {
+            edits.insert(line, Edit::Comment);
+            match section.get("endpoint").filter(|endpoint| key == "port" && !endpoint.value.text.contains(':')) {
+                Some(endpoint) => {
+                    let with_port = format!("{}:{}", endpoint.value.text, entry.value.text);
+                    edits.insert(
+                        endpoint.key.at.line,
+                        Edit::Replace(endpoint.value.text.clone(), with_port, Vec::new()),
+                    );
+                    note(&format!(
+                        "  {}: {} goes into endpoint: the host keeps it for itself",
+                        at(line),
+                        entry.key.text
+                    ));
+                }
+                None => note(&format!(
+                    "  {}: {} is left out: the host keeps it for itself; write endpoint host:port",
+                    at(line),
+                    entry.key.text
+                )),
+            }
+            continue;
+        }
         let gone = GONE.iter().find(|(name, _)| *name == key || (name.ends_with('.') && key.starts_with(name)));
         if let Some((_, why)) = gone.or_else(|| GONE.iter().find(|(name, _)| *name == "tls" && key.starts_with("tls.")))
         {

@@ -1,15 +1,15 @@
 //! `kubehose preview`: events and options in, the exact records and batches out, through the plugin's own stages.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::ops::Range;
 
 use clap::{Args as ClapArgs, ValueEnum};
+use kubehose::delivery::Identity;
 use kubehose::delivery::batch::{Batch, Batcher, Opening};
-use kubehose::event::chunk::{Chunk, Event};
+use kubehose::event::chunk::{Chunk, Time};
 use kubehose::options::{Config, OPTIONS};
 use kubehose::record::pack::Packer;
 use kubehose::record::remap::TagFields;
-use kubehose::record::{RecordEncoder, TRUNCATED, Unfit};
+use kubehose::record::{Next, Origin, RecordWriter, TRUNCATED};
 use serde_json::{Value, json};
 
 use crate::cost::billed;
@@ -77,6 +77,7 @@ struct Account {
     bytes: u64,
     billed: u64,
     cut: u64,
+    empty: u64,
     aside: u64,
     undecodable: u64,
 }
@@ -84,11 +85,11 @@ struct Account {
 /// The stages, one behind the other.
 struct Stages<'c> {
     format: Format,
-    records: RecordEncoder<'c>,
+    records: RecordWriter<'c>,
     tag: Option<TagFields>,
+    tag_text: &'c str,
     packer: Packer,
     batcher: Batcher,
-    record: Vec<u8>,
     account: Account,
 }
 
@@ -98,11 +99,11 @@ pub fn run(args: &Args) -> Outcome {
     let opening = Opening::new(&config.firehose.delivery_stream);
     let mut stages = Stages {
         format: args.format,
-        records: RecordEncoder::new(&config.record),
-        tag: TagFields::parse(args.tag.as_bytes()),
+        records: RecordWriter::new(&config.record),
+        tag: config.record.remap.tag_fields(args.tag.as_bytes()),
+        tag_text: &args.tag,
         packer: Packer::new(config.record.pack),
         batcher: Batcher::new(&opening),
-        record: Vec::new(),
         account: Account::default(),
     };
     let failure = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", args.file));
@@ -201,38 +202,45 @@ fn write(out: &mut Vec<u8>, value: &Value) -> Result<(), std::num::TryFromIntErr
 
 impl Stages<'_> {
     fn chunk(&mut self, data: &[u8]) -> Result<(), Failure> {
+        let identity = Identity::of(self.tag_text.as_bytes(), data).to_bytes();
+        let tag = self.tag.clone();
+        let origin = Origin { tag: tag.as_ref(), identity };
+        let now = jiff::Timestamp::now();
+        let now = Time { seconds: now.as_second(), nanos: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) };
         let mut chunk = Chunk::new(data);
-        while let Some(event) = chunk.next_event() {
-            self.event(&event)?;
+        let (before, mut full) = (self.account.events, Vec::new());
+        loop {
+            let cut = self.records.truncated();
+            match self.records.next(&mut chunk, &origin, now) {
+                Next::Record { text, events } => {
+                    let (bytes, events) = (text.len(), before + events.start..before + events.end);
+                    let (batcher, number) = (&mut self.batcher, events.start + 1);
+                    let pushed = self.packer.push(text, events, |record, events| {
+                        full.extend(batcher.push(record, events, Vec::new));
+                    });
+                    pushed.map_err(|error| Failure::new(error.to_string()))?;
+                    if self.records.truncated() > cut {
+                        self.account.cut += 1;
+                        note(&format!("event {number}: cut to {bytes} bytes"));
+                    }
+                }
+                Next::Empty { event } => {
+                    self.account.empty += 1;
+                    note(&format!("event {}: no record: there is nothing in it to send", before + event + 1));
+                }
+                Next::Unfit { event, reason, .. } => {
+                    self.account.aside += 1;
+                    note(&format!("event {}: put aside: {reason}", before + event + 1));
+                }
+                Next::End => break,
+            }
+            for full in std::mem::take(&mut full) {
+                self.batch(&full)?;
+            }
         }
+        self.account.events += chunk.events();
         self.account.undecodable += chunk.undecodable();
         Ok(())
-    }
-
-    fn event(&mut self, event: &Event<'_, '_>) -> Result<(), Failure> {
-        let number = self.account.events;
-        self.account.events += 1;
-        let cut = self.records.truncated();
-        if let Err(unfit) = self.records.encode(event, self.tag.as_ref(), &mut self.record) {
-            if unfit == Unfit::Empty {
-                note(&format!("event {}: no record: {unfit}", number + 1));
-                return Ok(());
-            }
-            self.account.aside += 1;
-            note(&format!("event {}: put aside: {unfit}", number + 1));
-            return Ok(());
-        }
-        if self.records.truncated() > cut {
-            self.account.cut += 1;
-            note(&format!("event {}: cut to {} bytes", number + 1, self.record.len()));
-        }
-        let place: Range<u32> = number..number + 1;
-        let (batcher, mut full) = (&mut self.batcher, Vec::new());
-        let pushed = self.packer.push(&self.record, place, |record, events| {
-            full.extend(batcher.push(record, events, Vec::new));
-        });
-        pushed.map_err(|error| Failure::new(error.to_string()))?;
-        full.iter().try_for_each(|full| self.batch(full))
     }
 
     fn batch(&mut self, batch: &Batch) -> Result<(), Failure> {
@@ -281,11 +289,11 @@ impl Stages<'_> {
         if let Some(last) = self.batcher.finish() {
             self.batch(&last)?;
         }
-        let Account { events, records, batches, bytes, billed, cut, aside, undecodable } = self.account;
+        let Account { events, records, batches, bytes, billed, cut, empty, aside, undecodable } = self.account;
         let times = if bytes > 0 { billed as f64 / bytes as f64 } else { 0.0 };
         note(&format!(
             "{events} events, {records} records of {bytes} bytes in {batches} batches; billed as {billed} bytes ({times:.1} times); \
-             {cut} cut, {aside} put aside, {undecodable} not readable"
+             {cut} cut, {aside} put aside, {undecodable} not readable, {empty} empty"
         ));
         Ok(if aside + undecodable > 0 { Verdict::Findings } else { Verdict::Fine })
     }

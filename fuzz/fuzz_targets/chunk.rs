@@ -1,14 +1,15 @@
 //! Arbitrary bytes, as a host might hand them over: each event that is found in them becomes a record that Firehose and
-//! every JSON parser take, whether it is written in one pass or by way of the tape, and the batches hold exactly these
-//! records, in their order.
+//! every JSON parser take and in which no key stands twice, the same when the chunk is put down and taken up again, and the
+//! batches hold exactly these records, in their order.
 #![no_main]
 
 use kubehose::delivery::batch::{Batch, Batcher, MAX_BODY, MAX_RECORDS, Opening};
-use kubehose::event::chunk::Chunk;
+use kubehose::event::chunk::{Chunk, Cursor, Time};
 use kubehose::options::Config;
 use kubehose::record::remap::TagFields;
-use kubehose::record::{MAX_RECORD, RecordEncoder, RecordOptions};
+use kubehose::record::{MAX_RECORD, Next, Origin, RecordOptions, RecordWriter};
 use libfuzzer_sys::fuzz_target;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::sync::LazyLock;
 
 const TAG: &str = "kube.var.log.containers.web-6c8b449b8f-x2x7q_shop_nginx-\
@@ -25,7 +26,13 @@ const OPTIONS: &[&[(&str, &str)]] = &[
     ],
     &[("remap", "none"), ("time_key", "log"), ("oversize", "drop")],
     &[("drop_keys", "kubernetes.labels, $a['b'], stream"), ("replace_dots", "_"), ("time_key", "@time.stamp")],
-    &[("data_keys", "log, pod_name, kubernetes, a"), ("replace_dots", "-")],
+    &[("data_keys", "log, pod_name, kubernetes.labels, a.b"), ("replace_dots", "-"), ("add_keys", "a=1, service=shop")],
+    &[
+        ("add_keys", "resource=r, log=none"),
+        ("record_id", "a"),
+        ("oversize", "split"),
+        ("remap", "datadog, a=b, x=scope"),
+    ],
 ];
 
 static RECORDS: LazyLock<Vec<RecordOptions>> = LazyLock::new(|| {
@@ -39,6 +46,73 @@ static RECORDS: LazyLock<Vec<RecordOptions>> = LazyLock::new(|| {
     };
     OPTIONS.iter().map(|set| read(set)).collect()
 });
+
+/// A JSON object, in which no key stands twice at any depth.
+struct Object(std::collections::HashSet<String>);
+
+/// Any JSON value, of whose objects the same holds.
+struct Any;
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Option<Object>;
+
+    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("JSON, each key there once")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut keys = std::collections::HashSet::new();
+        while let Some((key, Any)) = map.next_entry::<String, Any>()? {
+            if let Some(twice) = keys.replace(key) {
+                return Err(A::Error::custom(format!("the key {twice} stands there twice")));
+            }
+        }
+        Ok(Some(Object(keys)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<Any>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)?.ok_or_else(|| D::Error::custom("no object"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Any {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader).map(|_| Any)
+    }
+}
 
 /// Reads a batch as the service does.
 fn records_of(batch: &Batch) -> Vec<Vec<u8>> {
@@ -56,32 +130,47 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(fields.is_some());
     let opening = Opening::new("fuzz");
     for options in RECORDS.iter() {
-        let mut encoder = RecordEncoder::new(options);
+        let mut writer = RecordWriter::new(options);
         let mut batcher = Batcher::new(&opening);
         let (mut written, mut batched) = (Vec::new(), Vec::new());
-        let mut record = Vec::new();
-        let (mut chunk, mut ahead) = (Chunk::new(bytes), Chunk::new(bytes));
-        let mut in_one_pass = RecordEncoder::new(options);
-        while let Some(event) = chunk.next_event() {
-            let ordinary = in_one_pass.encode_ordinary(&mut ahead, fields.as_ref()).map(<[u8]>::to_vec);
-            if ordinary.is_none() {
-                assert_eq!(ahead.next_event().map(|other| other.index), Some(event.index));
+        let origin = Origin { tag: fields.as_ref(), identity: [7; 16] };
+        let (mut cursor, mut done) = (Cursor::default(), 0);
+        // The same once more, without putting the chunk down.
+        let (mut again, mut whole) = (RecordWriter::new(options), Chunk::new(bytes));
+        'chunk: loop {
+            let mut chunk = Chunk::resume(bytes, cursor);
+            loop {
+                let next = writer.next(&mut chunk, &origin, Time::default());
+                assert!(
+                    next == again.next(&mut whole, &origin, Time::default()),
+                    "a chunk that was put down goes on otherwise"
+                );
+                match next {
+                    Next::Record { text: record, events } => {
+                        assert_eq!(events.start, done);
+                        done = events.end;
+                        assert!(record.len() <= MAX_RECORD, "a record of {} bytes", record.len());
+                        let text = std::str::from_utf8(record).expect("a record is UTF-8");
+                        // It refuses what is nested too deep for most readers, too.
+                        let value: Object = serde_json::from_str(text).expect("a record is JSON, each key there once");
+                        assert!(!value.0.is_empty(), "a record of nothing");
+                        assert_eq!(text.ends_with('\n'), options.newline);
+                        if let Some(full) = batcher.push(record, events, Vec::new) {
+                            batched.extend(records_of(&full));
+                        }
+                        written.push(record.to_vec());
+                    }
+                    Next::Unfit { event, .. } | Next::Empty { event } => {
+                        assert_eq!(event, done);
+                        done += 1;
+                    }
+                    Next::End => break 'chunk,
+                }
+                if !writer.has_parts() {
+                    cursor = chunk.resume_state();
+                    break;
+                }
             }
-            let fits = encoder.encode(&event, fields.as_ref(), &mut record).is_ok();
-            assert!(ordinary.is_none_or(|text| fits && text == record), "one pass writes another text than the tape");
-            if !fits {
-                continue;
-            }
-            assert!(record.len() <= MAX_RECORD, "a record of {} bytes", record.len());
-            let text = std::str::from_utf8(&record).expect("a record is UTF-8");
-            // It refuses what is nested too deep for most readers, too.
-            let value: serde_json::Value = serde_json::from_str(text).expect("a record is JSON");
-            assert!(value.is_object(), "a record is an object");
-            assert_eq!(text.ends_with('\n'), options.newline);
-            if let Some(full) = batcher.push(&record, event.index..event.index + 1, Vec::new) {
-                batched.extend(records_of(&full));
-            }
-            written.push(record.clone());
         }
         if let Some(last) = batcher.finish() {
             batched.extend(records_of(&last));

@@ -3,11 +3,10 @@
 use crate::delivery::Origin;
 use crate::delivery::lane::{Lane, Owner};
 use crate::delivery::room::Copied;
-use crate::event::chunk::{Chunk, Cursor};
+use crate::event::chunk::{Chunk, Cursor, Time};
 use crate::metrics::Counts;
 use crate::record::pack::Packer;
-use crate::record::remap::TagFields;
-use crate::record::{RecordEncoder, RecordOptions, Unfit};
+use crate::record::{self, Next, RecordOptions, RecordWriter};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,6 +19,8 @@ pub struct Encoding {
     bytes: Arc<Copied>,
     cursor: Cursor,
     packer: Packer,
+    /// What the chunk is known by.
+    identity: [u8; 16],
     /// Events that were settled before, in ascending order.
     settled: Vec<Range<u32>>,
     /// How many of these lie behind.
@@ -59,21 +60,28 @@ impl Encoding {
     /// The chunk from its beginning, without the events that were settled before.
     pub fn new(origin: Arc<Origin>, bytes: Arc<Copied>, settled: Vec<Range<u32>>, options: &RecordOptions) -> Encoding {
         let packer = Packer::new(options.pack);
-        Encoding { origin, bytes, cursor: Cursor::default(), packer, settled, passed: 0 }
+        let identity = origin.identity.to_bytes();
+        Encoding { origin, bytes, cursor: Cursor::default(), packer, identity, settled, passed: 0 }
     }
 
-    /// Encodes about `limit` bytes of the chunk. Should that panic, which would be a defect, the event at fault is rejected and the others
-    /// go on.
-    pub fn slice(&mut self, encoder: &mut RecordEncoder<'_>, lane: &mut Lane, counts: &Counts, limit: usize) -> Slice {
+    /// Encodes about `limit` bytes of the chunk; events without a time get `now`. Should that panic, which would be a defect, the event at
+    /// fault is rejected and the others go on.
+    pub fn slice(
+        &mut self,
+        writer: &mut RecordWriter<'_>,
+        lane: &mut Lane,
+        counts: &Counts,
+        limit: usize,
+        now: Time,
+    ) -> Slice {
         let mut slice = Slice::default();
-        let before = self.cursor.clone();
-        let end = before.position().saturating_add(limit);
-        let run = AssertUnwindSafe(|| self.run(encoder, lane, counts, end, &mut slice));
+        let run = AssertUnwindSafe(|| self.run(writer, lane, counts, limit, now, &mut slice));
         if let Err(panic) = catch_unwind(run) {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
             // Dropping what a panic carries may panic once more.
             std::mem::forget(panic);
+            writer.begin_anew();
             lane.discard_partial_record();
             self.pass_over_panic(&text, &mut slice);
         }
@@ -82,88 +90,91 @@ impl Encoding {
 
     fn run(
         &mut self,
-        encoder: &mut RecordEncoder<'_>,
+        writer: &mut RecordWriter<'_>,
         lane: &mut Lane,
         counts: &Counts,
-        end: usize,
+        limit: usize,
+        now: Time,
         slice: &mut Slice,
     ) {
         let bytes = self.bytes.clone();
-        let fields = encoder.wants_tag().then(|| TagFields::parse(self.origin.tag.as_bytes())).flatten();
-        let (collisions, truncated) = (encoder.collisions(), encoder.truncated());
-        let mut text = Vec::new();
-        let mut chunk = Chunk::resume(&bytes, self.cursor.clone());
+        let owner = &self.origin;
+        let tag = writer.tag_fields(owner.tag.as_bytes());
+        let origin = record::Origin { tag: tag.as_ref(), identity: self.identity };
+        let (collisions, truncated) = (writer.collisions(), writer.truncated());
+        let mut chunk = Chunk::resume(&bytes, self.cursor);
         let undecodable = chunk.undecodable();
         let events = chunk.events();
-        let owner = &self.origin;
+        let stop = chunk.remaining().saturating_sub(limit);
         loop {
-            if chunk.position() >= end && chunk.position() < bytes.len() {
-                break;
+            if !writer.has_parts() {
+                if chunk.remaining() <= stop && chunk.remaining() > 0 {
+                    break;
+                }
+                // Where a panic would have to go on.
+                self.cursor = chunk.resume_state();
             }
-            // Where a panic would have to go on.
-            self.cursor = chunk.cursor();
             let next = chunk.events();
             let mut add = |record: &[u8], events: Range<u32>| {
                 lane.add(record, events, owner);
                 slice.records += 1;
             };
-            let known = self.settled.get(self.passed);
-            let packed = if known.is_none()
-                && let Some(text) = encoder.encode_ordinary(&mut chunk, fields.as_ref())
-            {
-                self.packer.push(text, next..next + 1, &mut add)
-            } else {
-                let Some(event) = chunk.next_event() else {
+            while self.settled.get(self.passed).is_some_and(|range| range.end <= next) {
+                self.passed += 1;
+            }
+            let is_part = writer.has_parts();
+            if !is_part && self.settled.get(self.passed).is_some_and(|range| range.contains(&next)) {
+                match chunk.next_event() {
+                    Some(_) => continue,
+                    None => slice.done = true,
+                }
+            }
+            let packed = match if slice.done { Next::End } else { writer.next(&mut chunk, &origin, now) } {
+                // The last part does not tell of the others, whose calls may fare worse: after a restart all are sent again.
+                Next::Record { text, events } if is_part => {
+                    self.packer.push(text, events.start..events.start, &mut add)
+                }
+                Next::Record { text, events } => self.packer.push(text, events, &mut add),
+                Next::Empty { .. } => {
+                    slice.empty += 1;
+                    Ok(())
+                }
+                Next::Unfit { event, reason, text } => {
+                    slice.rejected.push(Rejected { event, reason: reason.to_string(), bytes: text.to_vec() });
+                    Ok(())
+                }
+                Next::End => {
                     slice.done = true;
-                    if let Err(error) = self.packer.finish(&mut add) {
-                        slice.errors.push(format!("the last events of a chunk with tag {}: {error}", owner.tag));
-                    }
-                    break;
-                };
-                while self.settled.get(self.passed).is_some_and(|range| range.end <= next) {
-                    self.passed += 1;
-                }
-                if self.settled.get(self.passed).is_some_and(|range| range.contains(&next)) {
-                    continue;
-                }
-                match encoder.encode(&event, fields.as_ref(), &mut text) {
-                    Ok(()) => self.packer.push(&text, next..next + 1, &mut add),
-                    Err(Unfit::Empty) => {
-                        slice.empty += 1;
-                        Ok(())
-                    }
-                    Err(unfit) => {
-                        let bytes = std::mem::take(&mut text);
-                        slice.rejected.push(Rejected { event: next, reason: unfit.to_string(), bytes });
-                        Ok(())
-                    }
+                    self.packer.finish(&mut add)
                 }
             };
             if let Err(error) = packed {
                 slice.errors.push(format!("event {next} of a chunk with tag {}: {error}", owner.tag));
             }
+            if slice.done {
+                break;
+            }
         }
-        self.cursor = chunk.cursor();
+        self.cursor = chunk.resume_state();
         slice.undecodable = chunk.undecodable() - undecodable;
-        slice.truncated = encoder.truncated() - truncated;
-        counts.key_collisions.add(encoder.collisions() - collisions);
+        slice.truncated = writer.truncated() - truncated;
+        counts.key_collisions.add(writer.collisions() - collisions);
         counts.events.add(u64::from(chunk.events() - events));
     }
 
     /// Rejects the event at which encoding panicked.
     fn pass_over_panic(&mut self, text: &str, slice: &mut Slice) {
         let bytes = self.bytes.clone();
-        let start = self.cursor.position();
-        let event = self.cursor.events();
-        let passed = catch_unwind(|| {
-            let mut chunk = Chunk::resume(&bytes, self.cursor.clone());
+        let mut chunk = Chunk::resume(&bytes, self.cursor);
+        let (event, start) = (chunk.events(), bytes.len() - chunk.remaining());
+        let passed = catch_unwind(AssertUnwindSafe(|| {
             let more = chunk.next_event().is_some();
-            (more, chunk.cursor())
-        });
+            more.then(|| (chunk.resume_state(), bytes.len() - chunk.remaining()))
+        }));
         let end = match passed {
-            Ok((true, cursor)) => {
+            Ok(Some((cursor, end))) => {
                 self.cursor = cursor;
-                self.cursor.position()
+                end
             }
             _ => {
                 slice.done = true;

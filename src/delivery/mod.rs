@@ -18,10 +18,11 @@ use crate::delivery::ledger::{DeliveryId, Flush, Kept, Ledger};
 use crate::delivery::pace::Concurrency;
 use crate::delivery::retry::Kind;
 use crate::delivery::room::{Copied, Reservation, Room};
+use crate::event::chunk::Time;
 use crate::firehose::{self, Class, Fault, Setup};
 use crate::host::{Level, Status};
 use crate::metrics::{Counts, billed};
-use crate::record::{MAX_RECORD, RecordEncoder, RecordOptions};
+use crate::record::{MAX_RECORD, RecordOptions, RecordWriter};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -100,6 +101,7 @@ impl Identity {
 #[derive(Debug)]
 pub struct Origin {
     delivery: DeliveryId,
+    identity: Identity,
     /// The tag of their chunk.
     pub tag: Arc<str>,
     /// Their chunk in the spool.
@@ -308,6 +310,8 @@ pub enum Action {
 /// The time.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
+    /// Of the wall's clock: what events without a time of their own get.
+    pub wall: Time,
     /// Of the clock that only goes forward.
     pub at: Instant,
 }
@@ -394,7 +398,7 @@ pub struct Parts<'o> {
 pub struct Delivery<'o> {
     options: &'o DeliveryOptions,
     record: &'o RecordOptions,
-    encoder: RecordEncoder<'o>,
+    encoder: RecordWriter<'o>,
     room: Arc<Room>,
     counts: Arc<Counts>,
     random: fastrand::Rng,
@@ -426,6 +430,7 @@ pub struct Delivery<'o> {
     logged: BTreeMap<&'static str, (Instant, u64)>,
     bill_logged: bool,
     now: Option<Instant>,
+    wall: Time,
 }
 
 impl<'o> Delivery<'o> {
@@ -437,14 +442,14 @@ impl<'o> Delivery<'o> {
             .into_iter()
             .map(|Recovered { chunk, identity, size }| {
                 let delivery = ledger.begin_recovered(identity, chunk);
-                let origin = Arc::new(Origin { delivery, tag: "".into(), chunk: Some(chunk) });
+                let origin = Arc::new(Origin { delivery, identity, tag: "".into(), chunk: Some(chunk) });
                 Queued { origin, source: Source::Disk(size) }
             })
             .collect();
         Delivery {
             options,
             record,
-            encoder: RecordEncoder::new(record),
+            encoder: RecordWriter::new(record),
             lane: Lane::new(delivery_stream, options, room.clone()),
             room,
             counts,
@@ -469,11 +474,13 @@ impl<'o> Delivery<'o> {
             logged: BTreeMap::new(),
             bill_logged: false,
             now: None,
+            wall: Time::default(),
         }
     }
 
     /// Takes in what has happened, and says what is to be done. It never blocks, and encodes about [`SLICE`] bytes at most.
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Vec<Action>) {
+        self.wall = now.wall;
         let now = now.at;
         self.now = Some(now);
         match input {
@@ -657,14 +664,17 @@ impl<'o> Delivery<'o> {
         } else {
             (self.ledger.begin_awaited(identity, flush, None), None)
         };
-        self.queue
-            .push_back(Queued { origin: Arc::new(Origin { delivery, tag, chunk }), source: Source::Memory(bytes) });
+        self.queue.push_back(Queued {
+            origin: Arc::new(Origin { delivery, identity, tag, chunk }),
+            source: Source::Memory(bytes),
+        });
     }
 
     /// Records that need no encoding.
     fn records(&mut self, tag: Arc<str>, records: &[Vec<u8>], now: Instant, out: &mut Vec<Action>) {
-        let delivery = self.ledger.begin_acknowledged(Identity::of(b"", b""));
-        let origin = Arc::new(Origin { delivery, tag, chunk: None });
+        let identity = Identity::of(b"", b"");
+        let delivery = self.ledger.begin_acknowledged(identity);
+        let origin = Arc::new(Origin { delivery, identity, tag, chunk: None });
         self.ledger.add(delivery, records.len() as u64);
         for record in records {
             self.lane.add(record, 0..1, &origin);
@@ -726,7 +736,7 @@ impl<'o> Delivery<'o> {
             out.push(Action::Log { level: Level::Error, text });
         }
         let tag: Arc<str> = String::from_utf8_lossy(&tag).into();
-        let origin = Arc::new(Origin { delivery: origin.delivery, tag, chunk: Some(chunk) });
+        let origin = Arc::new(Origin { delivery: origin.delivery, identity: origin.identity, tag, chunk: Some(chunk) });
         let bytes = Arc::new(self.room.count_copy(bytes));
         self.encoding = Some(Encoding::new(origin, bytes, settled, self.record));
     }
@@ -823,7 +833,7 @@ impl<'o> Delivery<'o> {
             self.encoding = Some(Encoding::new(origin, bytes, Vec::new(), self.record));
         }
         let Some(mut encoding) = self.encoding.take() else { return };
-        let slice = encoding.slice(&mut self.encoder, &mut self.lane, &self.counts, SLICE);
+        let slice = encoding.slice(&mut self.encoder, &mut self.lane, &self.counts, SLICE, self.wall);
         let done = slice.done;
         let origin = encoding.origin.clone();
         self.note_slice(&origin, slice, now, out);
@@ -879,8 +889,7 @@ impl<'o> Delivery<'o> {
         if slice.empty > 0 {
             self.counts.records_empty.add(slice.empty);
             let all = self.counts.records_empty.get();
-            let text =
-                format!("an event with tag {tag} has an empty log_key, and so there is no record of it ({all} so far)");
+            let text = format!("an event with tag {tag} is empty, and so there is no record of it ({all} so far)");
             self.log_sometimes("empty", Level::Info, &text, now, out);
         }
         if slice.undecodable > 0 {
@@ -1107,7 +1116,7 @@ impl<'o> Delivery<'o> {
         if let Some((_, wrote)) = &mut self.gave_up {
             *wrote = now;
         }
-        let Origin { tag, chunk, delivery } = &*origin;
+        let Origin { tag, chunk, delivery, .. } = &*origin;
         let all = self.counts.records_dead_lettered.get();
         let about = format!("a record with tag {tag} cannot be delivered: {reason}");
         match outcome {

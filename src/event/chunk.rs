@@ -143,39 +143,23 @@ pub struct Event<'t, 'a> {
 /// Walks the events of one chunk: concatenated msgpack, `[ts, map]` up to Fluent Bit 2.0, `[[ts, metadata], map]` since.
 pub struct Chunk<'a> {
     data: &'a [u8],
-    position: usize,
     tape: Vec<Token<'a>>,
     /// Open containers while a value is read: index of the token, values still to come.
     open: Vec<(u32, u64)>,
     group: Vec<Token<'a>>,
-    /// Where the marker of that group begins.
-    group_at: usize,
+    at: Cursor,
+}
+
+/// How far a chunk has been read: it can be put down, and its bytes read on from here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    position: usize,
+    /// Where the marker stands that began the group that is open.
+    group: Option<usize>,
     events: u32,
     undecodable: u64,
     /// Bytes that were read in vain.
     wasted: usize,
-}
-
-/// Where a chunk was put down, to be taken up again: see [`Chunk::resume`].
-#[derive(Clone, Debug, Default)]
-pub struct Cursor {
-    position: usize,
-    group_at: Option<usize>,
-    events: u32,
-    undecodable: u64,
-    wasted: usize,
-}
-
-impl Cursor {
-    /// Bytes of the chunk that lie behind.
-    pub fn position(&self) -> usize {
-        self.position
-    }
-
-    /// Events that lie behind.
-    pub fn events(&self) -> u32 {
-        self.events
-    }
 }
 
 /// When so many times the chunk's bytes have been read in vain, what is left of it is given up: beginnings of events that
@@ -203,59 +187,48 @@ impl<'a> Chunk<'a> {
         let data = if u32::try_from(data.len()).is_ok() { data } else { &[] };
         Chunk {
             data,
-            position: 0,
             tape: Vec::with_capacity(128),
             open: Vec::with_capacity(16),
             group: Vec::new(),
-            group_at: 0,
-            events: 0,
-            undecodable: 0,
-            wasted: 0,
+            at: Cursor::default(),
         }
     }
 
-    /// Goes on where the same bytes were put down.
+    /// Goes on with the same bytes where they were left.
     pub fn resume(data: &'a [u8], cursor: Cursor) -> Self {
         let mut chunk = Chunk::new(data);
-        if let Some(at) = cursor.group_at {
-            chunk.position = at;
+        chunk.at = cursor;
+        if let Some(marker) = cursor.group {
+            chunk.at.position = marker;
             if chunk.read_value().is_ok()
                 && let Some((Head::GroupStart, _, body)) = chunk.frame()
             {
-                chunk.group_at = at;
                 chunk.group.push(Token::Nil);
                 rebase(&chunk.tape, body, &mut chunk.group);
             }
+            chunk.at.position = cursor.position;
         }
-        let Cursor { position, events, undecodable, wasted, .. } = cursor;
-        (chunk.position, chunk.events, chunk.undecodable, chunk.wasted) = (position, events, undecodable, wasted);
         chunk
     }
 
-    /// Where it stands.
-    pub fn cursor(&self) -> Cursor {
-        Cursor {
-            position: self.position,
-            group_at: (!self.group.is_empty()).then_some(self.group_at),
-            events: self.events,
-            undecodable: self.undecodable,
-            wasted: self.wasted,
-        }
+    /// How far it has been read, for [`Chunk::resume`].
+    pub fn resume_state(&self) -> Cursor {
+        self.at
     }
 
-    /// Bytes of the chunk that lie behind.
-    pub fn position(&self) -> usize {
-        self.position
+    /// The bytes that have not been read.
+    pub fn remaining(&self) -> usize {
+        self.data.len().saturating_sub(self.at.position)
     }
 
     /// How many stretches of the chunk were no event so far.
     pub fn undecodable(&self) -> u64 {
-        self.undecodable
+        self.at.undecodable
     }
 
     /// How many events have been given out.
     pub fn events(&self) -> u32 {
-        self.events
+        self.at.events
     }
 
     /// The time of the next event, and the rest of the chunk from its body on, if it begins as nearly all do, stands in
@@ -264,7 +237,7 @@ impl<'a> Chunk<'a> {
         if !self.group.is_empty() {
             return None;
         }
-        let (stamp, body) = match self.data.get(self.position..)? {
+        let (stamp, body) = match self.data.get(self.at.position..)? {
             [0x92, 0x92, 0xd7, 0x00, rest @ ..] => {
                 let (stamp, rest) = rest.split_first_chunk::<8>()?;
                 (stamp, rest.strip_prefix(b"\x80")?)
@@ -280,52 +253,55 @@ impl<'a> Chunk<'a> {
 
     /// Passes over the event whose head [`Chunk::plain_head`] has told, with so many bytes of what it gave.
     pub fn pass(&mut self, rest: &[u8], body: usize) {
-        self.position = self.data.len() - rest.len() + body;
-        self.events += 1;
+        self.at.position = self.data.len() - rest.len() + body;
+        self.at.events += 1;
     }
 
     /// The next event, or none at the end of the chunk.
     pub fn next_event(&mut self) -> Option<Event<'_, 'a>> {
         let (time, metadata, body) = loop {
-            if self.position >= self.data.len() {
+            if self.at.position >= self.data.len() {
                 return None;
             }
-            let start = self.position;
+            let start = self.at.position;
             self.tape.clear();
             match self.read_value() {
                 Ok(()) => {}
                 Err(Malformed) => {
-                    self.undecodable += 1;
-                    self.wasted += self.position - start;
-                    if self.wasted / WASTE > self.data.len() {
-                        self.position = self.data.len();
+                    self.at.undecodable += 1;
+                    self.at.wasted += self.at.position - start;
+                    if self.at.wasted / WASTE > self.data.len() {
+                        self.at.position = self.data.len();
                         continue;
                     }
                     // The head of the event that failed is none of its own, so the search begins behind it.
                     let head = self.data.get(start..start + 2).is_some_and(looks_like_event);
-                    self.position = self.find_event(start + if head { 2 } else { 1 });
+                    self.at.position = self.find_event(start + if head { 2 } else { 1 });
                     continue;
                 }
             }
             let Some((head, metadata, body)) = self.frame() else {
                 // Well-formed msgpack, and no event: the next one begins right behind it.
-                self.undecodable += 1;
+                self.at.undecodable += 1;
                 continue;
             };
             match head {
                 Head::GroupStart => {
                     // The tape of the marker is kept: the records of its group may show what stands there.
+                    self.at.group = Some(start);
                     self.group.clear();
-                    self.group_at = start;
                     self.group.push(Token::Nil);
                     rebase(&self.tape, body, &mut self.group);
                 }
-                Head::GroupEnd => self.group.clear(),
+                Head::GroupEnd => {
+                    self.at.group = None;
+                    self.group.clear();
+                }
                 Head::Time(time) => break (time, metadata, body),
             }
         };
-        let index = self.events;
-        self.events += 1;
+        let index = self.at.events;
+        self.at.events += 1;
         let tape = self.tape.as_slice();
         // Index 0 is the event's own array, which is of no more use, and stands in for a nil.
         let metadata = match metadata {
@@ -472,7 +448,7 @@ impl<'a> Chunk<'a> {
             Marker::Reserved => return Err(Malformed),
         };
         // Each value takes a byte at least: a count that the rest of the chunk cannot hold is a lie.
-        if children.is_some_and(|count| count > (self.data.len() - self.position) as u64) {
+        if children.is_some_and(|count| count > (self.data.len() - self.at.position) as u64) {
             return Err(Malformed);
         }
         self.tape.push(token);
@@ -480,9 +456,9 @@ impl<'a> Chunk<'a> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
-        let end = self.position.checked_add(len).ok_or(Malformed)?;
-        let bytes = self.data.get(self.position..end).ok_or(Malformed)?;
-        self.position = end;
+        let end = self.at.position.checked_add(len).ok_or(Malformed)?;
+        let bytes = self.data.get(self.at.position..end).ok_or(Malformed)?;
+        self.at.position = end;
         Ok(bytes)
     }
 
@@ -644,6 +620,37 @@ mod tests {
         assert_eq!(inside, Some(Some("Some(Map { len: 1, next: 6 })".to_owned())));
         assert!(chunk.next_event().is_some_and(|e| e.group.is_none() && e.index == 1));
         assert!(chunk.next_event().is_none());
+    }
+
+    #[test]
+    fn a_chunk_that_is_put_down_is_read_on_from_there() {
+        let one = event(b"\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80");
+        let marker = |seconds: u32, body: &[u8]| {
+            [b"\x92\x92\xd7\x00", &seconds.to_be_bytes()[..], b"\x00\x00\x00\x00\x80", body].concat()
+        };
+        let start = marker(GROUP_START, b"\x81\xa8resource\x81\xa1a\x07");
+        let data =
+            [&one[..], &start, &one, b"\xc1", &one, &marker(GROUP_END, b"\x80"), &one, &one.repeat(3), &start, &one]
+                .concat();
+        let told = |chunk: &mut Chunk<'_>| {
+            chunk.next_event().map(|event| {
+                let resource = event.group.and_then(|group| group.get(b"resource"));
+                let resource = resource.map(|(_, value)| format!("{:?}", value.tape));
+                (event.index, event.time, resource, format!("{:?}", event.body.token()))
+            })
+        };
+        let (mut whole, mut cursor) = (Chunk::new(&data), Cursor::default());
+        loop {
+            let mut part = Chunk::resume(&data, cursor);
+            let (expected, event) = (told(&mut whole), told(&mut part));
+            assert_eq!(event, expected);
+            assert_eq!(part.resume_state(), whole.resume_state());
+            cursor = part.resume_state();
+            if event.is_none() {
+                break;
+            }
+        }
+        assert_eq!((whole.events(), whole.undecodable()), (8, 1));
     }
 
     #[test]

@@ -1,86 +1,78 @@
-//! An event → the bytes of one Firehose record.
+//! An event → the bytes of one Firehose record, or of several (`oversize split`).
 //!
-//! Whatever the event, the record is one valid JSON object within Firehose's limit, or the event is put aside with the
-//! reason.
+//! Whatever the event, the record is one valid JSON object within Firehose's limit, in which no key stands twice, or the
+//! event is dead-lettered with the reason.
 
+pub mod fit;
 pub mod json;
-mod one_pass;
+#[cfg(test)]
+mod oracle;
+mod ordinary;
 pub mod pack;
 pub mod remap;
+pub mod time;
+mod writer;
 
 use crate::event::chunk::{Chunk, Event, Time, Token, Value};
-use crate::event::path::{Found, Path, Paths};
-use crate::record::json::{Cut, Dots};
-use crate::record::one_pass::OnePass;
+use crate::event::path::{Path, Paths};
+use crate::record::fit::Split;
+use crate::record::ordinary::Ordinary;
 use crate::record::pack::PackOptions;
-use crate::record::remap::{Moved, Plan, Remap, TagFields, remove_all};
-use jiff::Timestamp;
-use jiff::fmt::strtime;
-use std::cell::Cell;
+use crate::record::remap::{Moved, Plan, Remap, TagFields};
+use crate::record::time::{TimeKey, TimeWriter};
+use crate::record::writer::Writer;
 use std::fmt;
+use std::ops::Range;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// The most bytes of one record, before base64: 1,000 KiB.
 ///
 /// <https://docs.aws.amazon.com/firehose/latest/dev/limits.html>
 pub const MAX_RECORD: usize = 1_024_000;
 
-/// The attribute that tells how many bytes of a record's text were cut off to keep it within [`MAX_RECORD`].
+/// The attribute that tells how many bytes of a record's JSON were cut off to keep it within [`MAX_RECORD`].
 pub const TRUNCATED: &str = "kubehose_truncated";
+
+/// The attributes of a record that holds a part of an event: the event's id, the part (from 1 on), and how many there are.
+pub const SPLIT: [&str; 3] = ["kubehose_id", "kubehose_part", "kubehose_parts"];
 
 /// What to do with a record beyond [`MAX_RECORD`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Oversize {
-    /// Cut the longest string, and say so in [`TRUNCATED`].
+    /// Cut the longest texts, then leave out the largest parts, and say so in [`TRUNCATED`].
     #[default]
     Truncate,
-    /// Put it aside.
+    /// Send the long texts in several records, which say so in [`SPLIT`]; truncate where there are none.
+    Split,
+    /// Dead-letter it.
     Drop,
 }
 
 /// How records of one output look.
 #[derive(Clone, Debug)]
 pub struct RecordOptions {
-    /// The mapping of attributes.
+    /// The mapping of attributes, and the constants.
     pub remap: Remap,
     /// Under which name the event's time is added, and how it is written.
     pub time: Option<TimeKey>,
+    /// Under which name an id is added that is the same when the record is sent again.
+    pub record_id: Option<Box<[u8]>>,
     /// Whether a newline ends each record.
     pub newline: bool,
     /// What to do with a record that is too large.
     pub oversize: Oversize,
-    /// Only these root attributes (`data_keys`), after the mapping.
-    pub data_keys: Option<Vec<Box<[u8]>>>,
-    /// All but these (`drop_keys`), after the mapping.
-    pub drop_keys: DropKeys,
+    /// Only what these paths lead to (`data_keys`), after the mapping.
+    pub data_keys: Option<Paths>,
+    /// All but what these lead to (`drop_keys`), after the mapping.
+    pub drop_keys: Option<Paths>,
     /// The value at this path alone (`log_key`), raw.
     pub log_key: Option<LogKey>,
     /// What stands in for dots in keys (`replace_dots`).
     pub replace_dots: Option<String>,
+    /// Whether an OTLP record's own metadata is sent.
+    pub otlp_metadata: bool,
     /// How texts become records.
     pub pack: PackOptions,
-}
-
-/// The option `drop_keys`.
-#[derive(Clone, Debug, Default)]
-pub struct DropKeys {
-    paths: Paths,
-    /// Those that are root attributes, which may be targets of the mapping, too.
-    roots: Vec<Box<[u8]>>,
-    any: bool,
-}
-
-impl DropKeys {
-    /// Leaves out what these paths lead to.
-    pub fn new(paths: &[Path]) -> DropKeys {
-        let mut keys = DropKeys { any: !paths.is_empty(), ..DropKeys::default() };
-        for path in paths {
-            keys.paths.add(path);
-            if let [root] = path.segments() {
-                keys.roots.push(root.clone());
-            }
-        }
-        keys
-    }
 }
 
 /// The option `log_key`.
@@ -104,100 +96,16 @@ impl LogKey {
     }
 }
 
-/// The option `time_key` with its format.
-#[derive(Clone, Debug)]
-pub struct TimeKey {
-    name: Box<[u8]>,
-    /// `"name":"`
-    opening: Box<[u8]>,
-    format: TimeFormat,
-}
-
-impl TimeKey {
-    /// An attribute `name` with times written as `format` says.
-    pub fn new(name: &str, format: TimeFormat, dots: Option<&str>) -> TimeKey {
-        let mut opening = Vec::new();
-        json::write_string(&mut opening, name.as_bytes());
-        if let Some(with) = dots {
-            opening = json::replace_dots(&opening, with);
-        }
-        opening.extend_from_slice(b":\"");
-        TimeKey { name: name.as_bytes().into(), opening: opening.into(), format }
-    }
-}
-
-/// A strftime format, always in UTC, with `%L` and `%3N` (milliseconds), `%6N`, `%9N`, `%f` (microseconds).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TimeFormat {
-    pieces: Vec<TimePiece>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum TimePiece {
-    /// What changes at most once a second, for strftime.
-    Second(String),
-    /// So many digits of the second's fraction.
-    Fraction(usize),
-}
-
-impl TimeFormat {
-    /// Reads a format; the error says what in it is not understood.
-    pub fn parse(format: &str) -> Result<TimeFormat, String> {
-        let mut pieces = Vec::new();
-        let mut text = String::new();
-        let mut rest = format;
-        while let Some(at) = rest.find('%') {
-            let (before, from) = rest.split_at(at);
-            text.push_str(before);
-            let fraction = [("%L", 3), ("%f", 6), ("%N", 9), ("%3N", 3), ("%6N", 6), ("%9N", 9)];
-            if let Some((spelling, digits)) = fraction.iter().find(|(spelling, _)| from.starts_with(spelling)) {
-                if !text.is_empty() {
-                    pieces.push(TimePiece::Second(std::mem::take(&mut text)));
-                }
-                pieces.push(TimePiece::Fraction(*digits));
-                rest = &from[spelling.len()..];
-            } else {
-                // The percent sign and what follows it: one character, which may itself be a percent sign.
-                let length = from.chars().take(2).map(char::len_utf8).sum();
-                text.push_str(&from[..length]);
-                rest = &from[length..];
-            }
-        }
-        text.push_str(rest);
-        if !text.is_empty() {
-            pieces.push(TimePiece::Second(text));
-        }
-        let parsed = TimeFormat { pieces };
-        parsed.second_text(0).map_err(|error| error.to_string())?;
-        Ok(parsed)
-    }
-
-    /// The pieces for one second; an empty one where the fraction comes.
-    fn second_text(&self, second: i64) -> Result<Vec<String>, jiff::Error> {
-        let time = Timestamp::from_second(second)?.to_zoned(jiff::tz::TimeZone::UTC);
-        self.pieces
-            .iter()
-            .map(|piece| match piece {
-                TimePiece::Second(format) => strtime::format(format, &time),
-                TimePiece::Fraction(_) => Ok(String::new()),
-            })
-            .collect()
-    }
-}
-
 /// Why an event became no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// Beyond [`MAX_RECORD`], and to be dropped, or not to be cut because no string is long enough.
+    /// Beyond [`MAX_RECORD`], and to be dropped.
     TooLarge {
         /// The record's size in bytes.
         bytes: usize,
     },
     /// It has no `log_key`.
     NoLogKey,
-    /// Its `log_key` is an empty text and no newline is to end it. There is nothing to deliver, whether or not the service
-    /// would take it (its model allows no bytes), so nothing is lost either.
-    Empty,
 }
 
 impl fmt::Display for Unfit {
@@ -205,65 +113,131 @@ impl fmt::Display for Unfit {
         match self {
             Unfit::TooLarge { bytes } => write!(out, "it has {bytes} bytes, Firehose takes {MAX_RECORD}"),
             Unfit::NoLogKey => out.write_str("it has no log_key"),
-            Unfit::Empty => out.write_str("its log_key is empty, and an empty record is none"),
         }
     }
+}
+
+/// Where a chunk's events come from, as far as their records show it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin<'c> {
+    /// What the tag says about the container.
+    pub tag: Option<&'c TagFields>,
+    /// What tells the chunk from every other, and is the same when it comes again: ids are made of it.
+    pub identity: [u8; 16],
+}
+
+/// What came of the next event of a chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<'w> {
+    /// A record, unless it is joined with others or compressed.
+    Record {
+        /// Its bytes, at most [`PackOptions::limit`].
+        text: &'w [u8],
+        /// Which of the chunk's events it holds: one, or none if more parts of that event follow.
+        events: Range<u32>,
+    },
+    /// No record.
+    Unfit {
+        /// Which of the chunk's events.
+        event: u32,
+        /// Why.
+        reason: Unfit,
+        /// What the record would have been.
+        text: &'w [u8],
+    },
+    /// There is nothing in the event that could be sent: `{}`, or a blank `log_key`.
+    Empty {
+        /// Which of the chunk's events.
+        event: u32,
+    },
+    /// The chunk has no more events.
+    End,
 }
 
 /// Writes events as records; keeps what can be reused between them.
-pub struct RecordEncoder<'o> {
+pub struct RecordWriter<'o> {
     options: &'o RecordOptions,
-    /// The second last written, and its texts: neighbours in a chunk mostly share it.
-    second: Option<(i64, Vec<String>)>,
+    /// Names that are added behind every event, and left to us.
+    reserved: Vec<&'o [u8]>,
+    /// Whether the options allow for one pass.
+    one_pass: bool,
+    writer: Writer<'o>,
+    ordinary: Ordinary,
+    time: TimeWriter,
+    /// What is added behind the event that is being written: the id and the time, without a comma before them.
+    last: Vec<u8>,
+    /// A record that does not stand in the writer's memory.
+    text: Vec<u8>,
+    split: Option<Parts>,
     plan: Plan,
-    found: Vec<Option<Found>>,
-    collisions: Cell<u64>,
     truncated: u64,
-    /// None where the options ask for what one pass cannot do.
-    one_pass: Option<OnePass<'o>>,
-    /// The last event's time, as an attribute.
-    time: Vec<u8>,
 }
 
-impl<'o> RecordEncoder<'o> {
-    /// An encoder for `options`.
+/// An event whose parts have not all been given out.
+struct Parts {
+    event: u32,
+    time: Time,
+    next: usize,
+    split: Split,
+}
+
+impl<'o> RecordWriter<'o> {
+    /// A writer for `options`.
     pub fn new(options: &'o RecordOptions) -> Self {
-        let everything = options.data_keys.is_none() && !options.drop_keys.any;
+        let everything = options.data_keys.is_none() && options.drop_keys.is_none();
         let as_it_is = options.log_key.is_none() && options.replace_dots.is_none();
-        let replaced = options.time.as_ref().map(|key| &*key.name);
-        RecordEncoder {
+        let reserved: Vec<&[u8]> =
+            options.record_id.iter().map(|name| &**name).chain(options.time.iter().map(|key| &*key.name)).collect();
+        RecordWriter {
             options,
-            second: None,
+            one_pass: everything && as_it_is,
+            writer: Writer::new(&options.remap, reserved.clone()),
+            reserved,
+            ordinary: Ordinary::default(),
+            time: TimeWriter::default(),
+            last: Vec::new(),
+            text: Vec::new(),
+            split: None,
             plan: Plan::default(),
-            found: Vec::new(),
-            collisions: Cell::new(0),
             truncated: 0,
-            one_pass: (everything && as_it_is).then(|| OnePass::new(&options.remap, replaced)),
-            time: Vec::new(),
         }
     }
 
-    /// The text of the chunk's next event, if it is an ordinary one: the same text that
-    /// [`RecordEncoder::encode`] writes, for less. Otherwise the chunk stays where it is.
-    pub fn encode_ordinary(&mut self, chunk: &mut Chunk<'_>, tag: Option<&TagFields>) -> Option<&[u8]> {
-        self.one_pass.as_ref()?;
-        let (time, rest) = chunk.plain_head()?;
-        let mut last = std::mem::take(&mut self.time);
-        last.clear();
-        self.write_time(Some(time), |_| {}, &mut last);
-        self.time = last;
-        let end: &[u8] = if self.options.newline { b"\n" } else { b"" };
-        let (body, text) = self.one_pass.as_mut()?.text(rest, tag, &self.time, end)?;
-        if text.len() > self.options.pack.limit() {
-            return None;
+    /// The record of the chunk's next event, or the next part of its last one; `now` is the time of events that have none.
+    pub fn next(&mut self, chunk: &mut Chunk<'_>, origin: &Origin<'_>, now: Time) -> Next<'_> {
+        if self.split.is_some() {
+            return self.part(origin);
         }
-        chunk.pass(rest, body);
-        Some(text)
+        json::begin(&mut self.text);
+        let number = chunk.events();
+        if self.one_pass
+            && let Some((time, rest)) = chunk.plain_head()
+            && let Some((read, end)) = self.writer.event(rest, origin.tag)
+        {
+            chunk.pass(rest, read);
+            let added = self.writer.added();
+            return self.finish(number, time, end, added, origin);
+        }
+        match chunk.next_event() {
+            Some(event) => self.event(&event, origin, now),
+            None => Next::End,
+        }
     }
 
-    /// Whether what the tag says is asked for.
-    pub fn wants_tag(&self) -> bool {
-        self.options.remap.wants_tag()
+    /// Whether parts of an event are still to come; a chunk is to be put down only where there are none.
+    pub fn has_parts(&self) -> bool {
+        self.split.is_some()
+    }
+
+    /// Forgets what was begun, after a panic.
+    pub fn begin_anew(&mut self) {
+        let truncated = self.truncated;
+        *self = RecordWriter { truncated, ..RecordWriter::new(self.options) };
+    }
+
+    /// What a tag says about the container, if that is asked for.
+    pub fn tag_fields(&self, tag: &[u8]) -> Option<TagFields> {
+        self.options.remap.tag_fields(tag)
     }
 
     /// Records that were cut to fit.
@@ -271,284 +245,201 @@ impl<'o> RecordEncoder<'o> {
         self.truncated
     }
 
-    /// Values that were left out because `replace_dots` made two keys one.
+    /// Values that were left out because `replace_dots` made two keys one, or a key is as one that is added.
     pub fn collisions(&self) -> u64 {
-        self.collisions.get()
+        self.ordinary.collisions()
     }
 
-    /// Writes the text of `event` over `out`: the record, unless it is joined with others or compressed.
-    ///
-    /// # Errors
-    /// [`Unfit`] when it cannot be brought within the limit, or there is nothing of it; `out` then holds the whole text.
-    pub fn encode(&mut self, event: &Event<'_, '_>, tag: Option<&TagFields>, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    /// An event that is not ordinary, or whose options are not.
+    fn event(&mut self, event: &Event<'_, '_>, origin: &Origin<'_>, now: Time) -> Next<'_> {
+        let (number, time) = (event.index, event.time.unwrap_or(now));
+        // In an OTLP group an event is more than its body.
+        if matches!(event.body.token(), Token::Map { len: 0, .. }) && event.group.is_none() {
+            return Next::Empty { event: number };
+        }
         let mut plan = std::mem::take(&mut self.plan);
-        self.options.remap.plan(event, tag, &mut plan);
-        if let Some(key) = &self.options.time {
-            // The user asked for the event's time under this name: an attribute of the event gives way.
-            remove_all(&mut plan.removed, event.body, &key.name);
+        self.options.remap.plan(event.body, origin.tag, &mut plan);
+        if let Some(key) = &self.options.log_key {
+            return self.log_key(key, event, &plan, origin.tag);
         }
-        self.select(event, &mut plan);
-        let fits = match &self.options.log_key {
-            None => self.write_within(event, tag, &plan, out),
-            Some(key) => self.write_log_key(key, event, tag, &plan, out),
-        };
+        let added = self.ordinary.event(event, &plan, origin.tag, self.options, &self.reserved);
         self.plan = plan;
-        fits
+        let Some(added) = added else {
+            return Next::Empty { event: number };
+        };
+        // It was made so that it can be written.
+        let end = self.writer.made(self.ordinary.bytes()).unwrap_or(2);
+        self.finish(number, time, end - 1, added, origin)
     }
 
-    /// `data_keys` and `drop_keys`.
-    fn select(&mut self, event: &Event<'_, '_>, plan: &mut Plan) {
-        let options = self.options;
-        if let Some(wanted) = &options.data_keys {
-            let keep = |name: &[u8]| wanted.iter().any(|wanted| **wanted == *name);
-            for (key, _) in event.body.pairs() {
-                if !matches!(key.token(), Token::Str(name) | Token::Bin(name) if keep(name)) {
-                    plan.removed.push(key.at);
-                }
-            }
-            options.remap.retain_moved(plan, keep);
+    /// The record whose object stands in the writer up to `end`, but for its closing brace; its last `added` attributes
+    /// are not the event's own.
+    fn finish(&mut self, event: u32, time: Time, end: usize, added: usize, origin: &Origin<'_>) -> Next<'_> {
+        self.write_last(event, 0, time, origin);
+        let behind: &[u8] = if self.options.newline { b"\n" } else { b"" };
+        let events = event..event + 1;
+        let limit = self.options.pack.limit();
+        let comma = usize::from(!self.last.is_empty());
+        let bytes = end + comma + self.last.len() + 1 + behind.len();
+        if bytes <= limit || self.options.oversize == Oversize::Drop {
+            let end = self.writer.close(end, &self.last, behind);
+            let text = self.writer.text(end);
+            return match bytes <= limit {
+                true => Next::Record { text, events },
+                false => Next::Unfit { event, reason: Unfit::TooLarge { bytes }, text },
+            };
         }
-        if options.drop_keys.any {
-            options.drop_keys.paths.find(event.body, &mut self.found);
-            plan.removed.extend(self.found.iter().flatten().map(|found| found.key));
-            options.remap.retain_moved(plan, |name| !options.drop_keys.roots.iter().any(|root| **root == *name));
+        let end = self.writer.close(end, b"", b"");
+        // Room for what is added and its comma, and for a number of up to 20 digits.
+        let room = limit - behind.len() - comma - self.last.len();
+        if self.options.oversize == Oversize::Split {
+            let marks = SPLIT.iter().map(|name| name.len() + 4).sum::<usize>() + 34 + 2 * 20;
+            if let Some(split) = Split::new(self.writer.text(end), &SPLIT, room - marks) {
+                self.split = Some(Parts { event, time, next: 0, split });
+                return self.part(origin);
+            }
+        }
+        let budget = room - (TRUNCATED.len() + 24);
+        let (mut text, missing) = fit::truncate(self.writer.text(end), &[TRUNCATED], budget, added);
+        text.pop();
+        if text.len() > 1 {
+            text.push(b',');
+        }
+        text.extend_from_slice(format!("\"{TRUNCATED}\":{missing}").as_bytes());
+        self.text = text;
+        self.truncated += 1;
+        self.close_text();
+        Next::Record { text: &self.text, events }
+    }
+
+    /// The next part of the event that is being split.
+    fn part(&mut self, origin: &Origin<'_>) -> Next<'_> {
+        let Some(mut parts) = self.split.take() else { return Next::End };
+        let (event, part, count) = (parts.event, parts.next, parts.split.parts);
+        self.write_last(event, part, parts.time, origin);
+        parts.split.write(part, &mut self.text);
+        self.text.pop();
+        let id = id(origin, event, 0);
+        let [id_name, part_name, parts_name] = SPLIT;
+        let marks = format!(",\"{id_name}\":\"{id}\",\"{part_name}\":{},\"{parts_name}\":{count}", part + 1);
+        self.text.extend_from_slice(marks.as_bytes());
+        self.close_text();
+        parts.next += 1;
+        let events = if parts.next < count {
+            self.split = Some(parts);
+            event..event
+        } else {
+            event..event + 1
+        };
+        Next::Record { text: &self.text, events }
+    }
+
+    /// Ends the object in `text` with what is added behind every event.
+    fn close_text(&mut self) {
+        if !self.last.is_empty() {
+            self.text.push(b',');
+            self.text.extend_from_slice(&self.last);
+        }
+        self.text.push(b'}');
+        if self.options.newline {
+            self.text.push(b'\n');
+        }
+    }
+
+    /// The id and the time, as the last attributes.
+    fn write_last(&mut self, event: u32, part: usize, time: Time, origin: &Origin<'_>) {
+        self.last.clear();
+        if let Some(name) = &self.options.record_id {
+            json::write_string(&mut self.last, name);
+            self.last.extend_from_slice(b":\"");
+            self.last.extend_from_slice(id(origin, event, part).as_bytes());
+            self.last.push(b'"');
+        }
+        if let Some(key) = &self.options.time {
+            let before = self.last.len();
+            if before > 0 {
+                self.last.push(b',');
+            }
+            if !self.time.write(key, time, &mut self.last) {
+                self.last.truncate(before);
+            }
         }
     }
 
     /// One value alone: a string as it is, anything else as its JSON.
-    fn write_log_key(
-        &mut self,
-        key: &LogKey,
-        event: &Event<'_, '_>,
-        tag: Option<&TagFields>,
-        plan: &Plan,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Unfit> {
-        let moved = key.root.as_ref().and_then(|name| self.options.remap.moved_value(name, tag, plan));
-        key.paths.find(event.body, &mut self.found);
-        let found = self.found.first().copied().flatten().filter(|found| !plan.removed.contains(&found.key));
-        let found = found.map(|found| Moved::At(found.value));
-        out.clear();
-        // JSON that is cut is JSON no more; text may well begin as JSON does ("[INFO] …").
-        let mut cuttable = true;
-        match moved.or(found) {
+    fn log_key(&mut self, key: &LogKey, event: &Event<'_, '_>, plan: &Plan, tag: Option<&TagFields>) -> Next<'_> {
+        let (number, options) = (event.index, self.options);
+        let moved = plan.moved.iter().find(|(rule, _)| key.root.as_deref() == Some(options.remap.target(*rule)));
+        let mut found = Vec::new();
+        key.paths.find(event.body, &mut found);
+        let found = found.first().copied().flatten().filter(|found| !plan.removed.contains(&found.key));
+        let from = moved.copied().or(found.map(|found| (0, Moved::At(found.value))));
+        self.text.clear();
+        let mut is_json = false;
+        match from {
             None => {
-                self.write(event, tag, plan, None, out);
-                return Err(Unfit::NoLogKey);
+                let end = match self.ordinary.event(event, plan, tag, options, &self.reserved) {
+                    Some(_) => self.writer.made(self.ordinary.bytes()).unwrap_or(0),
+                    None => 0,
+                };
+                return Next::Unfit { event: number, reason: Unfit::NoLogKey, text: self.writer.text(end) };
             }
-            // What a tag tells has nothing in it that JSON would escape.
-            Some(Moved::Json(text)) => out.extend_from_slice(text.get(1..text.len() - 1).unwrap_or_default()),
-            Some(Moved::At(at)) => {
+            Some((rule, Moved::Tag)) => self.text.extend_from_slice(options.remap.tag_value(rule, tag)),
+            Some((_, Moved::At(at))) => {
                 let value = Value { tape: event.body.tape, at };
                 match value.token() {
-                    Token::Str(text) => out.extend_from_slice(String::from_utf8_lossy(text).as_bytes()),
-                    Token::Bin(text) if std::str::from_utf8(text).is_ok() => out.extend_from_slice(text),
+                    Token::Str(text) => self.text.extend_from_slice(String::from_utf8_lossy(text).as_bytes()),
+                    Token::Bin(text) if std::str::from_utf8(text).is_ok() => self.text.extend_from_slice(text),
                     _ => {
-                        cuttable = false;
-                        let dots = self.dots(&[]);
-                        json::write_value(out, value, Cut { dots, ..Cut::default() });
+                        is_json = true;
+                        self.ordinary.alone(value, options.replace_dots.as_deref());
+                        let end = self.writer.made(self.ordinary.bytes()).unwrap_or(0);
+                        self.text.extend_from_slice(self.writer.text(end));
                     }
                 }
             }
         }
-        let limit = self.options.pack.limit() - usize::from(self.options.newline);
-        if out.len() > limit {
-            if self.options.oversize == Oversize::Drop || !cuttable {
-                return Err(Unfit::TooLarge { bytes: out.len() });
+        if matches!(self.text.trim_ascii(), b"") || is_json && matches!(&*self.text, b"{}" | b"[]") {
+            return Next::Empty { event: number };
+        }
+        let limit = options.pack.limit() - usize::from(options.newline);
+        if self.text.len() > limit {
+            if options.oversize == Oversize::Drop {
+                let reason = Unfit::TooLarge { bytes: self.text.len() };
+                return Next::Unfit { event: number, reason, text: &self.text };
             }
-            // At a character's border.
-            let end = (0..=limit).rev().find(|at| out.get(*at).is_none_or(|byte| byte & 0xC0 != 0x80));
-            out.truncate(end.unwrap_or(0));
+            if is_json {
+                self.text = fit::truncate(&self.text, &[], limit, 0).0;
+            } else {
+                // At a character's border.
+                let end = (0..=limit).rev().find(|at| self.text.get(*at).is_none_or(|byte| byte & 0xC0 != 0x80));
+                self.text.truncate(end.unwrap_or(0));
+            }
             self.truncated += 1;
         }
         // A container's line often brings its newline along; a second one would make a blank line.
-        if self.options.newline && out.last() != Some(&b'\n') {
-            out.push(b'\n');
+        if options.newline && self.text.last() != Some(&b'\n') {
+            self.text.push(b'\n');
         }
-        if out.is_empty() { Err(Unfit::Empty) } else { Ok(()) }
-    }
-
-    fn dots<'p>(&'p self, taken: &'p [Vec<u8>]) -> Option<Dots<'p>> {
-        let with = self.options.replace_dots.as_deref()?;
-        Some(Dots { with, taken, collisions: &self.collisions })
-    }
-
-    /// Writes the record; one that is too large again, with its longest string cut.
-    fn write_within(
-        &mut self,
-        event: &Event<'_, '_>,
-        tag: Option<&TagFields>,
-        plan: &Plan,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Unfit> {
-        self.write(event, tag, plan, None, out);
-        let limit = self.options.pack.limit();
-        if out.len() <= limit {
-            return Ok(());
-        }
-        let bytes = out.len();
-        if self.options.oversize == Oversize::Truncate {
-            let mut strings = longest_strings(event);
-            while let Some((length, at)) = strings.pop() {
-                // Room for the marker, its number of up to 20 digits, and the comma.
-                let excess = bytes - limit + TRUNCATED.len() + 24;
-                let Some(left) = length.checked_sub(excess) else { break };
-                let mut cut = Vec::with_capacity(limit);
-                self.write(event, tag, plan, Some((at, left, bytes)), &mut cut);
-                if cut.len() <= limit {
-                    *out = cut;
-                    self.truncated += 1;
-                    return Ok(());
-                }
-            }
-        }
-        Err(Unfit::TooLarge { bytes })
-    }
-
-    fn write(
-        &mut self,
-        event: &Event<'_, '_>,
-        tag: Option<&TagFields>,
-        plan: &Plan,
-        shortened: Option<(usize, usize, usize)>,
-        out: &mut Vec<u8>,
-    ) {
-        out.clear();
-        out.push(b'{');
-        let mut taken = Vec::new();
-        if self.options.replace_dots.is_some() {
-            taken.extend(self.options.remap.moved_names(plan));
-            let time =
-                self.options.time.iter().map(|key| key.opening.strip_suffix(b":\"").unwrap_or_default().to_vec());
-            taken.extend(time);
-        }
-        let with = self.options.replace_dots.as_deref();
-        let collisions = Cell::new(0);
-        let dots = with.map(|with| Dots { with, taken: &taken, collisions: &collisions });
-        let cut =
-            Cut { removed: &plan.removed, shortened: shortened.map(|(at, limit, _)| (at, limit)), dots, in_key: false };
-        let mut any = if let Token::Map { .. } = event.body.token() {
-            json::write_pairs(out, event.body, cut)
-        } else {
-            out.extend_from_slice(b"\"log\":");
-            json::write_value(out, event.body, cut);
-            true
-        };
-        let mut comma = |out: &mut Vec<u8>| {
-            if std::mem::replace(&mut any, true) {
-                out.push(b',');
-            }
-        };
-        self.options.remap.write_moved(event, tag, plan, cut, out, &mut comma);
-        if let Some(group) = event.group {
-            for name in [&b"resource"[..], b"scope"] {
-                let wanted = self.options.data_keys.as_ref();
-                if wanted.is_none_or(|wanted| wanted.iter().any(|wanted| **wanted == *name))
-                    && event.body.get(name).is_none()
-                    && let Some((key, value)) = group.get(name)
-                {
-                    comma(out);
-                    json::write_key(out, Value { tape: group.tape, at: key }, false);
-                    out.push(b':');
-                    json::write_value(out, value, Cut { dots, ..Cut::default() });
-                }
-            }
-        }
-        self.collisions.set(self.collisions.get() + collisions.get());
-        if let Some((_, _, whole)) = shortened {
-            comma(out);
-            json::write_string(out, TRUNCATED.as_bytes());
-            out.push(b':');
-            // Filled in below: the number is of what is missing from the whole text.
-            let before = out.len();
-            out.extend_from_slice(b"0");
-            self.write_time(event.time, comma, out);
-            out.push(b'}');
-            let marker = before - (TRUNCATED.len() + 4);
-            let missing = whole.saturating_sub(out.len() + usize::from(self.options.newline) - (before + 1 - marker));
-            out.splice(before..=before, itoa::Buffer::new().format(missing).bytes());
-        } else {
-            self.write_time(event.time, comma, out);
-            out.push(b'}');
-        }
-        if self.options.newline {
-            out.push(b'\n');
-        }
-    }
-
-    fn write_time(&mut self, time: Option<Time>, mut comma: impl FnMut(&mut Vec<u8>), out: &mut Vec<u8>) {
-        let Some(key) = &self.options.time else { return };
-        let time = time.unwrap_or_else(now);
-        if self.second.as_ref().is_none_or(|(second, _)| *second != time.seconds) {
-            // Such a time cannot come from a chunk; should it, its record says so by having none.
-            let Ok(texts) = key.format.second_text(time.seconds) else {
-                return;
-            };
-            self.second = Some((time.seconds, texts));
-        }
-        let Some((_, texts)) = &self.second else { return };
-        comma(out);
-        out.extend_from_slice(&key.opening);
-        for (piece, text) in key.format.pieces.iter().zip(texts) {
-            match piece {
-                TimePiece::Second(_) => {
-                    let mut quoted = Vec::with_capacity(text.len() + 2);
-                    json::write_string(&mut quoted, text.as_bytes());
-                    out.extend_from_slice(&quoted[1..quoted.len() - 1]);
-                }
-                TimePiece::Fraction(digits) => {
-                    let nanos = format!("{:09}", time.nanos);
-                    out.extend_from_slice(nanos.as_bytes().get(..*digits).unwrap_or_default());
-                }
-            }
-        }
-        out.push(b'"');
+        Next::Record { text: &self.text, events: number..number + 1 }
     }
 }
 
-/// The strings of an event that a cut can shorten, by the length of their JSON text, the longest last.
-fn longest_strings(event: &Event<'_, '_>) -> Vec<(usize, usize)> {
-    let mut strings = Vec::new();
-    let mut text = Vec::new();
-    collect_strings(event.body, &mut |value| {
-        text.clear();
-        json::write_value(&mut text, value, Cut::default());
-        strings.push((text.len() - 2, value.at));
-    });
-    strings.sort_unstable();
-    strings
-}
-
-/// Calls `each` for every string value that is written, keys not among them.
-fn collect_strings<'t, 'a>(value: Value<'t, 'a>, each: &mut impl FnMut(Value<'t, 'a>)) {
-    match value.token() {
-        Token::Str(_) => each(value),
-        Token::Map { .. } => {
-            for (_, value) in value.pairs() {
-                collect_strings(value, each);
-            }
-        }
-        Token::Array { len, .. } => {
-            let mut at = value.at + 1;
-            for _ in 0..len {
-                let item = Value { tape: value.tape, at };
-                collect_strings(item, each);
-                at = item.next();
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The present, for an event without a time of its own.
-fn now() -> Time {
-    let now = Timestamp::now();
-    Time { seconds: now.as_second(), nanos: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) }
+/// An id of 32 hexadecimal digits: the same whenever this part of this event of this chunk is sent.
+fn id(origin: &Origin<'_>, event: u32, part: usize) -> String {
+    let mut bytes = [0; 28];
+    let (identity, rest) = bytes.split_at_mut(16);
+    identity.copy_from_slice(&origin.identity);
+    let (number, rest) = rest.split_at_mut(4);
+    number.copy_from_slice(&event.to_be_bytes());
+    rest.copy_from_slice(&(part as u64).to_be_bytes());
+    format!("{:032x}", xxh3_128(&bytes))
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::record::time::TimeFormat;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -556,12 +447,14 @@ pub(crate) mod tests {
         RecordOptions {
             remap,
             time: None,
+            record_id: None,
             newline: true,
             oversize: Oversize::Truncate,
             data_keys: None,
-            drop_keys: DropKeys::default(),
+            drop_keys: None,
             log_key: None,
             replace_dots: None,
+            otlp_metadata: true,
             pack: PackOptions::default(),
         }
     }
@@ -572,12 +465,56 @@ pub(crate) mod tests {
         [head, &rmp_serde::to_vec(body).unwrap()].concat()
     }
 
-    pub fn encode(options: &RecordOptions, tag: &str, chunk: &[u8]) -> Result<Vec<u8>, Unfit> {
-        let tag = TagFields::parse(tag.as_bytes());
-        let mut chunk = Chunk::new(chunk);
-        let event = chunk.next_event().unwrap();
-        let mut out = Vec::new();
-        RecordEncoder::new(options).encode(&event, tag.as_ref(), &mut out).map(|()| out)
+    const NOW: Time = Time { seconds: 1_800_000_000, nanos: 0 };
+
+    /// What came of an event.
+    #[derive(Clone, Debug, PartialEq)]
+    pub enum Came {
+        Record(Vec<u8>),
+        Part(Vec<u8>),
+        Unfit(Unfit),
+        Empty,
+    }
+
+    /// What comes of the events of a chunk: what is ordinary in one pass, if `one_pass`.
+    pub fn all(options: &RecordOptions, tag: &str, data: &[u8], one_pass: bool) -> Vec<Came> {
+        let tag = options.remap.tag_fields(tag.as_bytes());
+        let origin = Origin { tag: tag.as_ref(), identity: [7; 16] };
+        let (mut chunk, mut writer) = (Chunk::new(data), RecordWriter::new(options));
+        writer.one_pass &= one_pass;
+        let (mut came, mut done) = (Vec::new(), 0);
+        loop {
+            let limit = options.pack.limit();
+            match writer.next(&mut chunk, &origin, NOW) {
+                Next::Record { text, events } => {
+                    assert!(text.len() <= limit && events.start == done);
+                    done = events.end;
+                    came.push(if events.is_empty() { Came::Part(text.to_vec()) } else { Came::Record(text.to_vec()) });
+                }
+                Next::Unfit { event, reason, .. } => {
+                    assert_eq!(event, done);
+                    done += 1;
+                    came.push(Came::Unfit(reason));
+                }
+                Next::Empty { event } => {
+                    assert_eq!(event, done);
+                    done += 1;
+                    came.push(Came::Empty);
+                }
+                Next::End => {
+                    assert_eq!(chunk.events(), done);
+                    return came;
+                }
+            }
+        }
+    }
+
+    pub fn encode(options: &RecordOptions, tag: &str, chunk: &[u8]) -> Result<Vec<u8>, Option<Unfit>> {
+        match all(options, tag, chunk, true).swap_remove(0) {
+            Came::Record(text) | Came::Part(text) => Ok(text),
+            Came::Unfit(unfit) => Err(Some(unfit)),
+            Came::Empty => Err(None),
+        }
     }
 
     /// One event through a mapping and out again.
@@ -595,7 +532,7 @@ pub(crate) mod tests {
         let body = json!({"b": 1, "a": [1.5, null, "x"]});
         assert_eq!(text(&plain, &body), "{\"b\":1,\"a\":[1.5,null,\"x\"]}\n");
         plain.newline = false;
-        assert_eq!(text(&plain, &json!({})), "{}");
+        assert_eq!(encode(&plain, "", &chunk_of(&json!({}))), Err(None));
         assert_eq!(text(&plain, &json!(["no", "map"])), r#"{"log":["no","map"]}"#);
     }
 
@@ -610,9 +547,10 @@ pub(crate) mod tests {
             ("%H%z %9N %f %3N %N", "22+0000 123456789 123456 123 123456789"),
             ("100%% \"%Y\"", "100% \"2023\""),
         ] {
-            timed.time = Some(TimeKey::new("@t", TimeFormat::parse(format).unwrap(), None));
-            assert_eq!(text(&timed, &json!({"a": 1})), json!({"a": 1, "@t": expected}).to_string(), "{format}");
-            assert_eq!(text(&timed, &json!({"@t": 1})), json!({"@t": expected}).to_string(), "{format}");
+            timed.time = Some(TimeKey::new("@t", TimeFormat::parse(format).unwrap(), jiff::tz::TimeZone::UTC));
+            let wanted = json!({"a": 1, "@t": expected}).to_string();
+            assert_eq!(text(&timed, &json!({"a": 1})), wanted, "{format}");
+            assert_eq!(text(&timed, &json!({"@t": 1, "a": 1})), wanted, "{format}");
         }
         assert!(TimeFormat::parse("%!").is_err());
         assert!(TimeFormat::parse("%").is_err());
@@ -629,6 +567,41 @@ pub(crate) mod tests {
         };
         assert_eq!(with(json!({"log": "x"})), json!({"log": "x", "resource": {"r": 1}, "scope": {"s": 2}}));
         assert_eq!(with(json!({"scope": "own"})), json!({"scope": "own", "resource": {"r": 1}}));
+    }
+
+    #[test]
+    fn an_otlp_record_brings_its_own_metadata() {
+        let marker = b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00\x80\x81\xa8resource\x81\xa1r\x01";
+        let record = |body: &[u8]| {
+            let otlp = [
+                &b"\x81\xa4otlp\x86\xadseverity_text\xa4WARN"[..],
+                b"\xafseverity_number\x0d\xaaattributes\x81\xa3k.y\xa1v",
+                b"\xa8trace_id\xc4\x10\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\xff",
+                b"\xa7span_id\xc4\x08abcdefgh\xa8resource\xc0",
+            ]
+            .concat();
+            [&marker[..], b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15", &otlp, body].concat()
+        };
+        let mut plain = options(Remap::default());
+        let body = b"\x82\xa3log\xa1x\xadseverity_text\xa3own";
+        let all = json!({"log": "x", "severity_text": "own", "resource": {"r": 1}, "severity_number": 13,
+            "attributes": {"k.y": "v"}, "trace_id": "000102030405060708090a0b0c0d0eff", "span_id": "6162636465666768"});
+        assert_eq!(one_object(&encode(&plain, "", &record(body)).unwrap()), all);
+        // An event of nothing else is still one.
+        assert_eq!(one_object(&encode(&plain, "", &record(b"\x80")).unwrap())["severity_text"], "WARN");
+        plain.drop_keys = Some(Paths::default());
+        for path in ["attributes", "resource.r", "trace_id", "span_id"] {
+            plain.drop_keys.as_mut().unwrap().add(&Path::parse(path).unwrap());
+        }
+        plain.replace_dots = Some("_".to_owned());
+        let some = json!({"log": "x", "severity_text": "own", "resource": {}, "severity_number": 13});
+        assert_eq!(one_object(&encode(&plain, "", &record(body)).unwrap()), some);
+        plain.otlp_metadata = false;
+        let body = json!({"log": "x", "severity_text": "own", "resource": {}});
+        assert_eq!(
+            one_object(&encode(&plain, "", &record(b"\x82\xa3log\xa1x\xadseverity_text\xa3own")).unwrap()),
+            body
+        );
     }
 
     #[test]
@@ -654,13 +627,34 @@ pub(crate) mod tests {
         plain.newline = true;
         let fits = json!({"log": "x".repeat(MAX_RECORD - r#"{"log":""}"#.len() - 1)});
         assert_eq!(text(&plain, &fits), format!("{fits}\n"));
-        // No string to cut.
-        let numbers = json!({"n": vec![123_456_789u64; 110_000]});
-        assert!(
-            matches!(encode(&plain, "", &chunk_of(&numbers)), Err(Unfit::TooLarge { bytes }) if bytes > MAX_RECORD)
-        );
+        // No string to cut; a text that is there twice; many of them; keys; an event's own marker.
+        for body in [
+            json!({"n": vec![123_456_789u64; 110_000]}),
+            json!({"log": "x".repeat(1_000_000), "json": {"message": "x".repeat(1_000_000)}}),
+            json!({"a": "x".repeat(700_000), "b": "y".repeat(700_000), "c": "z".repeat(700_000)}),
+            (0..30_000).map(|n| (format!("key{n}"), "x".repeat(100).into())).collect::<serde_json::Map<_, _>>().into(),
+            json!({"log": "x", "k".repeat(1_100_000): 1}),
+            json!({TRUNCATED: "mine", "log": "x".repeat(1_100_000)}),
+        ] {
+            let mut body = body;
+            body["kubernetes"] =
+                json!({"pod_name": "p", "namespace_name": "n", "container_name": "c", "docker_id": "d"});
+            let record = encode(&plain, "", &chunk_of(&body)).unwrap();
+            let cut = one_object(&record);
+            assert!(cut[TRUNCATED].is_u64());
+            assert_eq!((&cut["pod_name"], &cut["container_id"]), (&json!("p"), &json!("d")));
+        }
         plain.oversize = Oversize::Drop;
         assert!(encode(&plain, "", &chunk_of(&json!({"log": "x".repeat(1_100_000)}))).is_err());
+    }
+
+    /// A record, which has no key twice: it is the same when it was read and written again.
+    pub fn one_object(record: &[u8]) -> serde_json::Value {
+        let text = std::str::from_utf8(record).unwrap().trim_end_matches('\n');
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        let again = value.to_string();
+        assert!(value.is_object() && again == text, "{text:.400}");
+        value
     }
 
     /// Records of one event under options as a user writes them.
@@ -674,7 +668,8 @@ pub(crate) mod tests {
             })
         };
         let config = crate::options::Config::read(&get, &|_| None).map_err(|error| error.to_string())?;
-        let text = encode(&config.record, "", &chunk_of(body)).map_err(|unfit| unfit.to_string())?;
+        let text = encode(&config.record, "", &chunk_of(body))
+            .map_err(|unfit| unfit.map_or("nothing".to_owned(), |unfit| unfit.to_string()))?;
         Ok(String::from_utf8(text).unwrap())
     }
 
@@ -683,7 +678,25 @@ pub(crate) mod tests {
         let body = json!({"log": "x", "stream": "stdout", "kubernetes": {"pod_name": "p", "labels": {"a.b": 1}}});
         for (options, expected) in [
             (vec![("data_keys", "log, pod_name")], r#"{"log":"x","pod_name":"p"}"#),
-            (vec![("data_keys", "nothing")], "{}"),
+            (vec![("data_keys", "log,$kubernetes['labels']")], r#"{"log":"x","kubernetes":{"labels":{"a.b":1}}}"#),
+            (
+                vec![("data_keys", "$kubernetes['labels']['a.b'], log.x, stream.y")],
+                r#"{"kubernetes":{"labels":{"a.b":1}}}"#,
+            ),
+            (
+                vec![("data_keys", "log"), ("add_keys", "service=a\"b , env = x=y")],
+                r#"{"log":"x","service":"a\"b","env":"x=y"}"#,
+            ),
+            (vec![("data_keys", "log"), ("add_keys", "log=mine")], r#"{"log":"x"}"#),
+            (
+                vec![
+                    ("drop_keys", "stream,kubernetes.labels.a.b,kubernetes"),
+                    ("add_keys", "a=1"),
+                    ("time_key", "t"),
+                    ("time_key_format", "%Y"),
+                ],
+                r#"{"log":"x","pod_name":"p","a":"1","t":"2023"}"#,
+            ),
             (vec![("data_keys", "log"), ("time_key", "t"), ("time_key_format", "%Y")], r#"{"log":"x","t":"2023"}"#),
             (vec![("drop_keys", "stream,kubernetes")], r#"{"log":"x","pod_name":"p"}"#),
             (
@@ -707,7 +720,13 @@ pub(crate) mod tests {
         let raw = json!({"logs": "no", "log": "a \"b\"\n\u{e9}"});
         assert_eq!(with(&[("log_key", "log")], &raw).unwrap(), "a \"b\"\n\u{e9}\n");
         assert_eq!(with(&[("log_key", "log")], &json!({"log": 1.5})).unwrap(), "1.5\n");
-        for other in [("data_keys", "a"), ("drop_keys", "a"), ("time_key", "a")] {
+        assert_eq!(
+            with(&[("data_keys", "nothing"), ("add_keys", "a=1"), ("time_key", "t")], &body),
+            Err("nothing".to_owned())
+        );
+        for other in
+            [("data_keys", "a"), ("drop_keys", "a"), ("time_key", "a"), ("add_keys", "a=b"), ("record_id", "a")]
+        {
             assert!(with(&[("log_key", "log"), other], &body).unwrap_err().contains("log_key"));
         }
     }
@@ -731,26 +750,10 @@ pub(crate) mod tests {
         // Text that begins as JSON does is cut, JSON is not.
         let text = with(&[("log_key", "log")], &json!({"log": format!("[INFO] {}", "x".repeat(1_200_000))})).unwrap();
         assert!(text.starts_with("[INFO] xx") && text.ends_with("x\n") && text.len() == MAX_RECORD);
-        let list = json!({"log": ["x".repeat(1_200_000)]});
-        assert!(with(&[("log_key", "log")], &list).unwrap_err().contains("1200004 bytes"));
-    }
-
-    /// The records of a chunk: what is ordinary in one pass if `ordinary`, and how many of them were.
-    fn all(options: &RecordOptions, tag: &str, data: &[u8], ordinary: bool) -> (Vec<Result<Vec<u8>, Unfit>>, usize) {
-        let tag = TagFields::parse(tag.as_bytes()).filter(|_| options.remap.wants_tag());
-        let (mut chunk, mut encoder) = (Chunk::new(data), RecordEncoder::new(options));
-        let (mut records, mut in_one_pass, mut out) = (Vec::new(), 0, Vec::new());
-        loop {
-            assert_eq!(chunk.events() as usize, records.len());
-            if ordinary && let Some(text) = encoder.encode_ordinary(&mut chunk, tag.as_ref()) {
-                records.push(Ok(text.to_vec()));
-                in_one_pass += 1;
-                continue;
-            }
-            let Some(event) = chunk.next_event() else { return (records, in_one_pass) };
-            assert_eq!(event.index as usize, records.len());
-            records.push(encoder.encode(&event, tag.as_ref(), &mut out).map(|()| out.clone()));
-        }
+        // What is JSON stays JSON.
+        let text = with(&[("log_key", "log")], &json!({"log": ["x".repeat(1_200_000), 1]})).unwrap();
+        let list: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(text.len() > MAX_RECORD - 4 && text.len() <= MAX_RECORD && list[1] == 1);
     }
 
     const TAG: &str = "kube.var.log.containers.web-1_shop_nginx-\
@@ -764,13 +767,17 @@ pub(crate) mod tests {
         {
             for bits in 0..16 {
                 let mut options = options(Remap::parse(remap).unwrap());
+                if bits & 5 == 5 {
+                    options.remap.add_constant("stream", "s").unwrap();
+                    options.record_id = Some(b"id"[..].into());
+                }
                 options.remap.preserve_source = bits & 1 != 0;
                 options.remap.override_on_conflict = bits & 2 != 0;
                 options.remap.tag_fallback = bits & 4 != 0;
                 options.newline = bits & 8 == 0;
                 for name in [None, Some("time"), Some("log")] {
                     let format = TimeFormat::parse("%Y-%m-%dT%H:%M:%S.%LZ").unwrap();
-                    let time = name.map(|name| TimeKey::new(name, format, None));
+                    let time = name.map(|name| TimeKey::new(name, format, jiff::tz::TimeZone::UTC));
                     kinds.push(RecordOptions { time, ..options.clone() });
                 }
             }
@@ -782,19 +789,57 @@ pub(crate) mod tests {
     fn an_ordinary_event_takes_one_pass() {
         let event = json!({"time": "t", "log": "a \"b\" \u{e9}\n".repeat(20), "n": [1, -1, 1.5, null, true, 300, -300],
             "kubernetes": {"pod_name": "p", "labels": {"app.kubernetes.io/name": "x", "app.kubernetes.io/part": ""}}});
-        let data = [chunk_of(&event), chunk_of(&json!({})), chunk_of(&event)].concat();
+        let data = chunk_of(&event);
         for options in kinds_of_options() {
-            let (records, in_one_pass) = all(&options, TAG, &data, true);
-            assert_eq!((records, in_one_pass), (all(&options, TAG, &data, false).0, 3), "{options:?}");
+            let mut writer = Writer::new(&options.remap, Vec::new());
+            let rest = Chunk::new(&data).plain_head().unwrap().1;
+            assert_eq!(writer.event(rest, None).map(|(read, _)| read), Some(rest.len()), "{options:?}");
         }
         // What is out of the ordinary is not lost beside it: text that is too long, keys that are repeated.
         let repeated = b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80\x82\xa1a\x01\xa1a\x02";
         let long = chunk_of(&json!({"log": "x".repeat(MAX_RECORD)}));
-        let data = [&data[..], &repeated[..], &long, &data].concat();
+        let data = [&data[..], &repeated[..], &long, &chunk_of(&json!({})), &data].concat();
         let plain = options(Remap::parse("datadog").unwrap());
-        let (records, in_one_pass) = all(&plain, "", &data, true);
-        assert_eq!((records.len(), in_one_pass), (8, 6));
-        assert_eq!(records, all(&plain, "", &data, false).0);
+        let came = all(&plain, "", &data, true);
+        assert_eq!(came.len(), 5);
+        assert_eq!(came, all(&plain, "", &data, false));
+    }
+
+    #[test]
+    fn a_split_text_comes_in_parts_that_carry_the_names() {
+        let mut split = options(Remap::parse("datadog").unwrap());
+        split.oversize = Oversize::Split;
+        split.record_id = Some(b"id"[..].into());
+        for twice in [false, true] {
+            let log: String = (0..400_000).map(|n| format!("{n} \u{e9}\"\n")).collect();
+            let mut body = json!({"log": log, "kubehose_part": "mine", "kubernetes": {"pod_name": "p"}});
+            if twice {
+                body["json"] = json!({"message": log});
+            }
+            let came = all(&split, "", &[chunk_of(&body), chunk_of(&json!({"log": "short"}))].concat(), true);
+            let (mut text, mut message, mut ids) = (String::new(), String::new(), std::collections::HashSet::new());
+            let (parts, short) = came.split_at(came.len() - 1);
+            for (at, part) in parts.iter().enumerate() {
+                let (Came::Part(record) | Came::Record(record)) = part else { panic!("{part:?}") };
+                assert_eq!(matches!(part, Came::Record(_)), at + 1 == parts.len());
+                let record = one_object(record);
+                text.push_str(record["log"].as_str().unwrap());
+                message.push_str(record["json"]["message"].as_str().unwrap_or_default());
+                assert_eq!(
+                    (&record["kubehose_part"], &record["kubehose_parts"]),
+                    (&json!(at + 1), &json!(parts.len()))
+                );
+                assert_eq!((&record["pod_name"], &record["kubernetes"]), (&json!("p"), &json!({})));
+                assert_eq!(record["kubehose_id"].as_str().unwrap().len(), 32);
+                assert!(ids.insert(record["id"].clone()));
+            }
+            assert!(text == log && (message == log || !twice));
+            assert!(parts.len() < if twice { 16 } else { 8 }, "{}", parts.len());
+            assert!(matches!(&short[0], Came::Record(record) if one_object(record)["log"] == "short"));
+        }
+        // Nothing of it is long text.
+        let numbers = json!({"n": vec![123_456_789u64; 110_000]});
+        assert!(one_object(&encode(&split, "", &chunk_of(&numbers)).unwrap())[TRUNCATED].is_u64());
     }
 
     fn arbitrary_event() -> impl Strategy<Value = serde_json::Value> {
@@ -829,7 +874,7 @@ pub(crate) mod tests {
             // Twice, since what was seen before is written from memory.
             let data: Vec<u8> = events.iter().flat_map(chunk_of).collect::<Vec<u8>>().repeat(2);
             let tag = if tagged { TAG } else { "" };
-            prop_assert_eq!(all(options, tag, &data, true).0, all(options, tag, &data, false).0);
+            prop_assert_eq!(all(options, tag, &data, true), all(options, tag, &data, false));
         }
 
         #[test]
@@ -844,23 +889,229 @@ pub(crate) mod tests {
                 let at = place.index(data.len());
                 data[at] = byte;
             }
-            prop_assert_eq!(all(options, TAG, &data, true).0, all(options, TAG, &data, false).0);
+            prop_assert_eq!(all(options, TAG, &data, true), all(options, TAG, &data, false));
+        }
+    }
+
+    /// Any msgpack, with what JSON does not have and keys of every kind, repeated.
+    fn arbitrary_msgpack() -> impl Strategy<Value = Vec<u8>> {
+        let text = |text: &[u8]| {
+            let mut out = Vec::new();
+            rmp::encode::write_str_len(&mut out, text.len() as u32).unwrap();
+            [&out, text].concat()
+        };
+        let leaf = prop_oneof![
+            prop::sample::select(vec![
+                b"\xc0".to_vec(),
+                b"\xc2".to_vec(),
+                b"\xc3".to_vec(),
+                b"\x07".to_vec(),
+                b"\xff".to_vec(),
+                b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff".to_vec(),
+                b"\xd3\x80\x00\x00\x00\x00\x00\x00\x00".to_vec(),
+                b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00".to_vec(),
+                b"\xca\xff\x80\x00\x00".to_vec(),
+                b"\xca\x3d\xcc\xcc\xcd".to_vec(),
+                b"\xd4\x05\x01".to_vec(),
+                b"\xc4\x02\xff\xfe".to_vec(),
+                b"\xc4\x01a".to_vec(),
+                b"\xa0".to_vec(),
+                b"\xda\x00\x00".to_vec(),
+                b"\xa2\xffa".to_vec(),
+            ]),
+            prop::sample::select(vec!["a", "b", "log", "time", "pod_name", "x.y", "x_y"])
+                .prop_map(move |name| text(name.as_bytes())),
+            "(\\PC|[\"\\\\\\x01]){0,40}".prop_map(move |name| text(name.as_bytes())),
+            any::<f64>().prop_map(|number| [&b"\xcb"[..], &number.to_be_bytes()].concat()),
+        ];
+        leaf.prop_recursive(4, 30, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(|items| [
+                    &[0x90 | items.len() as u8][..],
+                    &items.concat()
+                ]
+                .concat()),
+                prop::collection::vec((inner.clone(), inner), 0..6).prop_map(|pairs| {
+                    let all: Vec<u8> = pairs.iter().flat_map(|(key, value)| [&key[..], value].concat()).collect();
+                    [&[0x80 | pairs.len() as u8][..], &all].concat()
+                }),
+            ]
+        })
+    }
+
+    fn arbitrary_body() -> impl Strategy<Value = Vec<u8>> {
+        let names = vec![
+            "a",
+            "b",
+            "a.b",
+            "a_b",
+            "log",
+            "time",
+            "kubernetes",
+            "labels",
+            "pod_name",
+            "resource",
+            "message",
+            "kube_namespace",
+            "kubehose_truncated",
+            "service",
+        ];
+        let named =
+            prop::sample::select(names).prop_map(|name| [&[0xa0 | name.len() as u8][..], name.as_bytes()].concat());
+        let kubernetes = prop::collection::vec(
+            (
+                prop::sample::select(vec![
+                    "pod_name",
+                    "namespace_name",
+                    "container_name",
+                    "docker_id",
+                    "labels",
+                    "host",
+                ]),
+                arbitrary_msgpack(),
+            ),
+            0..6,
+        )
+        .prop_map(|pairs| {
+            let pair =
+                |(name, value): &(&str, Vec<u8>)| [&[0xa0 | name.len() as u8][..], name.as_bytes(), value].concat();
+            let all: Vec<u8> = pairs.iter().flat_map(pair).collect();
+            [b"\xaakubernetes", &[0x80 | pairs.len() as u8][..], &all].concat()
+        });
+        let key = prop_oneof![8 => named, 1 => arbitrary_msgpack()];
+        let pair = prop_oneof![5 => (key, arbitrary_msgpack()).prop_map(|(key, value)| [key, value].concat()), 1 => kubernetes];
+        prop::collection::vec(pair, 0..9).prop_map(|pairs| [&[0x80 | pairs.len() as u8][..], &pairs.concat()].concat())
+    }
+
+    /// Options as a user writes them, and as the oracle has them.
+    fn sets_of_options() -> Vec<(RecordOptions, oracle::Rules)> {
+        let datadog = || {
+            vec![
+                (vec!["kubernetes", "container_name"], "kube_container_name"),
+                (vec!["kubernetes", "namespace_name"], "kube_namespace"),
+                (vec!["kubernetes", "pod_name"], "pod_name"),
+                (vec!["kubernetes", "docker_id"], "container_id"),
+            ]
+        };
+        let own = || {
+            vec![
+                (vec!["a"], "b"),
+                (vec!["log"], "message"),
+                (vec!["kubernetes", "labels"], "labels"),
+                (vec!["kubernetes"], "k8s"),
+                (vec!["a", "b"], "a.b"),
+            ]
+        };
+        let time = ("time_key_format", "%Y");
+        let both = || [datadog(), vec![(vec!["log"], "message")]].concat();
+        let rules = oracle::Rules::default;
+        let sets: Vec<(Vec<(&str, &str)>, oracle::Rules)> = vec![
+            (vec![("remap", "none")], rules()),
+            (vec![], oracle::Rules { remap: datadog(), ..rules() }),
+            (
+                vec![("remap", "datadog, log=message"), ("remap_override", "on")],
+                oracle::Rules { remap: both(), overwrite: true, ..rules() },
+            ),
+            (
+                vec![("remap_preserve_source", "on"), ("add_keys", "service=s, log=none")],
+                oracle::Rules {
+                    remap: datadog(),
+                    preserve_source: true,
+                    constants: vec![("service", "s"), ("log", "none")],
+                    ..rules()
+                },
+            ),
+            (
+                vec![("remap", "a=b, log=message, kubernetes.labels=labels, kubernetes=k8s, $a['b']=a.b")],
+                oracle::Rules { remap: own(), ..rules() },
+            ),
+            (
+                vec![("time_key", "time"), time, ("replace_dots", "_")],
+                oracle::Rules { remap: datadog(), time: Some(("time", "2023")), dots: Some("_"), ..rules() },
+            ),
+            (
+                vec![("data_keys", "log, pod_name, kubernetes.labels, a.b"), ("time_key", "log"), time],
+                oracle::Rules {
+                    remap: datadog(),
+                    time: Some(("log", "2023")),
+                    keep: Some(vec![
+                        vec!["log"],
+                        vec!["pod_name"],
+                        vec!["kubernetes", "labels"],
+                        vec!["kubernetes.labels"],
+                        vec!["a", "b"],
+                        vec!["a.b"],
+                    ]),
+                    ..rules()
+                },
+            ),
+            (
+                vec![
+                    ("drop_keys", "a, kubernetes.labels, $log['a'], pod_name"),
+                    ("replace_dots", "--"),
+                    ("add_keys", "a.b=c"),
+                ],
+                oracle::Rules {
+                    remap: datadog(),
+                    drop: vec![vec!["a"], vec!["kubernetes", "labels"], vec!["log", "a"], vec!["pod_name"]],
+                    dots: Some("--"),
+                    constants: vec![("a.b", "c")],
+                    ..rules()
+                },
+            ),
+            (
+                vec![
+                    ("drop_keys", "k8s.host, message"),
+                    ("remap", "a=b, log=message, kubernetes.labels=labels, kubernetes=k8s, $a['b']=a.b"),
+                ],
+                oracle::Rules { remap: own(), drop: vec![vec!["k8s", "host"], vec!["message"]], ..rules() },
+            ),
+        ];
+        let read = |given: &[(&str, &str)]| {
+            let get = |name: &str| match name {
+                "region" => Some("eu-west-1".to_owned()),
+                "delivery_stream" => Some("s".to_owned()),
+                _ => given.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()),
+            };
+            crate::options::Config::read(&get, &|_| None).unwrap().record
+        };
+        sets.into_iter().map(|(given, rules)| (read(&given), rules)).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+        #[test]
+        fn whatever_the_event_the_record_is_what_the_rules_say(body in arbitrary_body(), set in 0usize..9, tagged in any::<bool>()) {
+            let (options, mut rules) = sets_of_options().swap_remove(set);
+            let data = [b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80", &body[..]].concat();
+            let tag = if tagged { TAG } else { "" };
+            rules.tag = tagged.then(|| ["web-1", "shop", "nginx", &"0123456789abcdef".repeat(4)].map(str::to_owned));
+            let mut chunk = Chunk::new(&data);
+            let expected = oracle::record(chunk.next_event().unwrap().body, &rules);
+            let expected = expected.map_or(Came::Empty, |record| Came::Record(format!("{record}\n").into_bytes()));
+            let text = |came: &Came| if let Came::Record(text) = came { String::from_utf8_lossy(text).into_owned() } else { format!("{came:?}") };
+            for one_pass in [true, false] {
+                let came = all(&options, tag, &data, one_pass);
+                prop_assert!(came == [expected.clone()], "\n{}\n{}", text(&came[0]), text(&expected));
+            }
         }
     }
 
     #[test]
     fn all_pairs_of_options_give_a_record_or_a_reason() {
-        let values: [(&str, &[&str]); 12] = [
+        let values: [(&str, &[&str]); 14] = [
             ("data_keys", &["log,pod_name", "kubernetes"]),
             ("drop_keys", &["stream", "$kubernetes['labels']"]),
             ("log_key", &["log", "kubernetes"]),
-            ("replace_dots", &["_", ""]),
+            ("replace_dots", &["_", "--"]),
+            ("add_keys", &["service=x, log=y", "a.c=1"]),
+            ("record_id", &["id", "log"]),
             ("time_key", &["@timestamp", "log"]),
             ("time_key_format", &["%Y-%m-%dT%H:%M:%S.%3NZ"]),
             ("newline", &["on", "off"]),
             ("simple_aggregation", &["on"]),
             ("compression", &["gzip", "zstd", "snappy"]),
-            ("oversize", &["drop"]),
+            ("oversize", &["drop", "split"]),
             ("remap", &["none", "log=message,stream=log"]),
             ("remap_override", &["on"]),
         ];
@@ -874,7 +1125,8 @@ pub(crate) mod tests {
                     let text = match with(&options, &body) {
                         Ok(text) => text,
                         Err(reason) => {
-                            assert!(reason.contains("log_key") || reason.contains("bytes"), "{options:?}: {reason}");
+                            let reasons = ["_key", "bytes", "nothing", "name"];
+                            assert!(reasons.iter().any(|word| reason.contains(word)), "{options:?}: {reason}");
                             continue;
                         }
                     };

@@ -4,6 +4,7 @@
 //! Firehose concatenates what it delivers.
 
 use crate::record::MAX_RECORD;
+use flate2::{Compress, Crc, FlushCompress};
 use std::io::{self, Write};
 use std::ops::Range;
 
@@ -50,12 +51,18 @@ pub struct Packer {
     joined: Vec<u8>,
     events: Range<u32>,
     packed: Vec<u8>,
+    /// Contexts, made for the first record: each is some hundred kilobytes.
+    gzip: Option<Compress>,
+    zstd: Option<zstd::bulk::Compressor<'static>>,
 }
+
+/// How a gzip member begins: deflate, no name, no time, any system (RFC 1952).
+const GZIP: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
 impl Packer {
     /// A packer with nothing in it.
     pub fn new(options: PackOptions) -> Packer {
-        Packer { options, joined: Vec::new(), events: 0..0, packed: Vec::new() }
+        Packer { options, joined: Vec::new(), events: 0..0, packed: Vec::new(), gzip: None, zstd: None }
     }
 
     /// Takes the text of some events, of at most [`PackOptions::limit`] bytes; `each` gets every record that is ready,
@@ -65,6 +72,11 @@ impl Packer {
     /// Those of a compressor, which has none for memory.
     pub fn push(&mut self, text: &[u8], events: Range<u32>, mut each: impl FnMut(&[u8], Range<u32>)) -> io::Result<()> {
         if !self.options.aggregate {
+            return self.pack(text, events, &mut each);
+        }
+        // The part of an event goes alone: a joined record's events are one stretch, of which all are settled with it.
+        if events.is_empty() {
+            self.finish(&mut each)?;
             return self.pack(text, events, &mut each);
         }
         let between = usize::from(!self.joined.is_empty() && !self.joined.ends_with(b"\n"));
@@ -107,13 +119,30 @@ impl Packer {
                 return Ok(());
             }
             Compression::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(&mut self.packed, flate2::Compression::default());
-                encoder.write_all(text)?;
-                encoder.finish()?;
+                let deflate = self.gzip.get_or_insert_with(|| Compress::new(flate2::Compression::default(), false));
+                deflate.reset();
+                self.packed.extend_from_slice(&GZIP);
+                // What cannot be compressed is stored, 5 bytes for each block of at least 16 KiB.
+                self.packed.reserve(text.len() + text.len() / 1024 + 64);
+                loop {
+                    let rest = text.get(deflate.total_in() as usize..).unwrap_or_default();
+                    match deflate.compress_vec(rest, &mut self.packed, FlushCompress::Finish)? {
+                        flate2::Status::StreamEnd => break,
+                        _ => self.packed.reserve(64 << 10),
+                    }
+                }
+                let mut sum = Crc::new();
+                sum.update(text);
+                self.packed.extend_from_slice(&sum.sum().to_le_bytes());
+                self.packed.extend_from_slice(&sum.amount().to_le_bytes());
             }
             Compression::Zstd => {
-                let packed = zstd::bulk::compress(text, zstd::DEFAULT_COMPRESSION_LEVEL)?;
-                self.packed.extend_from_slice(&packed);
+                let zstd = match &mut self.zstd {
+                    Some(zstd) => zstd,
+                    none => none.insert(zstd::bulk::Compressor::new(zstd::DEFAULT_COMPRESSION_LEVEL)?),
+                };
+                self.packed.reserve(zstd::zstd_safe::compress_bound(text.len()));
+                zstd.compress_to_buffer(text, &mut self.packed)?;
             }
             Compression::Snappy => {
                 let mut encoder = snap::write::FrameEncoder::new(&mut self.packed);

@@ -1,11 +1,12 @@
-//! The mapping table and its rules: which attribute of an event goes out under which name.
+//! The mapping table and its rules: which attribute of an event goes out under which name; constants.
 //!
 //! A rule moves a value from a path to a root attribute. The mapping never loses a value: where the target is already
 //! there and may not be overwritten, the source stays where it is.
 
-use crate::event::chunk::{Event, Token, Value};
+use crate::event::chunk::{Token, Value};
 use crate::event::path::{Found, Node, Path, Paths};
-use crate::record::json::{self, Cut};
+use crate::record::json;
+use regex_lite::Regex;
 
 /// The four attributes of Datadog's guide for EKS Fargate, source and target.
 ///
@@ -23,14 +24,18 @@ const KUBERNETES: &[u8] = b"kubernetes";
 /// One rule.
 #[derive(Clone, Debug)]
 struct Rule {
-    /// Numbers of its source and of its target among the paths that are looked up.
+    /// Numbers of its source and of its target among the paths that are looked up; a constant has no source.
     source: usize,
     target: usize,
+    /// The target's name, and as it is written, with its dots replaced.
+    target_name: Box<[u8]>,
     name: Box<[u8]>,
     /// `"target":`, ready to be written.
     name_json: Box<[u8]>,
-    /// Which part of the tag stands in for the source when there is no `kubernetes` map.
+    /// Which part of the tag stands in for the source where that is no text.
     tag_field: Option<TagField>,
+    /// Its value as a JSON string, and as it is, if it is a constant.
+    constant: Option<TagText>,
 }
 
 /// The parts of a container log's tag, in the order in which they stand there.
@@ -42,32 +47,61 @@ enum TagField {
     Id,
 }
 
+/// What the kubernetes filter calls them.
+const FIELDS: [(&str, TagField); 4] = [
+    ("pod_name", TagField::Pod),
+    ("namespace_name", TagField::Namespace),
+    ("container_name", TagField::Container),
+    ("docker_id", TagField::Id),
+];
+
 impl TagField {
     /// The field that the kubernetes filter takes from the same part.
     fn of(source: &Path) -> Option<TagField> {
         let [first, field] = source.segments() else {
             return None;
         };
-        if &**first != KUBERNETES {
-            return None;
-        }
-        match &**field {
-            b"pod_name" => Some(TagField::Pod),
-            b"namespace_name" => Some(TagField::Namespace),
-            b"container_name" => Some(TagField::Container),
-            b"docker_id" => Some(TagField::Id),
-            _ => None,
-        }
+        let field = FIELDS.iter().find(|(name, _)| name.as_bytes() == &**field).map(|(_, field)| *field);
+        field.filter(|_| &**first == KUBERNETES)
     }
 }
 
-/// What a tag of Fluent Bit's tail input says about a container:
-/// `kube.var.log.containers.<pod>_<namespace>_<container>-<64 hex>.log`, each part as a JSON string.
+/// A text that is ready in both forms.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TagFields([Vec<u8>; 4]);
+struct TagText {
+    json: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+impl TagText {
+    fn new(text: &str) -> TagText {
+        let mut json = Vec::new();
+        json::write_string(&mut json, text.as_bytes());
+        TagText { json, raw: text.as_bytes().to_vec() }
+    }
+}
+
+/// The option `tag_pattern`.
+///
+/// # Errors
+/// What is wrong with the expression, or that it names none of the fields.
+pub fn parse_pattern(text: &str) -> Result<Regex, String> {
+    let pattern = Regex::new(text).map_err(|error| error.to_string())?;
+    let known = |name: &str| FIELDS.iter().any(|(field, _)| *field == name);
+    match pattern.capture_names().flatten().find(|name| !known(name)) {
+        Some(name) => Err(format!("there is no field '{name}'")),
+        None if pattern.capture_names().flatten().next().is_none() => Err("it has no named group".to_owned()),
+        None => Ok(pattern),
+    }
+}
+
+/// What a tag says about a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagFields([Option<TagText>; 4]);
 
 impl TagFields {
-    /// Reads a tag; none when it does not name a container's log file.
+    /// Reads a tag of Fluent Bit's tail input, `kube.var.log.containers.<pod>_<namespace>_<container>-<64 hex>.log`; none
+    /// when it does not name a container's log file.
     pub fn parse(tag: &[u8]) -> Option<TagFields> {
         let tag = std::str::from_utf8(tag).ok()?;
         let (_, file) = tag.rsplit_once("var.log.containers.")?;
@@ -81,23 +115,30 @@ impl TagFields {
         if parts.next().is_some() || [pod, namespace, container].contains(&"") {
             return None;
         }
-        Some(TagFields([pod, namespace, container, id].map(|part| {
-            let mut text = Vec::new();
-            json::write_string(&mut text, part.as_bytes());
-            text
-        })))
+        Some(TagFields([pod, namespace, container, id].map(|part| Some(TagText::new(part)))))
     }
 
-    fn get(&self, field: TagField) -> &[u8] {
-        &self.0[field as usize]
+    /// What the named groups of a pattern find in a tag; none when it does not match.
+    fn matched(pattern: &Regex, tag: &[u8]) -> Option<TagFields> {
+        let groups = pattern.captures(std::str::from_utf8(tag).ok()?)?;
+        let mut fields = TagFields(Default::default());
+        for (name, field) in FIELDS {
+            let text = groups.name(name).filter(|text| !text.is_empty());
+            if let (Some(text), Some(place)) = (text, fields.0.get_mut(field as usize)) {
+                *place = Some(TagText::new(text.as_str()));
+            }
+        }
+        Some(fields)
+    }
+
+    fn get(&self, field: TagField) -> Option<&TagText> {
+        self.0.get(field as usize)?.as_ref()
     }
 }
 
 /// What a path is to the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It leads to the `kubernetes` map.
-    Kubernetes,
     /// It leads to what the rule of this number moves.
     Source(usize),
     /// It leads to where that rule moves it.
@@ -108,6 +149,8 @@ pub enum Role {
 #[derive(Clone, Debug, Default)]
 pub struct Remap {
     rules: Vec<Rule>,
+    /// How many of them move something; constants follow.
+    moves: usize,
     paths: Paths,
     /// Number of the path to the `kubernetes` map.
     kubernetes: usize,
@@ -117,58 +160,98 @@ pub struct Remap {
     pub preserve_source: bool,
     /// Overwrite a target that is already there, as Datadog's remapper does with `override_on_conflict`.
     pub override_on_conflict: bool,
-    /// Take what is missing from the tag when an event has no `kubernetes` map.
+    /// Take from the tag what an event has no text for.
     pub tag_fallback: bool,
+    /// Tags of a shape of one's own (`tag_pattern`).
+    pub tag_pattern: Option<Regex>,
 }
 
 impl Remap {
-    /// Rules from the option `remap`: `datadog`, `none`, or `source=target, …`. The error says which part is wrong.
+    /// Rules from the option `remap`: `none`, or a list of `datadog` and `source=target`. The error says which part is
+    /// wrong.
     pub fn parse(text: &str) -> Result<Remap, String> {
-        let pairs: Vec<(&str, &str)> = match text.trim() {
-            "none" => Vec::new(),
-            "datadog" => DATADOG.to_vec(),
-            list => {
-                let mut pairs = Vec::new();
-                for part in list.split(',') {
-                    let Some((source, target)) = part.split_once('=') else {
-                        return Err(format!("'{}' is not of the form source=target", part.trim()));
-                    };
-                    pairs.push((source.trim(), target.trim()));
-                }
-                pairs
-            }
-        };
         let mut remap = Remap::default();
         remap.kubernetes = remap.paths.add(&Path::attribute(KUBERNETES));
-        remap.roles.push(Some(Role::Kubernetes));
-        for (source, target) in pairs {
-            let source = Path::parse(source)?;
-            if target.is_empty() {
-                return Err("a target is empty".to_owned());
+        remap.roles.push(None);
+        if text.trim() == "none" {
+            return Ok(remap);
+        }
+        for part in text.split(',') {
+            match (part.trim(), part.split_once('=')) {
+                ("datadog", _) => {
+                    DATADOG.iter().try_for_each(|(source, target)| remap.add_rule(source, target))?;
+                }
+                (_, Some((source, target))) => remap.add_rule(source.trim(), target.trim())?,
+                (part, None) => return Err(format!("'{part}' is not of the form source=target")),
             }
-            if remap.rules.iter().any(|rule| *rule.name == *target.as_bytes()) {
-                return Err(format!("the target '{target}' stands there twice"));
-            }
-            let mut name_json = Vec::new();
-            json::write_string(&mut name_json, target.as_bytes());
-            name_json.push(b':');
-            let rule = Rule {
-                tag_field: TagField::of(&source),
-                source: remap.paths.add(&source),
-                target: remap.paths.add(&Path::attribute(target.as_bytes())),
-                name: target.as_bytes().into(),
-                name_json: name_json.into(),
-            };
-            let number = remap.rules.len();
-            let moves = source != Path::attribute(target.as_bytes());
-            remap.roles.push(Some(Role::Source(number)).filter(|_| moves));
-            remap.roles.push(Some(Role::Target(number)).filter(|_| moves));
-            remap.rules.push(rule);
         }
         Ok(remap)
     }
 
-    /// How many rules there are.
+    fn add_rule(&mut self, source: &str, target: &str) -> Result<(), String> {
+        let source = Path::parse(source)?;
+        let moves = source != Path::attribute(target.as_bytes());
+        let tag_field = TagField::of(&source);
+        let number = self.paths.add(&source);
+        self.roles.push(Some(Role::Source(self.rules.len())).filter(|_| moves));
+        self.add_target(
+            target,
+            moves,
+            Rule {
+                source: number,
+                target: 0,
+                target_name: target.as_bytes().into(),
+                name: target.as_bytes().into(),
+                name_json: Box::default(),
+                tag_field,
+                constant: None,
+            },
+        )
+    }
+
+    /// Adds a constant under this name, for events that do not have it.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    pub fn add_constant(&mut self, name: &str, value: &str) -> Result<(), String> {
+        self.add_target(
+            name,
+            true,
+            Rule {
+                source: usize::MAX,
+                target: 0,
+                target_name: name.as_bytes().into(),
+                name: name.as_bytes().into(),
+                name_json: Box::default(),
+                tag_field: None,
+                constant: Some(TagText::new(value)),
+            },
+        )
+    }
+
+    fn add_target(&mut self, target: &str, moves: bool, rule: Rule) -> Result<(), String> {
+        if target.is_empty() {
+            return Err("a target is empty".to_owned());
+        }
+        if self.has_target(target.as_bytes()) {
+            return Err(format!("the target '{target}' stands there twice"));
+        }
+        let mut name_json = Vec::new();
+        json::write_string(&mut name_json, target.as_bytes());
+        name_json.push(b':');
+        let number = self.paths.add(&Path::attribute(target.as_bytes()));
+        self.roles.push(Some(Role::Target(self.rules.len())).filter(|_| moves));
+        self.moves += usize::from(rule.constant.is_none());
+        self.rules.push(Rule { target: number, name_json: name_json.into(), ..rule });
+        Ok(())
+    }
+
+    /// Whether a rule or a constant goes out under this name.
+    pub fn has_target(&self, name: &[u8]) -> bool {
+        self.rules.iter().any(|rule| *rule.name == *name)
+    }
+
+    /// How many rules and constants there are, the constants last.
     pub fn rules(&self) -> usize {
         self.rules.len()
     }
@@ -188,131 +271,162 @@ impl Remap {
         node.ends().contains(&self.kubernetes)
     }
 
+    /// Whether a rule moves one of the names that a tag tells, too: only a text is one.
+    pub fn is_name(&self, rule: usize) -> bool {
+        self.rules.get(rule).is_some_and(|rule| rule.tag_field.is_some())
+    }
+
+    /// The target of a rule.
+    pub fn target(&self, rule: usize) -> &[u8] {
+        self.rules.get(rule).map_or(&[], |rule| &rule.target_name)
+    }
+
+    /// The target of a rule, as it is written.
+    pub fn name(&self, rule: usize) -> &[u8] {
+        self.rules.get(rule).map_or(&[], |rule| &rule.name)
+    }
+
     /// `"target":` of a rule.
     pub fn name_json(&self, rule: usize) -> &[u8] {
         self.rules.get(rule).map_or(&[], |rule| &rule.name_json)
     }
 
-    /// What the tag tells of a rule's source.
+    /// How many of them move something.
+    pub fn moves(&self) -> usize {
+        self.moves
+    }
+
+    /// The value of a constant, as a JSON string.
+    pub fn constant(&self, rule: usize) -> &[u8] {
+        self.rules.get(rule).and_then(|rule| rule.constant.as_ref()).map_or(b"null", |text| &text.json)
+    }
+
+    /// What the tag tells of a rule's source, as a JSON string.
     pub fn from_tag<'t>(&self, rule: usize, tag: &'t TagFields) -> Option<&'t [u8]> {
-        Some(tag.get(self.rules.get(rule)?.tag_field?)).filter(|_| self.tag_fallback)
+        self.tag_text(self.rules.get(rule)?, tag).map(|text| text.json.as_slice())
+    }
+
+    fn tag_text<'t>(&self, rule: &Rule, tag: &'t TagFields) -> Option<&'t TagText> {
+        tag.get(rule.tag_field?).filter(|_| self.tag_fallback)
+    }
+
+    /// What the tag tells of a rule's source.
+    pub fn tag_value<'t>(&self, rule: usize, tag: Option<&'t TagFields>) -> &'t [u8] {
+        let text = self.rules.get(rule).zip(tag).and_then(|(rule, tag)| self.tag_text(rule, tag));
+        text.map_or(&[], |text| &text.raw)
     }
 
     /// Replaces the dots in the targets' names.
-    pub fn replace_dots(&mut self, with: &str) {
+    ///
+    /// # Errors
+    /// When two of them become one.
+    pub fn replace_dots(&mut self, with: &str) -> Result<(), String> {
+        let mut names = std::collections::HashSet::new();
         for rule in &mut self.rules {
-            rule.name_json = json::replace_dots(&rule.name_json, with).into();
+            let name = String::from_utf8_lossy(&rule.name).replace('.', with);
+            rule.name_json = Box::default();
+            let mut name_json = Vec::new();
+            json::write_string(&mut name_json, name.as_bytes());
+            name_json.push(b':');
+            (rule.name, rule.name_json) = (name.as_bytes().into(), name_json.into());
+            if !names.insert(name.clone()) {
+                return Err(format!("'{name}' would then be the target of two attributes"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a tag says about the container, as far as that is of any use.
+    pub fn tag_fields(&self, tag: &[u8]) -> Option<TagFields> {
+        if !self.tag_fallback || !self.rules.iter().any(|rule| rule.tag_field.is_some()) {
+            return None;
+        }
+        match &self.tag_pattern {
+            Some(pattern) => TagFields::matched(pattern, tag),
+            None => TagFields::parse(tag),
         }
     }
 
-    /// Whether the tag can be of any use.
-    pub fn wants_tag(&self) -> bool {
-        self.tag_fallback && self.rules.iter().any(|rule| rule.tag_field.is_some())
-    }
-
-    /// Decides for one event what moves where; `plan` is written anew.
-    pub fn plan(&self, event: &Event<'_, '_>, tag: Option<&TagFields>, plan: &mut Plan) {
-        let Plan { found, removed, moved } = plan;
+    /// Decides for one event what moves where; `plan` is written anew. Constants are not in it.
+    pub fn plan(&self, root: Value<'_, '_>, tag: Option<&TagFields>, plan: &mut Plan) {
+        let Plan { found, removed, overridden, moved } = plan;
         removed.clear();
+        overridden.clear();
         moved.clear();
-        let root = event.body;
-        if self.rules.is_empty() || !matches!(root.token(), Token::Map { .. }) {
+        if self.rules.is_empty() {
             return;
         }
         self.paths.find(root, found);
-        let from_tag = self.tag_fallback && tag.is_some() && found[self.kubernetes].is_none();
-        for (number, rule) in self.rules.iter().enumerate() {
-            let source = found[rule.source];
-            if source.is_none() && !(from_tag && rule.tag_field.is_some()) {
+        for (number, rule) in self.rules.iter().take(self.moves).enumerate() {
+            let mut source = found.get(rule.source).copied().flatten();
+            let target = found.get(rule.target).copied().flatten();
+            if source.is_some() && source == target {
                 continue;
             }
-            if let Some(target) = found[rule.target] {
-                if source == Some(target) || !self.override_on_conflict {
+            // What is no text is no name, and stays where it is.
+            source = source
+                .filter(|source| rule.tag_field.is_none() || is_text(Value { tape: root.tape, at: source.value }));
+            let from = match (source, tag.and_then(|tag| self.tag_text(rule, tag))) {
+                (Some(source), _) => Moved::At(source.value),
+                (None, Some(_)) => Moved::Tag,
+                (None, None) => continue,
+            };
+            if target.is_some() {
+                if !self.override_on_conflict {
                     continue;
                 }
-                remove_all(removed, root, &rule.name);
+                overridden.push(number);
             }
             if let Some(source) = source
                 && !self.preserve_source
             {
                 removed.push(source.key);
             }
-            moved.push((number, source.map(|source| source.value)));
+            moved.push((number, from));
         }
     }
 
-    /// The names of what a plan moves, as JSON strings.
-    pub fn moved_names(&self, plan: &Plan) -> impl Iterator<Item = Vec<u8>> {
-        let rules = plan.moved.iter().filter_map(|(number, _)| self.rules.get(*number));
-        rules.map(|rule| rule.name_json.strip_suffix(b":").unwrap_or_default().to_vec())
+    /// Whether a plan overwrites the root attribute of this name, as the event has it.
+    pub fn overrides(&self, plan: &Plan, name: &[u8]) -> bool {
+        let targets = plan.overridden.iter().filter_map(|rule| self.rules.get(*rule));
+        let mut targets = targets.filter_map(|rule| self.paths.root().child(name).map(|node| (rule, node)));
+        targets.any(|(rule, node)| node.ends().contains(&rule.target))
     }
 
-    /// Of what a plan moves, keeps the targets that `keep` wants.
-    pub fn retain_moved(&self, plan: &mut Plan, keep: impl Fn(&[u8]) -> bool) {
-        plan.moved.retain(|(number, _)| self.rules.get(*number).is_some_and(|rule| keep(&rule.name)));
+    /// The constants: names and values.
+    pub fn constants(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.rules.iter().filter_map(|rule| Some((&*rule.name, rule.constant.as_ref()?.raw.as_slice())))
     }
+}
 
-    /// The value that a plan moves to this target: where it is on the tape, or its JSON from the tag.
-    pub fn moved_value<'t>(&self, name: &[u8], tag: Option<&'t TagFields>, plan: &Plan) -> Option<Moved<'t>> {
-        let (number, source) =
-            plan.moved.iter().find(|(number, _)| self.rules.get(*number).is_some_and(|rule| *rule.name == *name))?;
-        match source {
-            Some(at) => Some(Moved::At(*at)),
-            None => Some(Moved::Json(tag?.get(self.rules.get(*number)?.tag_field?))),
-        }
-    }
-
-    /// Appends what a plan moves, `"name":value` each, with `comma` called before each.
-    pub fn write_moved(
-        &self,
-        event: &Event<'_, '_>,
-        tag: Option<&TagFields>,
-        plan: &Plan,
-        cut: Cut<'_>,
-        out: &mut Vec<u8>,
-        mut comma: impl FnMut(&mut Vec<u8>),
-    ) {
-        for (number, source) in &plan.moved {
-            let Some(rule) = self.rules.get(*number) else { continue };
-            comma(out);
-            out.extend_from_slice(&rule.name_json);
-            match (source, tag, rule.tag_field) {
-                (Some(at), ..) => json::write_value(out, Value { tape: event.body.tape, at: *at }, cut),
-                (None, Some(tag), Some(field)) => out.extend_from_slice(tag.get(field)),
-                (None, ..) => out.extend_from_slice(b"null"),
-            }
-        }
+/// Whether it is a text that is not empty.
+fn is_text(value: Value<'_, '_>) -> bool {
+    match value.token() {
+        Token::Str(text) => !text.is_empty(),
+        Token::Bin(text) => !text.is_empty() && std::str::from_utf8(text).is_ok(),
+        _ => false,
     }
 }
 
 /// A value that a plan moves.
 #[derive(Clone, Copy, Debug)]
-pub enum Moved<'t> {
+pub enum Moved {
     /// Its index on the event's tape.
     At(usize),
-    /// Ready JSON.
-    Json(&'t [u8]),
+    /// What the tag tells: see [`Remap::tag_value`].
+    Tag,
 }
 
-/// What happens to the attributes of one event. Its buffers are reused from event to event.
+/// What happens to the attributes of one event.
 #[derive(Debug, Default)]
 pub struct Plan {
     found: Vec<Option<Found>>,
     /// Keys (indices on the event's tape) that are left out, with their values.
     pub removed: Vec<usize>,
-    /// Rules, and where on the tape their values are; none for one from the tag.
-    moved: Vec<(usize, Option<usize>)>,
-}
-
-/// Leaves out a root attribute, each time that it stands there.
-pub fn remove_all(removed: &mut Vec<usize>, root: Value<'_, '_>, name: &[u8]) {
-    for (key, _) in root.pairs() {
-        if let Token::Str(text) | Token::Bin(text) = key.token()
-            && text == name
-        {
-            removed.push(key.at);
-        }
-    }
+    /// Rules whose targets the event has, and which overwrite them.
+    overridden: Vec<usize>,
+    /// Rules, and what they move.
+    pub moved: Vec<(usize, Moved)>,
 }
 
 #[cfg(test)]
@@ -351,9 +465,9 @@ mod tests {
     #[test]
     fn a_target_that_is_there_stays_unless_overridden() {
         let body = json!({"pod_name": "the app's", "kubernetes": {"pod_name": "p", "host": "h"}});
-        assert_eq!(apply(&remap("datadog", |_| {}), TAG, body.clone()), body);
+        assert_eq!(apply(&remap("datadog", |_| {}), "app", body.clone()), body);
         assert_eq!(
-            apply(&remap("datadog", |r| r.override_on_conflict = true), TAG, body),
+            apply(&remap("datadog", |r| r.override_on_conflict = true), "app", body),
             json!({"kubernetes": {"host": "h"}, "pod_name": "p"})
         );
     }
@@ -361,7 +475,7 @@ mod tests {
     #[test]
     fn a_map_with_nothing_left_is_an_empty_one() {
         assert_eq!(
-            apply(&remap("datadog", |_| {}), TAG, json!({"kubernetes": {"pod_name": "p"}})),
+            apply(&remap("datadog", |_| {}), "app", json!({"kubernetes": {"pod_name": "p"}})),
             json!({"kubernetes": {}, "pod_name": "p"})
         );
     }
@@ -375,11 +489,47 @@ mod tests {
         assert_eq!(apply(&remap("datadog", |r| r.tag_fallback = false), TAG, body.clone()), body);
         assert_eq!(apply(&remap("datadog", |_| {}), "app.log", body.clone()), body);
         assert_eq!(apply(&remap("none", |_| {}), TAG, body), json!({"log": "x"}));
-        // The map is there, and lacks a field: the filter has spoken, the tag is not asked.
-        let body = json!({"kubernetes": {"host": "h"}});
-        assert_eq!(apply(&remap("datadog", |_| {}), TAG, body.clone()), body);
+        // Whatever of the map is there, in whatever shape: a name is a text from it, or the tag's.
+        for kubernetes in [
+            json!(null),
+            json!("text"),
+            json!({}),
+            json!({"mine": 1}),
+            json!([1]),
+            json!({"pod_name": null, "docker_id": {}, "namespace_name": 7, "container_name": ""}),
+        ] {
+            let mut expected = told.clone();
+            expected["kubernetes"] = kubernetes.clone();
+            let body = json!({"log": "x", "kubernetes": kubernetes});
+            assert_eq!(apply(&remap("datadog", |_| {}), TAG, body.clone()), expected);
+            // Without a tag there is no name, and nothing is lost.
+            assert_eq!(apply(&remap("datadog", |_| {}), "app", body.clone()), body);
+        }
+        let body = json!({"kubernetes": {"pod_name": "own"}});
+        let both = json!({"kubernetes": {}, "kube_container_name": "nginx-main", "kube_namespace": "shop",
+            "pod_name": "own", "container_id": told["container_id"]});
+        assert_eq!(apply(&remap("datadog", |_| {}), TAG, body), both);
         for other in ["kube.var.log.containers.a_b_c-12.log", "var.log.containers.a_b-0123.log", ""] {
             assert_eq!(TagFields::parse(other.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn a_pattern_reads_tags_of_ones_own() {
+        let pattern = r"^app\.(?P<namespace_name>[^.]+)\.(?P<pod_name>[^.]+)(\.(?P<container_name>.+))?$";
+        let own = remap("datadog", |remap| remap.tag_pattern = Some(parse_pattern(pattern).unwrap()));
+        let body = json!({"log": "x", "kubernetes": {"pod_name": "own"}});
+        assert_eq!(
+            apply(&own, "app.shop.web-1.a \"b\"", body.clone()),
+            json!({"log": "x", "kubernetes": {}, "kube_container_name": "a \"b\"", "kube_namespace": "shop", "pod_name": "own"})
+        );
+        assert_eq!(
+            apply(&own, "app.shop.web-1", json!({"a": 1})),
+            json!({"a": 1, "kube_namespace": "shop", "pod_name": "web-1"})
+        );
+        assert_eq!(apply(&own, TAG, json!({"a": 1})), json!({"a": 1}));
+        for wrong in ["(", "no group", "(?P<pod>x)"] {
+            assert!(parse_pattern(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -390,7 +540,9 @@ mod tests {
             apply(&remap("$a['b.c']['d'] = one, a.e=two,f=three, no.such=four", |_| {}), TAG, body),
             json!({"a": {"b.c": {}}, "one": 1, "two": [2], "three": null})
         );
-        for wrong in ["a", "a=", "=b", "a..b=c", "$a[b]=c", "$a['b'=c", "a=x,b=x", "$=x"] {
+        let body = json!({"kubernetes": {"pod_name": "p"}, "a": 1});
+        assert_eq!(apply(&remap("datadog, a=b", |_| {}), "", body), json!({"kubernetes": {}, "pod_name": "p", "b": 1}));
+        for wrong in ["a", "datadog, a=pod_name", "a=", "=b", "a..b=c", "$a[b]=c", "$a['b'=c", "a=x,b=x", "$=x"] {
             assert!(Remap::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -5,6 +5,7 @@ use crate::host::{self, Chunk, EventId, Fate, Worker, pad_of};
 use crate::service::{Service, WEATHERS, Weather, is_poison};
 use kubehose::delivery::room::Room;
 use kubehose::delivery::{Action, CallId, Delivery, FlushId, Identity, Input, Now, Parts};
+use kubehose::event::chunk::Time;
 use kubehose::host::Status;
 use kubehose::metrics::Counts;
 use kubehose::options::Config;
@@ -663,7 +664,7 @@ impl World<'_> {
     fn feed(&mut self, input: Input) -> Checked {
         let mut out = Vec::new();
         let Some(core) = &mut self.core else { return Ok(()) };
-        core.handle(input, Now { at: self.now }, &mut out);
+        core.handle(input, Now { at: self.now, wall: Time { seconds: 1_700_000_000, nanos: 0 } }, &mut out);
         self.perform(out)
     }
 

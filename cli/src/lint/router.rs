@@ -250,6 +250,11 @@ fn check_firehose_output(section: &Section, plugin: &str, scope: Scope, findings
 const OPTIONS_OF_FILES: [&str; 2] = ["ca_file", "dead_letter_file"];
 
 fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, scope: Scope, findings: &mut Findings) {
+    for name in ["host", "port"] {
+        if let Some(entry) = section.get(name) {
+            findings.add(&rules::HOST_PORT, entry.key.at, format!("{name} is set"));
+        }
+    }
     let checked_elsewhere = ["region", "delivery_stream"];
     let mut alone = true;
     for spec in kubehose::options::OPTIONS {

@@ -133,6 +133,8 @@ rules! {
         "write the name alone, not the ARN: 1 to 64 of a-z A-Z 0-9 _ . -";
     TLS_ON = Error "tls-on", "the plugin has no `tls` of the host's; `tls on` aborts the configuration",
         "leave it out: the AWS outputs speak TLS by themselves";
+    HOST_PORT = Error "host-port", "`host` and `port` are Fluent Bit's own and never reach kubehose, which goes to the region's endpoint",
+        "write both into endpoint, as host:port";
     LOG_KEY = Warning "log-key", "log_key sends that key's value alone, so no name, id or namespace goes along",
         "leave it out";
     TIME_KEY = Warning "time-key",

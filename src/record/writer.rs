@@ -1,25 +1,22 @@
-//! The ordinary event → its record's text, in one pass over its msgpack, without a tape.
+//! An event's msgpack → its JSON, in one pass, without a tape. It is the only one that writes JSON.
 //!
 //! Nearly every event is a map of plain keys, each there once, whose values are of kinds that JSON has, and whose mapping
-//! meets no conflict. Its text is written while it is read; what the mapping moves is taken back and written at the end.
-//! Whatever is out of the ordinary is left to [`crate::record`], which knows all the rules: then there is no text, and
-//! nothing to be undone. Both write the same bytes, which `record`'s tests hold them to.
+//! meets no conflict. Its text is written while it is read; what the mapping moves is written at the end. Whatever else
+//! there is, [`crate::record::ordinary`] has made ordinary before: then the mapping is done, and keys are strings, each
+//! there once, of any length and of any characters.
 
 use crate::event::path::Node;
-use crate::record::json;
+use crate::record::json::{self, grow};
 use crate::record::remap::{Remap, Role, TagFields};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Strings are looked at and copied in blocks of so many bytes.
 const BLOCK: usize = 32;
 
-/// Room for what stands around a string, for a number, and for what a block is longer than what is in it.
-const AROUND: usize = BLOCK + 48;
-
-/// Containers nested deeper than this are left to those who know what becomes of too deep ones.
+/// Containers nested deeper than this are made ordinary first.
 const MOST_LEVELS: usize = 32;
 
-/// Maps with more keys than this are left to those who compare keys by more than looking at each.
+/// Maps with more keys than this, too: comparing keys then takes more than looking at each.
 const MOST_KEYS: usize = 64;
 
 /// How many `kubernetes` maps are kept with their text: about as many as a node has pods.
@@ -32,10 +29,10 @@ const KNOWN_BYTES: usize = 4096;
 const TELLING: usize = 128;
 
 /// Writes texts, and keeps what can be used again from event to event.
-pub struct OnePass<'o> {
+pub struct Writer<'o> {
     remap: &'o Remap,
-    /// The root attribute that gives way to the event's time.
-    replaced: Option<&'o [u8]>,
+    /// Root attributes that give way to what is added behind the event.
+    replaced: Vec<&'o [u8]>,
     /// The text, and room behind it. How much of it is in use is told from call to call, to stay in registers.
     room: Vec<u8>,
     /// Marks of the keys so far of the maps that are open.
@@ -44,9 +41,8 @@ pub struct OnePass<'o> {
     sources: Vec<Option<(usize, &'o Node)>>,
     /// Which rules' targets the event has.
     targets: Vec<bool>,
-    kubernetes: bool,
-    /// A string that needs escaping, escaped.
-    escaped: Vec<u8>,
+    /// Attributes that the mapping added to the last event.
+    added: usize,
     /// `kubernetes` maps that were written before, each at a place that its first bytes tell. All lines of a container have
     /// the same, and it is more than half of most events.
     known: Vec<Known<'o>>,
@@ -64,53 +60,74 @@ struct Known<'o> {
 /// How far the msgpack has been read, and how far the text is written.
 type Ends = (usize, usize);
 
-impl<'o> OnePass<'o> {
-    /// For this mapping; a root attribute with the name `replaced` is left out.
-    pub fn new(remap: &'o Remap, replaced: Option<&'o [u8]>) -> Self {
-        OnePass {
+impl<'o> Writer<'o> {
+    /// For this mapping; root attributes with the names `replaced` are left out.
+    pub fn new(remap: &'o Remap, replaced: Vec<&'o [u8]>) -> Self {
+        Writer {
             remap,
             replaced,
             room: vec![0; 2048],
             marks: Vec::new(),
             sources: Vec::new(),
             targets: Vec::new(),
-            kubernetes: false,
-            escaped: Vec::new(),
+            added: 0,
             known: Vec::new(),
         }
     }
 
-    /// The text of an event whose body begins `data`, and how many bytes of it the body takes. `last` is the last
-    /// attribute, if it is not empty, and `end` what follows the closing brace.
-    pub fn text(&mut self, data: &[u8], tag: Option<&TagFields>, last: &[u8], end: &[u8]) -> Option<(usize, &[u8])> {
+    /// Writes an ordinary event, whose body begins `data`, but for its closing brace. How many bytes of `data` the body
+    /// takes, and how many the text has; none if it is not ordinary, or there is nothing in it.
+    pub fn event(&mut self, data: &[u8], tag: Option<&TagFields>) -> Option<Ends> {
         self.marks.clear();
         self.sources.clear();
         self.sources.resize(self.remap.rules(), None);
         self.targets.clear();
         self.targets.resize(self.remap.rules(), false);
-        self.kubernetes = false;
+        self.added = 0;
+        json::begin(&mut self.room);
         let (pairs, at) = match *data.first()? {
-            head @ 0x80..=0x8f => (usize::from(head & 15), 1),
+            head @ 0x81..=0x8f => (usize::from(head & 15), 1),
             0xde => (usize::from(be16(data, 1)?), 3),
             _ => return None,
         };
-        let (read, mut written) = self.map::<true>(data, (at, 0), pairs, Some(self.remap.paths()), 1)?;
+        let (read, written) = self.map::<true, false>(data, (at, 0), pairs, Some(self.remap.paths()), 1)?;
         // The closing brace comes after what is added.
-        written -= 1;
-        written = self.write_moved(data, tag, written)?;
-        if !last.is_empty() {
-            written = self.comma(written);
-            written = self.put(last, written);
-        }
-        written = self.put(b"}", written);
-        written = self.put(end, written);
-        Some((read, self.room.get(..written)?))
+        let written = self.write_moved(data, tag, written - 1)?;
+        Some((read, written))
     }
 
-    /// What the mapping moves, as attributes; none if a target is there already.
+    /// Writes a value that was made ordinary; how many bytes its text has.
+    pub fn made(&mut self, data: &[u8]) -> Option<usize> {
+        json::begin(&mut self.room);
+        self.marks.clear();
+        self.value::<true>(data, (0, 0), None, 0).map(|(_, end)| end)
+    }
+
+    /// Attributes that the mapping added to the event that was written last.
+    pub fn added(&self) -> usize {
+        self.added
+    }
+
+    /// The first `end` bytes of what was written.
+    pub fn text(&self, end: usize) -> &[u8] {
+        self.room.get(..end).unwrap_or_default()
+    }
+
+    /// Closes an object that was written up to `end`, with a `last` attribute if it is not empty, and with what follows
+    /// the brace; how many bytes it has then.
+    pub fn close(&mut self, mut end: usize, last: &[u8], behind: &[u8]) -> usize {
+        if !last.is_empty() {
+            end = self.comma(end);
+            end = self.put(last, end);
+        }
+        end = self.put(b"}", end);
+        self.put(behind, end)
+    }
+
+    /// What the mapping moves and the constants, as attributes; none if a target is there already.
     fn write_moved(&mut self, data: &[u8], tag: Option<&TagFields>, mut end: usize) -> Option<usize> {
-        let (remap, tag) = (self.remap, tag.filter(|_| !self.kubernetes));
-        for rule in 0..remap.rules() {
+        let remap = self.remap;
+        for rule in 0..remap.moves() {
             let source = self.sources.get(rule).copied().flatten();
             let from_tag = tag.and_then(|tag| remap.from_tag(rule, tag));
             if source.is_none() && from_tag.is_none() {
@@ -119,19 +136,38 @@ impl<'o> OnePass<'o> {
             if self.targets.get(rule).copied().unwrap_or(true) {
                 return None;
             }
+            self.added += 1;
             end = self.comma(end);
             end = self.put(remap.name_json(rule), end);
             end = match source {
                 // To read it once more is cheaper than to keep its text.
-                Some((at, node)) => self.value(data, (at, end), Some(node), 1)?.1,
+                Some((at, node)) => self.value::<false>(data, (at, end), Some(node), 1)?.1,
                 None => self.put(from_tag.unwrap_or_default(), end),
             };
+        }
+        // With nothing but constants there is no record.
+        if end <= 1 {
+            return None;
+        }
+        for rule in remap.moves()..remap.rules() {
+            if !self.targets.get(rule).copied().unwrap_or(true) {
+                self.added += 1;
+                end = self.put(b",", end);
+                end = self.put(remap.name_json(rule), end);
+                end = self.put(remap.constant(rule), end);
+            }
         }
         Some(end)
     }
 
     /// One value.
-    fn value(&mut self, data: &[u8], (at, end): Ends, node: Option<&'o Node>, levels: usize) -> Option<Ends> {
+    fn value<const MADE: bool>(
+        &mut self,
+        data: &[u8],
+        (at, end): Ends,
+        node: Option<&'o Node>,
+        levels: usize,
+    ) -> Option<Ends> {
         let head = *data.get(at)?;
         let at = at + 1;
         match head {
@@ -139,10 +175,12 @@ impl<'o> OnePass<'o> {
             0xd9 => self.string(data, at + 1, usize::from(*data.get(at)?), end),
             0xda => self.string(data, at + 2, usize::from(be16(data, at)?), end),
             0xdb => self.string(data, at + 4, be32(data, at)? as usize, end),
-            0x80..=0x8f => self.map::<false>(data, (at, end), usize::from(head & 15), node, levels + 1),
-            0xde => self.map::<false>(data, (at + 2, end), usize::from(be16(data, at)?), node, levels + 1),
-            0x90..=0x9f => self.array(data, (at, end), usize::from(head & 15), levels + 1),
-            0xdc => self.array(data, (at + 2, end), usize::from(be16(data, at)?), levels + 1),
+            0x80..=0x8f => self.map::<false, MADE>(data, (at, end), usize::from(head & 15), node, levels + 1),
+            0xde => self.map::<false, MADE>(data, (at + 2, end), usize::from(be16(data, at)?), node, levels + 1),
+            0xdf if MADE => self.map::<false, MADE>(data, (at + 4, end), be32(data, at)? as usize, node, levels + 1),
+            0xdd if MADE => self.array::<MADE>(data, (at + 4, end), be32(data, at)? as usize, levels + 1),
+            0x90..=0x9f => self.array::<MADE>(data, (at, end), usize::from(head & 15), levels + 1),
+            0xdc => self.array::<MADE>(data, (at + 2, end), usize::from(be16(data, at)?), levels + 1),
             0xc0 => Some((at, self.put(b"null", end))),
             0xc2 => Some((at, self.put(b"false", end))),
             0xc3 => Some((at, self.put(b"true", end))),
@@ -172,8 +210,14 @@ impl<'o> OnePass<'o> {
         Some((at, self.put(zmij::Buffer::new().format_finite(finite).as_bytes(), end)))
     }
 
-    fn array(&mut self, data: &[u8], (mut at, mut end): Ends, items: usize, levels: usize) -> Option<Ends> {
-        if levels > MOST_LEVELS {
+    fn array<const MADE: bool>(
+        &mut self,
+        data: &[u8],
+        (mut at, mut end): Ends,
+        items: usize,
+        levels: usize,
+    ) -> Option<Ends> {
+        if levels > MOST_LEVELS && !MADE {
             return None;
         }
         end = self.put(b"[", end);
@@ -181,12 +225,12 @@ impl<'o> OnePass<'o> {
             if item > 0 {
                 end = self.put(b",", end);
             }
-            (at, end) = self.value(data, (at, end), None, levels)?;
+            (at, end) = self.value::<MADE>(data, (at, end), None, levels)?;
         }
         Some((at, self.put(b"]", end)))
     }
 
-    fn map<const ROOT: bool>(
+    fn map<const ROOT: bool, const MADE: bool>(
         &mut self,
         data: &[u8],
         (mut at, mut end): Ends,
@@ -194,7 +238,7 @@ impl<'o> OnePass<'o> {
         node: Option<&'o Node>,
         levels: usize,
     ) -> Option<Ends> {
-        if levels > MOST_LEVELS || pairs > MOST_KEYS {
+        if (levels > MOST_LEVELS || pairs > MOST_KEYS) && !MADE {
             return None;
         }
         let first_mark = self.marks.len();
@@ -204,10 +248,21 @@ impl<'o> OnePass<'o> {
             let (from, length) = match *data.get(at)? {
                 head @ 0xa0..=0xbf => (at + 1, usize::from(head & 31)),
                 0xd9 => (at + 2, usize::from(*data.get(at + 1)?)),
+                0xda if MADE => (at + 3, usize::from(be16(data, at + 1)?)),
+                0xdb if MADE => (at + 5, be32(data, at + 1)? as usize),
                 _ => return None,
             };
-            at = from + length;
+            at = from.checked_add(length)?;
             let name = data.get(from..at)?;
+            let before = end;
+            if MADE {
+                end = if any { self.put(b",", end) } else { end };
+                end = self.string(data, from, length, end)?.1;
+                end = self.put(b":", end);
+                (at, end) = self.value::<MADE>(data, (at, end), None, levels)?;
+                any = true;
+                continue;
+            }
             // The same key twice has the same mark; other keys hardly ever.
             let mark = mark(data, from, name);
             let bit = 1 << (mark.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58);
@@ -216,20 +271,20 @@ impl<'o> OnePass<'o> {
             }
             bits |= bit;
             self.marks.push(mark);
-            let before = end;
             end = self.key(data, from, length, any, end)?;
             let child = node.and_then(|node| node.child(name));
             let value = at;
             (at, end) = match child {
                 Some(child) if ROOT && self.remap.is_kubernetes(child) => self.known(data, (at, end), child)?,
-                _ => self.value(data, (at, end), child, levels)?,
+                _ => self.value::<false>(data, (at, end), child, levels)?,
             };
-            let mut removed = ROOT && self.replaced.is_some_and(|replaced| replaced == name);
+            let mut removed = ROOT && self.replaced.contains(&name);
             if let Some(child) = child {
                 for role in self.remap.roles(child) {
                     match role {
-                        Role::Kubernetes => self.kubernetes = true,
                         Role::Target(rule) => *self.targets.get_mut(rule)? = true,
+                        // What is no text is no name.
+                        Role::Source(rule) if self.remap.is_name(rule) && !is_text(data, value) => {}
                         Role::Source(rule) => {
                             *self.sources.get_mut(rule)? = Some((value, child));
                             removed |= !self.remap.preserve_source;
@@ -264,7 +319,7 @@ impl<'o> OnePass<'o> {
             self.room.get_mut(end..end + text)?.copy_from_slice(&known.text);
             return Some((at + bytes, end + text));
         }
-        let (read, written) = self.value(data, (at, end), Some(node), 1)?;
+        let (read, written) = self.value::<false>(data, (at, end), Some(node), 1)?;
         if read - at <= KNOWN_BYTES {
             self.known.resize_with(KNOWN, Known::default);
             let known = self.known.get_mut(place)?;
@@ -325,50 +380,11 @@ impl<'o> OnePass<'o> {
                 *room.get_mut(1..)?.first_chunk_mut()? = *block;
             }
             _ if plain(text) => room.get_mut(1..=length)?.copy_from_slice(text),
-            _ => return Some((from + length, self.special(text, end)?)),
+            _ => return Some((from + length, json::string_at(&mut self.room, end, text))),
         }
         *room.first_mut()? = b'"';
         *room.get_mut(length + 1)? = b'"';
         Some((from + length, end + length + 2))
-    }
-
-    /// A string that needs escaping, or is not ASCII. Words are copied as they are, and what is special in them is
-    /// written over.
-    fn special(&mut self, text: &[u8], start: usize) -> Option<usize> {
-        let (mut at, mut end) = (0, self.put(b"\"", start));
-        grow(&mut self.room, end, text.len());
-        loop {
-            let rest = text.get(at..)?;
-            let (word, length) = match rest.first_chunk::<8>() {
-                Some(word) => (*word, 8),
-                None => {
-                    let mut word = [b' '; 8];
-                    word.get_mut(..rest.len())?.copy_from_slice(rest);
-                    (word, rest.len())
-                }
-            };
-            *self.room.get_mut(end..)?.first_chunk_mut()? = word;
-            let plain = json::plain_bytes(word);
-            if plain >= length {
-                (at, end) = (at + length, end + length);
-                if at == text.len() {
-                    return Some(self.put(b"\"", end));
-                }
-                continue;
-            }
-            (at, end) = (at + plain + 1, end + plain);
-            let Some(escape) = json::escape(*word.get(plain)?) else {
-                // Not ASCII: whether it is UTF-8 at all is another's business.
-                self.escaped.clear();
-                json::write_string(&mut self.escaped, text);
-                let escaped = self.escaped.len();
-                grow(&mut self.room, start, escaped);
-                self.room.get_mut(start..start + escaped)?.copy_from_slice(&self.escaped);
-                return Some(start + escaped);
-            };
-            end = self.put(escape, end);
-            grow(&mut self.room, end, text.len() - at);
-        }
     }
 
     fn comma(&mut self, end: usize) -> usize {
@@ -378,19 +394,17 @@ impl<'o> OnePass<'o> {
 
     #[inline]
     fn put(&mut self, text: &[u8], end: usize) -> usize {
-        grow(&mut self.room, end, text.len());
-        if let Some(room) = self.room.get_mut(end..end + text.len()) {
-            room.copy_from_slice(text);
-        }
-        end + text.len()
+        json::put(&mut self.room, text, end)
     }
 }
 
-/// Makes room for so many bytes behind `end`, and what stands around them.
-#[inline]
-fn grow(room: &mut Vec<u8>, end: usize, bytes: usize) {
-    if room.len() < end + bytes + AROUND {
-        room.resize((end + bytes + AROUND).next_power_of_two(), 0);
+/// Whether a text that is not empty stands there.
+fn is_text(data: &[u8], at: usize) -> bool {
+    match data.get(at..) {
+        Some([0xa1..=0xbf, ..] | [0xd9, 1..=0xff, ..]) => true,
+        Some([0xda, high, low, ..]) => (high | low) != 0,
+        Some([0xdb, ..]) => be32(data, at + 1).is_some_and(|length| length > 0),
+        _ => false,
     }
 }
 

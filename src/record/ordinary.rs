@@ -1,0 +1,441 @@
+//! An event of any shape → msgpack that is ordinary, for [`crate::record::writer`]: the mapping and the options applied,
+//! keys strings and each there once, values of kinds that JSON has.
+//!
+//! Of a repeated key the last value counts, at the first one's place. NaN and the infinities become nil; keys that are not
+//! strings, their JSON; binary that is UTF-8, text, otherwise base64, as are extension values.
+
+use crate::event::chunk::{Event, Token, Value};
+use crate::event::path::Node;
+use crate::record::remap::{Moved, Plan, Remap, TagFields};
+use crate::record::writer::Writer;
+use crate::record::{RecordOptions, json};
+use rmp::encode;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+/// What stands where a container was nested deeper than [`crate::event::chunk::MAX_DEPTH`].
+pub const TOO_DEEP: &[u8] = b"[nested too deep]";
+
+/// What of a value is written, and how.
+#[derive(Clone, Copy, Default)]
+struct Part<'p> {
+    /// What is left out.
+    drop: Option<&'p Node>,
+    /// What alone is kept.
+    keep: Option<&'p Node>,
+    /// Indices of the keys (on the value's tape) that are left out with their values.
+    removed: &'p [usize],
+    /// What dots in keys become.
+    dots: Option<&'p str>,
+    /// This is within a key: a container that is a key itself is not written there, since text within text within text
+    /// doubles with each level.
+    in_key: bool,
+}
+
+impl<'p> Part<'p> {
+    /// What of the value under `name` is written; none if nothing.
+    fn child(self, name: &[u8], value: Value<'_, '_>) -> Option<Part<'p>> {
+        let drop = self.drop.and_then(|node| node.child(name));
+        if drop.is_some_and(|node| !node.ends().is_empty()) {
+            return None;
+        }
+        let keep = match self.keep {
+            None => None,
+            Some(node) => match node.child(name)? {
+                all if !all.ends().is_empty() => None,
+                some if matches!(value.token(), Token::Map { .. }) => Some(some),
+                _ => return None,
+            },
+        };
+        Some(Part { drop, keep, ..self })
+    }
+}
+
+/// The names that a map has so far.
+#[derive(Default)]
+struct Names {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    many: HashSet<Box<[u8]>>,
+}
+
+impl Names {
+    /// Up to here, comparing with each is cheaper than anything cleverer.
+    const FEW: usize = 32;
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+        self.many.clear();
+    }
+
+    /// Whether the name was not there yet.
+    fn insert(&mut self, name: &[u8]) -> bool {
+        if self.contains(name) {
+            return false;
+        }
+        if self.ends.len() >= Self::FEW {
+            return self.many.insert(name.into());
+        }
+        self.text.extend_from_slice(name);
+        self.ends.push(self.text.len());
+        true
+    }
+
+    fn contains(&self, name: &[u8]) -> bool {
+        self.few().any(|other| other == name) || !self.many.is_empty() && self.many.contains(name)
+    }
+
+    fn few(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| self.text.get(start..*end).unwrap_or_default())
+    }
+}
+
+/// Makes events ordinary, and keeps what can be used again.
+#[derive(Default)]
+pub struct Ordinary {
+    out: Vec<u8>,
+    names: Names,
+    /// Where the event's own root keys stand in what is written, of how many bytes each.
+    keys: Vec<(usize, usize)>,
+    collisions: u64,
+}
+
+impl Ordinary {
+    /// The msgpack that was written last.
+    pub fn bytes(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// Values that were left out because `replace_dots` made two keys one, or a key is as one that is added.
+    pub fn collisions(&self) -> u64 {
+        self.collisions
+    }
+
+    /// Writes a value alone, with dots in keys replaced.
+    pub fn alone(&mut self, value: Value<'_, '_>, dots: Option<&str>) {
+        self.out.clear();
+        self.value(value, Part { dots, ..Part::default() });
+    }
+
+    /// Writes an event with what `plan` moves; `reserved` names are left to others. How many attributes were added behind
+    /// its own; none if there is nothing of it.
+    pub fn event(
+        &mut self,
+        event: &Event<'_, '_>,
+        plan: &Plan,
+        tag: Option<&TagFields>,
+        options: &RecordOptions,
+        reserved: &[&[u8]],
+    ) -> Option<usize> {
+        json::begin(&mut self.out);
+        self.out.clear();
+        let mut names = std::mem::take(&mut self.names);
+        names.clear();
+        let (remap, body) = (&options.remap, event.body);
+        let part = Part {
+            drop: options.drop_keys.as_ref().map(|paths| paths.root()),
+            keep: options.data_keys.as_ref().map(|paths| paths.root()),
+            dots: options.replace_dots.as_deref(),
+            ..Part::default()
+        };
+        let moved: Vec<_> = plan
+            .moved
+            .iter()
+            .filter_map(|(rule, from)| {
+                let value = match from {
+                    Moved::At(at) => Value { tape: body.tape, at: *at },
+                    Moved::Tag => Value { tape: &[], at: 0 },
+                };
+                Some((*rule, *from, part.child(remap.target(*rule), value)?))
+            })
+            .collect();
+        for name in reserved.iter().copied().chain(moved.iter().map(|(rule, ..)| remap.name(*rule))) {
+            names.insert(name);
+        }
+        self.keys.clear();
+        let start = self.open();
+        let gone = |name: &[u8]| reserved.contains(&name) || remap.overrides(plan, name);
+        let own = Part { removed: &plan.removed, ..part };
+        let mut count = match body.token() {
+            Token::Map { .. } => self.map(body, own, Some(&mut names), gone),
+            _ => {
+                let log = (Cow::Borrowed(&b"log"[..]), body.at, body);
+                self.pairs(std::iter::once(log), true, own, Some(&mut names), gone)
+            }
+        };
+        let own_count = count;
+        for (rule, from, part) in moved {
+            self.text(remap.name(rule));
+            match from {
+                Moved::At(at) => {
+                    let part = Part { removed: &plan.removed, ..part };
+                    self.value(Value { tape: body.tape, at }, part);
+                }
+                Moved::Tag => self.text(remap.tag_value(rule, tag)),
+            }
+            count += 1;
+        }
+        count += self.group(event, part, options, &mut names);
+        let empty = count == 0;
+        for (name, value) in remap.constants() {
+            if !self.has_key(name) && names.insert(name) {
+                self.text(name);
+                self.text(value);
+                count += 1;
+            }
+        }
+        self.close(start, count);
+        self.names = names;
+        (!empty).then_some((count - own_count) as usize)
+    }
+
+    /// What an OTLP record has beside its body: the group's resource and scope, and the record's own metadata, under the
+    /// names of OpenTelemetry's log data model.
+    fn group(&mut self, event: &Event<'_, '_>, part: Part<'_>, options: &RecordOptions, names: &mut Names) -> u32 {
+        let Some(group) = event.group else { return 0 };
+        let mut count = 0;
+        let mut add = |name: &[u8], value: Value<'_, '_>| {
+            let Some(part) = part.child(name, value) else { return };
+            let name = dotless(name, part.dots);
+            if self.has_key(&name) || !names.insert(&name) {
+                return;
+            }
+            self.text(&name);
+            match value.token() {
+                Token::Bin(id) if matches!(&*name, b"trace_id" | b"span_id") => {
+                    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+                    self.text(hex.as_bytes());
+                }
+                _ => self.value(value, part),
+            }
+            count += 1;
+        };
+        for name in [&b"resource"[..], b"scope"] {
+            if let Some((_, value)) = group.get(name) {
+                add(name, value);
+            }
+        }
+        if options.otlp_metadata
+            && let Some((_, record)) = event.metadata.get(b"otlp")
+        {
+            for (name, _, value) in entries(record, false) {
+                add(&name, value);
+            }
+        }
+        count
+    }
+
+    fn value(&mut self, value: Value<'_, '_>, part: Part<'_>) {
+        let out = &mut self.out;
+        // Writing to a Vec does not fail.
+        match value.token() {
+            Token::Nil => out.push(0xc0),
+            Token::Bool(flag) => out.push(if flag { 0xc3 } else { 0xc2 }),
+            Token::UInt(number) => drop(encode::write_uint(out, number)),
+            Token::Int(number) => drop(encode::write_sint(out, number)),
+            Token::F32(number) if number.is_finite() => drop(encode::write_f32(out, number)),
+            Token::F64(number) if number.is_finite() => drop(encode::write_f64(out, number)),
+            Token::F32(_) | Token::F64(_) => out.push(0xc0),
+            Token::Str(text) => self.text(text),
+            Token::Bin(bytes) if std::str::from_utf8(bytes).is_ok() => self.text(bytes),
+            Token::Bin(bytes) | Token::Ext(bytes) => self.text(base64(bytes).as_bytes()),
+            Token::TooDeep => self.text(TOO_DEEP),
+            Token::Array { len, .. } => {
+                drop(encode::write_array_len(out, len));
+                let mut at = value.at + 1;
+                // Paths lead through maps alone.
+                let part = Part { drop: None, keep: None, ..part };
+                for _ in 0..len {
+                    let item = Value { tape: value.tape, at };
+                    self.value(item, part);
+                    at = item.next();
+                }
+            }
+            Token::Map { .. } => {
+                let start = self.open();
+                let count = self.map(value, part, None, |_| false);
+                self.close(start, count);
+            }
+        }
+    }
+
+    /// Writes the pairs of a map, none whose name is among `names` (where they are given), and without those that are `gone`.
+    fn map(
+        &mut self,
+        map: Value<'_, '_>,
+        part: Part<'_>,
+        names: Option<&mut Names>,
+        gone: impl Fn(&[u8]) -> bool,
+    ) -> u32 {
+        match plain_keys(map, part.dots.is_some()) {
+            true => {
+                let plain = map.pairs().filter_map(|(key, value)| match key.token() {
+                    Token::Str(name) => Some((Cow::Borrowed(name), key.at, value)),
+                    _ => None,
+                });
+                self.pairs(plain, true, part, names, gone)
+            }
+            false => {
+                let entries = entries(map, part.in_key);
+                // Without dots, they differ from each other.
+                let unique = part.dots.is_none_or(|_| !entries.iter().any(|(name, ..)| name.contains(&b'.')));
+                self.pairs(entries.into_iter(), unique, part, names, gone)
+            }
+        }
+    }
+
+    fn pairs<'t, 'a: 't>(
+        &mut self,
+        entries: impl Iterator<Item = Entry<'t, 'a>>,
+        unique: bool,
+        part: Part<'_>,
+        names: Option<&mut Names>,
+        gone: impl Fn(&[u8]) -> bool,
+    ) -> u32 {
+        let mut own = Names::default();
+        let root = names.is_some();
+        let names = names.unwrap_or(&mut own);
+        let mut count = 0;
+        for (name, key, value) in entries {
+            if part.removed.contains(&key) || gone(&name) {
+                continue;
+            }
+            let Some(part) = part.child(&name, value) else { continue };
+            let name = dotless(&name, part.dots);
+            let is_new = if unique { !names.contains(&name) } else { names.insert(&name) };
+            if !is_new {
+                self.collisions += 1;
+                continue;
+            }
+            let start = self.out.len();
+            self.text(&name);
+            let header = self.out.len();
+            self.value(value, part);
+            // Nothing of it was to be kept: a map without pairs.
+            if part.keep.is_some() && self.out.get(header..) == Some(b"\xdf\0\0\0\0") {
+                self.out.truncate(start);
+                continue;
+            }
+            if root {
+                self.keys.push((header - name.len(), name.len()));
+            }
+            count += 1;
+        }
+        count
+    }
+
+    /// Whether the event itself has this root key.
+    fn has_key(&self, name: &[u8]) -> bool {
+        let named = |(at, length): &(usize, usize)| {
+            *length == name.len() && self.out.get(*at..at + length).is_some_and(|key| key == name)
+        };
+        self.keys.iter().any(named)
+    }
+
+    /// Begins a map, whose number of pairs comes last.
+    fn open(&mut self) -> usize {
+        self.out.extend_from_slice(b"\xdf\0\0\0\0");
+        self.out.len()
+    }
+
+    fn close(&mut self, start: usize, count: u32) {
+        if let Some(place) = self.out.get_mut(start - 4..start) {
+            place.copy_from_slice(&count.to_be_bytes());
+        }
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        // A chunk has less than 4 GiB; base64 of most of it may have more, and ends there.
+        match u8::try_from(text.len()) {
+            Ok(length @ 0..32) => self.out.push(0xa0 | length),
+            Ok(length) => self.out.extend_from_slice(&[0xd9, length]),
+            Err(_) => {
+                let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                drop(encode::write_str_len(&mut self.out, length));
+                return self.out.extend_from_slice(text.get(..length as usize).unwrap_or_default());
+            }
+        }
+        self.out.extend_from_slice(text);
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    base64_simd::STANDARD.encode_to_string(bytes)
+}
+
+/// A name with its dots replaced.
+fn dotless<'n>(name: &'n [u8], with: Option<&str>) -> Cow<'n, [u8]> {
+    match with {
+        Some(with) if name.contains(&b'.') => {
+            let parts: Vec<&[u8]> = name.split(|byte| *byte == b'.').collect();
+            parts.join(with.as_bytes()).into()
+        }
+        _ => Cow::Borrowed(name),
+    }
+}
+
+/// A key's text, its index on the tape, and its value.
+type Entry<'t, 'a> = (Cow<'a, [u8]>, usize, Value<'t, 'a>);
+
+/// Whether the keys are few, strings of ASCII and different, and without dots where these are of interest: nearly all are,
+/// and that is decided without a copy.
+fn plain_keys(map: Value<'_, '_>, dots: bool) -> bool {
+    let mut seen: [&[u8]; Names::FEW] = [&[]; Names::FEW];
+    let mut lengths = 0u64;
+    for (index, (key, _)) in map.pairs().enumerate() {
+        let (Token::Str(text), Some(place)) = (key.token(), seen.get_mut(index)) else { return false };
+        if !text.is_ascii() || dots && text.contains(&b'.') {
+            return false;
+        }
+        *place = text;
+        // Only one of the same length can be the same.
+        let length = 1 << text.len().min(63);
+        if lengths & length != 0 && seen.iter().take(index).any(|earlier| *earlier == text) {
+            return false;
+        }
+        lengths |= length;
+    }
+    true
+}
+
+/// The pairs of a map, each key once, at its first place and with its last value.
+fn entries<'t, 'a>(map: Value<'t, 'a>, in_key: bool) -> Vec<Entry<'t, 'a>> {
+    let entries = map.pairs().map(|(key, value)| (key_text(key, in_key), key.at, value));
+    let mut places: HashMap<Cow<'a, [u8]>, usize> = HashMap::new();
+    let mut once: Vec<Entry<'t, 'a>> = Vec::new();
+    for (name, key, value) in entries {
+        match places.get(&name).and_then(|place| once.get_mut(*place)) {
+            Some(entry) => (entry.1, entry.2) = (key, value),
+            None => {
+                places.insert(name.clone(), once.len());
+                once.push((name, key, value));
+            }
+        }
+    }
+    once
+}
+
+/// A key as text: a number or a container as its JSON.
+fn key_text<'a>(key: Value<'_, 'a>, in_key: bool) -> Cow<'a, [u8]> {
+    match key.token() {
+        Token::Str(text) if text.is_ascii() => Cow::Borrowed(text),
+        Token::Str(text) => match String::from_utf8_lossy(text) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        },
+        Token::Bin(text) if std::str::from_utf8(text).is_ok() => Cow::Borrowed(text),
+        Token::Bin(bytes) | Token::Ext(bytes) => Cow::Owned(base64(bytes).into_bytes()),
+        Token::TooDeep => Cow::Borrowed(TOO_DEEP),
+        Token::Array { .. } | Token::Map { .. } if in_key => Cow::Borrowed(TOO_DEEP),
+        _ => {
+            let mut ordinary = Ordinary::default();
+            ordinary.value(key, Part { in_key: true, ..Part::default() });
+            let none = Remap::default();
+            let mut writer = Writer::new(&none, Vec::new());
+            let end = writer.made(&ordinary.out).unwrap_or(0);
+            Cow::Owned(writer.text(end).to_vec())
+        }
+    }
+}
