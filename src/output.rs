@@ -4,7 +4,7 @@
 //! a thread of ours should never answer; one that does not end in time is left behind, and touches nothing of the host any more.
 
 use crate::delivery::room::{Reservation, Room};
-use crate::delivery::{Action, CallId, Delivery, FlushId, Identity, Input, Now, Parts};
+use crate::delivery::{Action, CallId, DISK_AT_EXIT, Delivery, FlushId, Identity, Input, Now, Parts};
 use crate::error::Error;
 use crate::event::chunk::Time;
 use crate::firehose::{self, Fault, Firehose};
@@ -182,7 +182,7 @@ impl Instance {
     /// the thread, and logs the counts.
     pub fn drain(&self) -> Snapshot {
         let from = host::ending_since().unwrap_or_else(Instant::now);
-        let deadline = (from + self.shutdown_timeout).max(Instant::now()) + MARGIN;
+        let deadline = (from + self.shutdown_timeout).max(Instant::now()) + DISK_AT_EXIT.1 + MARGIN / 2;
         if !self.driver.end(Event::Input(Input::Close), deadline) {
             self.log.line(Level::Error, "its thread does not end, and is left behind; what it holds is lost");
         }

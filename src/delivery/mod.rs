@@ -339,7 +339,7 @@ const LINGER: Duration = Duration::from_millis(100);
 const LINGER_AWAITED: Duration = Duration::from_millis(2);
 
 /// How long the exit waits for the disk once everything has been given up: since it last wrote something, and in all.
-const DISK_AT_EXIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
+pub const DISK_AT_EXIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
 /// When a chunk of the spool is read again that could not be read.
 const LOAD_AGAIN: Duration = Duration::from_secs(5);
