@@ -11,6 +11,7 @@
 mod disk;
 mod host;
 mod service;
+mod watch;
 mod world;
 
 use std::time::Instant;
