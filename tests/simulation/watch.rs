@@ -53,6 +53,8 @@ pub struct Watch {
     acknowledged: Tally,
     /// Events of chunks that the disk did not accept: they need no notes.
     unspooled: BTreeSet<EventId>,
+    /// Events that an earlier life has noted.
+    settled_before: BTreeSet<EventId>,
     /// Events that the last input told of.
     touched: Vec<EventId>,
     letters: BTreeMap<LetterId, EventId>,
@@ -85,7 +87,9 @@ impl Watch {
             let events = events_of(&stored.bytes);
             let mut noted = vec![false; events.len()];
             for range in &stored.settled {
-                noted[range.start as usize..range.end as usize].fill(true);
+                let range = range.start as usize..range.end as usize;
+                noted[range.clone()].fill(true);
+                self.settled_before.extend(&events[range]);
             }
             self.spooled.insert(*chunk, Spooled { events, noted });
         }
@@ -238,8 +242,13 @@ impl Watch {
         Ok(())
     }
 
-    /// A flush with these events is answered OK.
-    pub fn acknowledged(&mut self, events: &[EventId]) -> Checked {
+    /// A flush with these events is answered OK; `stored` if the spool has a chunk of them.
+    pub fn acknowledged(&mut self, events: &[EventId], stored: bool) -> Checked {
+        if self.spool && !stored {
+            // Then each is settled, in this life or in an earlier one whose notes tell.
+            let owed = events.iter().find(|id| self.told.get(**id) == 0 && !self.settled_before.contains(id));
+            return owed.map_or(Ok(()), |id| Err(format!("event {id} is acknowledged, not stored and not settled")));
+        }
         if !self.delivered {
             return Ok(());
         }

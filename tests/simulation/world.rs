@@ -509,7 +509,10 @@ impl World<'_> {
             }
             Happening::Weather => {
                 if !self.calm {
+                    let failed = matches!(self.weather, Weather::Throttled | Weather::Broken | Weather::Unreachable);
                     self.weather = match self.random.bool() {
+                        // What had failed for another reason is refused for what is in it.
+                        _ if self.service.refuses_all && failed => Weather::Missing,
                         true => Weather::Fine,
                         false => WEATHERS[self.random.usize(..WEATHERS.len())],
                     };
@@ -709,7 +712,9 @@ impl World<'_> {
                         return Err("a flush is answered ERROR".to_owned());
                     }
                     if status == Status::Ok {
-                        self.watch.acknowledged(&self.chunks[chunk].events)?;
+                        let Chunk { tag, bytes, events, .. } = &self.chunks[chunk];
+                        let identity = Identity::of(tag.as_bytes(), bytes);
+                        self.watch.acknowledged(events, self.disk.holds(identity))?;
                     }
                     self.replied(worker, chunk, status);
                     freed = true;
