@@ -22,7 +22,7 @@ SEEDS ?= 100000
 simulate: ## The delivery core in SEEDS simulated worlds (100,000 by default: half an hour on two cores)
 	@. scripts/setup.sh && need_build && SEEDS=$(SEEDS) cargo test --release --test simulation no_world -- --nocapture
 
-mutants: ## Known faults, put in one at a time: whether the net of each catches it (about half an hour)
+mutants: ## Known faults, put in one at a time: whether the net of each catches it (about 15 minutes)
 	@. scripts/setup.sh && need_build && scripts/mutants
 
 soak: ## Ten minutes of 20,000 events a second under changing faults
