@@ -1217,6 +1217,12 @@ impl<'o> Delivery<'o> {
         self.lane.measure() + self.letters.values().map(|letter| letter.bytes).sum::<usize>()
     }
 
+    /// Records that are not settled: for tests.
+    #[doc(hidden)]
+    pub fn unsettled(&self) -> u64 {
+        self.ledger.unsettled()
+    }
+
     /// Whether nothing is held or owed any more: for tests.
     #[doc(hidden)]
     pub fn is_idle(&self) -> bool {
