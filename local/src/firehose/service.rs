@@ -424,11 +424,14 @@ impl Service {
     }
 
     /// The administration: `GET`/`PUT /_kubehose/faults`, `PUT /_kubehose/access-keys`, `GET /_kubehose/stats`, and the
-    /// page with its events.
+    /// page with its events. None of it is for the pages of other sites.
     pub async fn administrate(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
         let (head, body) = request.into_parts();
         let mut bytes = Vec::new();
         let _ = read_body(body, &mut bytes).await;
+        if let Some(why) = bench::foreign(&head) {
+            return plain(403, &why);
+        }
         let json = |status, body: Result<String, serde_json::Error>| match body {
             Ok(body) => reply::with_body(status, "application/json", body),
             Err(error) => plain(500, &error.to_string()),
@@ -472,13 +475,6 @@ impl Service {
         let file = bench::file(path);
         if file.is_none() && path != EVENTS {
             return None;
-        }
-        // HTTP/2 has the name in the URI.
-        let host = head.headers.get("host").and_then(|host| host.to_str().ok());
-        let host = host.or_else(|| head.uri.authority().map(|authority| authority.as_str())).unwrap_or_default();
-        if !bench::is_local_name(host) {
-            let message = format!("the page is not shown under the name {host:?}: use localhost or an address");
-            return Some(plain(403, &message));
         }
         Some(match file {
             Some((content_type, text)) => reply::file(content_type, text),
