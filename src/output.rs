@@ -315,6 +315,15 @@ impl Driver {
         Ok(Driver { events, ended, room, counts })
     }
 
+    /// One without a thread: who holds what it is told, and its end, can play one that is dead or stuck.
+    #[cfg(test)]
+    pub(crate) fn without_thread(limit: usize) -> (Driver, UnboundedReceiver<Event>, crossbeam_channel::Sender<()>) {
+        let (events, inbox) = unbounded_channel();
+        let (running, ended) = crossbeam_channel::bounded(0);
+        let room = Arc::new(Room::new(limit));
+        (Driver { events, ended, room, counts: Arc::default() }, inbox, running)
+    }
+
     /// Tells it something; false if it has ended.
     pub(crate) fn tell(&self, event: Event) -> bool {
         self.events.send(event).is_ok()
