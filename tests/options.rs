@@ -17,7 +17,6 @@ use kubehose_local::firehose::{Options, Server};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::path::Path;
 use std::process::Command;
 
 const MAX_RECORD: usize = 1_024_000;
