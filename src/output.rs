@@ -21,6 +21,7 @@ use futures_util::stream::FuturesUnordered;
 use once_cell::sync::Lazy;
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -279,8 +280,7 @@ impl Driver {
         log_start(&at_start, stream, &counts, &log);
         let (tasks, task_queue) = crossbeam_channel::unbounded();
         let done = events.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-        let runtime = runtime.map_err(Error::Runtime)?;
+        let runtime = runtime().map_err(Error::Runtime)?;
         let firehose = Firehose::new(config.firehose.clone()).map_err(|error| Error::Tls(error.into()))?;
         let (running, ended) = crossbeam_channel::bounded(0);
         let loop_ = Loop {
@@ -339,6 +339,17 @@ impl Driver {
     pub(crate) fn has_ended(&self) -> bool {
         self.events.is_closed()
     }
+}
+
+/// A runtime for one thread. Where there is no socket for its signals, tokio panics, which would be a start that fails without a word.
+fn runtime() -> io::Result<Runtime> {
+    let build = || tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    std::panic::catch_unwind(build).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        // Dropping what a panic carries may panic once more.
+        std::mem::forget(panic);
+        Err(io::Error::other(text.unwrap_or_else(|| "the runtime cannot be made".to_owned())))
+    })
 }
 
 fn run(runtime: Runtime, loop_: Loop) {

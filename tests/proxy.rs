@@ -219,19 +219,6 @@ fn a_password_opens_the_proxy_and_is_told_nobody() {
     send(&server, &[("HTTPS_PROXY", &url(PASSWORD))], &[]);
     assert!(!proxy.tunnels().is_empty());
 
-    // The last `@` ends a password, however those within it are written.
-    for at in ["@", "%40"] {
-        let authentication = format!("BasicAuth user {PASSWORD}@{PASSWORD}\n");
-        let (server, proxy) = (firehose(true), Proxy::start(0, &authentication));
-        let url = format!("http://user:{PASSWORD}{at}{PASSWORD}@127.0.0.1:{}", proxy.port);
-        send(&server, &[("HTTPS_PROXY", &url)], &[]);
-        assert!(!proxy.tunnels().is_empty());
-        let (server, wrong) = (firehose(true), url.replace("user", "us@er"));
-        let running = start(&server, &[("HTTPS_PROXY", &wrong)], &[]);
-        complaint(&running, &server, &[&format!("the proxy {} of HTTPS_PROXY", proxy.url())]);
-        assert!(!running.log().contains(PASSWORD), "{}", running.log());
-    }
-
     let server = firehose(true);
     // To a wrong password tinyproxy says 401, as if it were the server.
     for (url, why) in [(url(&format!("{PASSWORD}X")), "unsuccessful"), (proxy.url(), "authorization required")] {
@@ -240,7 +227,14 @@ fn a_password_opens_the_proxy_and_is_told_nobody() {
         complaint(&running, &server, &words);
         assert!(!running.log().contains(PASSWORD), "{}", running.log());
     }
-    // What the proxy asks for is mended there.
+    // The last `@` ends a password, however those within it are written. Tinyproxy itself takes none with an `@`.
+    for at in ["@", "%40"] {
+        let url = format!("http://us{at}er:{PASSWORD}{at}{PASSWORD}@127.0.0.1:{}", proxy.port);
+        let running = start(&server, &[("HTTPS_PROXY", &url)], &[]);
+        complaint(&running, &server, &[&format!("the proxy {} of HTTPS_PROXY", proxy.url()), "unsuccessful"]);
+        assert!(!running.log().contains(PASSWORD), "{}", running.log());
+    }
+    // What the proxy asks for is fixed there.
     let running = start(&server, &[("HTTPS_PROXY", &url(&format!("{PASSWORD}X")))], &[]);
     complaint(&running, &server, &["unsuccessful"]);
     let port = proxy.port;
