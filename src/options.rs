@@ -168,13 +168,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         "oversize",
         "truncate",
         "truncate, split or drop (split not together with log_key)",
-        "What becomes of a record over 1,024,000 bytes. `truncate`: its longest texts are cut, then its largest parts left out, as `kubehose_truncated` tells. `split`: its texts go out in several, with `kubehose_id`, `kubehose_part`, `kubehose_parts`. `drop`: it is put aside.",
+        "What becomes of a record over 1,024,000 bytes. `truncate`: its longest texts are cut, then its largest parts left out, as `kubehose_truncated` tells. `split`: its texts go out in several, with `kubehose_id`, `kubehose_part`, `kubehose_parts`. `drop`: it is dead-lettered.",
     ),
     option(
         "dead_letter_file",
         "",
         "an absolute path in a folder that can be written to",
-        "NDJSON of every record that was put aside: time, tag, stream, reason, the record. `kubehose replay` sends it again.",
+        "NDJSON of every record that could not be delivered: time, tag, stream, reason, the record. `kubehose replay` sends it again.",
     ),
     option("dead_letter_limit", "100M", SIZE, "The size of all dead-letter files together; the oldest go first."),
     option(

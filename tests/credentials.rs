@@ -224,7 +224,7 @@ fn a_role_is_assumed_with_its_external_id_and_the_endpoint_stays() {
     let line = complaint(&running);
     assert_says(&line, &["AccessDenied", "sts:AssumeRole", ROLE, "'role_arn'", "'external_id'", "trust policy"]);
     assert_eq!(server.stats().requests, 0);
-    // The trust policy is mended.
+    // The trust policy is fixed.
     *trusted.lock().unwrap() = "my-id";
     let log = end(running, &server, EVENTS, &[SECRET]);
     assert!(log.contains("records are accepted again after"), "{log}");

@@ -123,7 +123,7 @@ fn connections_cut_after_the_records_were_taken_are_counted() {
     let log = Scene::new().events(EVENTS).output(&server, &[("Workers", "1"), ("shutdown_timeout", "2m")]).run();
     let arrived = arrivals(&server);
     let repeated: usize = arrived.values().map(|times| times - 1).sum();
-    let cut = server.stats().records_taken_then_cut;
+    let cut = server.stats().records_accepted_then_cut;
     let told = ended(&log, "possibly_duplicate");
     println!(
         "kubehose-matrix | every 10th connection cut after taking | 1 | {} | {repeated} | {told} | {} |",
@@ -219,7 +219,7 @@ fn a_poison_record_is_put_aside_alone() {
     assert_eq!((letter["tag"].as_str(), letter["delivery_stream"].as_str()), (Some("kube.x"), Some(STREAM)));
     assert_eq!((ended(&log, "dead_lettered"), ended(&log, "dropped")), (1, 0));
     println!(
-        "kubehose-matrix | one poison record in 10,000 | 0 | 9,999 and 1 put aside | 0 | {} | {} |",
+        "kubehose-matrix | one poison record in 10,000 | 0 | 9,999 and 1 dead-lettered | 0 | {} | {} |",
         ended(&log, "resent"),
         server.stats().requests
     );

@@ -310,7 +310,7 @@ fn keys_dots_and_times() {
         vec![("log_key", "log")],
         vec![("log_key", "kubernetes"), ("remap", "none")],
         vec![("log_key", "n")],
-        // The name of no attribute, though one begins with it: no record, and each event is put aside.
+        // The name of no attribute, though one begins with it: no record, and each event is dead-lettered.
         vec![("log_key", "lo")],
         vec![("replace_dots", "_")],
         vec![("replace_dots", "_"), ("time_key", "event.time"), ("time_key_format", "%Y-%m-%dT%H:%M:%S%z")],

@@ -298,7 +298,7 @@ fn a_certificate_that_ca_file_does_not_cover_is_told_through_the_proxy_too() {
     let mut running = start(&server, &[("HTTPS_PROXY", &proxy.url())], &more);
     complaint(&running, &server, &["certificate", "'ca_file'"]);
     assert!(!proxy.tunnels().is_empty());
-    // Nothing of it is mended: what was kept is in the dead-letter file when the host ends.
+    // Nothing of it is fixed: what was kept is in the dead-letter file when the host ends.
     running.signal("TERM");
     assert!(running.wait(Duration::from_secs(30)).success());
     let log = running.log();

@@ -18,7 +18,7 @@ use crate::verdict::{Failure, Outcome, Verdict, note, print_bytes};
 /// Show what the plugin makes of events: the exact bytes of each record, the batches, what is billed.
 ///
 /// Events are JSON, one body a line, or a chunk of msgpack as the host flushes it. Records go to stdout as they are, the
-/// account of them to stderr. The exit code is 1 when something would be put aside or could not be read.
+/// account of them to stderr. The exit code is 1 when something would be dead-lettered or could not be read.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   echo '{\"log\":\"hi\",\"kubernetes\":{\"pod_name\":\"web-1\"}}' | kubehose preview
@@ -230,7 +230,7 @@ impl Stages<'_> {
                 }
                 Next::Unfit { event, reason, .. } => {
                     self.account.aside += 1;
-                    note(&format!("event {}: put aside: {reason}", before + event + 1));
+                    note(&format!("event {}: dead-lettered: {reason}", before + event + 1));
                 }
                 Next::End => break,
             }
@@ -293,7 +293,7 @@ impl Stages<'_> {
         let times = if bytes > 0 { billed as f64 / bytes as f64 } else { 0.0 };
         note(&format!(
             "{events} events, {records} records of {bytes} bytes in {batches} batches; billed as {billed} bytes ({times:.1} times); \
-             {cut} cut, {aside} put aside, {undecodable} not readable, {empty} empty"
+             {cut} cut, {aside} dead-lettered, {undecodable} not readable, {empty} empty"
         ));
         Ok(if aside + undecodable > 0 { Verdict::Findings } else { Verdict::Fine })
     }

@@ -351,7 +351,7 @@ fn pods(args: &Args) -> Vec<Check> {
         .collect();
     let enabled = on_fargate.iter().filter(|pod| annotation(pod).as_deref() == Some("LoggingEnabled")).count();
     if !disabled.is_empty() {
-        let cure = "mend what it says, then restart the pods: a changed configuration reaches new pods only";
+        let cure = "fix what it says, then restart the pods: a changed configuration reaches new pods only";
         checks.push(bad(what, disabled.join("; "), cure));
     } else if enabled > 0 {
         checks.push(good(what, format!("LoggingEnabled on {enabled} of {}", on_fargate.len())));
@@ -373,7 +373,7 @@ fn events(args: &Args, what: &str, namespace: &str) -> Check {
         (Some(event), _) => bad(
             what,
             event["message"].as_str().unwrap_or("LoggingDisabled").to_owned(),
-            "mend what it says, then restart the pods: a changed configuration reaches new pods only",
+            "fix what it says, then restart the pods: a changed configuration reaches new pods only",
         ),
         (None, Some(_)) => good(what, "LoggingEnabled"),
         (None, None) => {

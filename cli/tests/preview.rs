@@ -1,4 +1,4 @@
-//! preview shows the plugin's own bytes: names, batches, limits, what is billed, what is cut and what is put aside.
+//! preview shows the plugin's own bytes: names, batches, limits, what is billed, what is cut and what is dead-lettered.
 
 #![allow(clippy::unwrap_used)]
 
@@ -79,10 +79,10 @@ fn what_is_too_large_is_cut_or_put_aside() {
     let cut = kubehose_with(&["preview", "--format", "json"], large.as_bytes());
     assert_eq!(cut.code, 0, "{}", cut.stderr);
     assert_eq!(objects(&cut.stdout)[0]["cut"], true);
-    assert!(cut.stderr.contains("1 cut, 0 put aside"), "{}", cut.stderr);
+    assert!(cut.stderr.contains("1 cut, 0 dead-lettered"), "{}", cut.stderr);
     let aside = kubehose_with(&["preview", "-o", "oversize=drop"], large.as_bytes());
     assert_eq!((aside.code, aside.stdout.as_str()), (1, ""));
-    assert!(aside.stderr.contains("0 cut, 1 put aside"), "{}", aside.stderr);
+    assert!(aside.stderr.contains("0 cut, 1 dead-lettered"), "{}", aside.stderr);
 }
 
 #[test]

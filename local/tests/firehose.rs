@@ -248,7 +248,7 @@ async fn a_cut_before_takes_nothing_and_a_cut_after_takes_all() {
         assert_eq!(server.records().len(), 6);
         put(&client, numbered(6..9)).await.unwrap();
         let stats = server.stats();
-        assert_eq!((stats.records_taken_then_cut, stats.duplicates), (3, 3));
+        assert_eq!((stats.records_accepted_then_cut, stats.duplicates), (3, 3));
         assert_eq!((stats.faults["cut_before"], stats.faults["cut_after"]), (1, 1));
         assert_eq!((stats.requests, stats.in_flight), (4, 0));
     }

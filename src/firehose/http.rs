@@ -1,6 +1,6 @@
 //! The HTTP client, of the calls and under the SDK: hyper over rustls with ring, HTTP/1.1 alone, through the environment's proxy.
 //!
-//! Not the SDK's own, because that offers HTTP/2: there one cut connection takes down all calls that share it, taken or
+//! Not the SDK's own, because that offers HTTP/2: there one cut connection takes down all calls that share it, accepted or
 //! not, and each would have to be sent again. With HTTP/1.1 a connection carries one call at a time, a cut makes at most
 //! one call's outcome ambiguous, and a large body needs no second framing.
 

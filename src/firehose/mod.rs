@@ -49,11 +49,11 @@ pub enum Class {
     Service,
     /// The service will never take this batch as it is: look for the record that it does not like.
     Poison,
-    /// Nothing will be taken until somebody mends something: keep the data.
+    /// Nothing will be accepted until somebody fixes something: keep the data.
     Setup(Setup),
 }
 
-/// What has to be mended.
+/// What has to be fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Setup {
     /// There are no credentials, or the way to them fails.
@@ -319,7 +319,7 @@ fn read_error(headers: &HeaderMap, body: &[u8]) -> (String, String) {
     (code.to_owned(), first(&["message", "Message", "errorMessage"]).unwrap_or_default())
 }
 
-/// Of a call that was not sent, since something has to be mended.
+/// Of a call that was not sent, since something has to be fixed.
 fn setup(what: Setup, error: &(dyn Error + 'static)) -> Fault {
     Fault { class: Class::Setup(what), ambiguous: false, text: told(error) }
 }

@@ -118,7 +118,7 @@ impl<T> Recent<T> {
     }
 }
 
-/// A record that was taken.
+/// A record that was accepted.
 #[derive(Debug, Clone, Serialize)]
 struct Record {
     id: u64,
@@ -162,11 +162,11 @@ impl Bench {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the records that were taken.
+    /// Keeps the records that were accepted.
     pub fn records(&self, call: u64, records: &Records, fates: &[RecordFate]) {
         let at_ms = now_ms();
         let mut shown = self.shown();
-        for (record, _) in records.iter().zip(fates).filter(|(_, fate)| **fate == RecordFate::Taken) {
+        for (record, _) in records.iter().zip(fates).filter(|(_, fate)| **fate == RecordFate::Accepted) {
             let bytes = record.len() as u64;
             let id = shown.records.total;
             let compressed = compression(record);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, clap::Args)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// Every Nth record fails in the reply; the others of its batch are taken.
+    /// Every Nth record fails in the reply; the others of its batch are accepted.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub fail_every_record: u64,
     /// The code of a record that `fail_every_record` fails.
@@ -43,19 +43,19 @@ pub struct Faults {
     /// A random part on top of the latency, 0 to so many ms.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub jitter_ms: u64,
-    /// Records taken per second; those over it fail one by one with "Slow down.", as the service's do.
+    /// Records accepted per second; those over it fail one by one with "Slow down.", as the service's do.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub quota_records_per_second: u64,
-    /// Bytes taken per second, before base64; records over it fail one by one with "Slow down.".
+    /// Bytes accepted per second, before base64; records over it fail one by one with "Slow down.".
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub quota_bytes_per_second: u64,
-    /// Requests taken per second; those over it get ServiceUnavailableException (503).
+    /// Requests accepted per second; those over it get ServiceUnavailableException (503).
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub quota_requests_per_second: u64,
     /// Every Nth request's connection is reset before its body is read.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub cut_before_every: u64,
-    /// Every Nth request's records are TAKEN and its connection closed without a reply.
+    /// Every Nth request's records are ACCEPTED and its connection closed without a reply.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub cut_after_every: u64,
     /// Every Nth PutRecordBatch reply contradicts itself, each time another way; its records are all accepted, or all refused.
@@ -237,7 +237,7 @@ pub(super) struct Fate {
 /// What a record meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecordFate {
-    Taken,
+    Accepted,
     Failed(RecordError),
     Throttled,
     /// Not accepted by a batch whose reply contradicts itself.
@@ -352,7 +352,7 @@ impl FaultState {
         if self.record_bucket.has(1, now) && self.byte_bucket.has(len, now) {
             self.record_bucket.take(1, now);
             self.byte_bucket.take(len, now);
-            RecordFate::Taken
+            RecordFate::Accepted
         } else {
             RecordFate::Throttled
         }

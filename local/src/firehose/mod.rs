@@ -26,7 +26,7 @@ mod tls;
 pub use command::{Args, run};
 pub use faults::{Down, Faults, RecordError, RequestError};
 pub use options::{AccessKey, Keep, Options};
-pub use output::TakenRecord;
+pub use output::AcceptedRecord;
 pub use request::{MAX_BATCH_BYTES, MAX_RECORD_BYTES, MAX_RECORDS};
 pub use server::{Error, Server};
 pub use stats::{BILLING_INCREMENT_BYTES, Stats};

@@ -12,7 +12,7 @@ use super::request::Records;
 
 /// A record that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TakenRecord {
+pub struct AcceptedRecord {
     /// The stream that it was put into.
     pub stream: Arc<str>,
     /// Its bytes, before base64.
@@ -24,7 +24,7 @@ pub struct TakenRecord {
 pub(super) struct Output {
     keep: Keep,
     file: Option<File>,
-    pub records: Vec<TakenRecord>,
+    pub records: Vec<AcceptedRecord>,
     pub hashes: Vec<u64>,
     /// The file's next bytes, where they differ from the request's; used again.
     lines: Vec<u8>,
@@ -69,7 +69,10 @@ impl Output {
                 let bytes = Bytes::from(std::mem::take(&mut records.bytes));
                 let taken = records.spans.iter().enumerate().filter(|(at, _)| accepted(*at));
                 self.records.extend(
-                    taken.map(|(_, span)| TakenRecord { stream: Arc::clone(&stream), data: bytes.slice(span.clone()) }),
+                    taken.map(|(_, span)| AcceptedRecord {
+                        stream: Arc::clone(&stream),
+                        data: bytes.slice(span.clone()),
+                    }),
                 );
             }
         }

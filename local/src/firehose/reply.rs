@@ -104,7 +104,7 @@ pub(super) fn error(error: &ServiceError) -> Reply {
 
 /// The result of PutRecordBatch, which may contradict itself.
 pub(super) fn put_record_batch(fates: &[RecordFate], contradiction: Option<Contradiction>) -> Reply {
-    let refused = fates.iter().filter(|fate| **fate != RecordFate::Taken).count();
+    let refused = fates.iter().filter(|fate| **fate != RecordFate::Accepted).count();
     let (failed, entries) = match contradiction {
         None => (refused, fates.len()),
         Some(Contradiction::FailedWithoutCodes) => (fates.len(), fates.len()),
@@ -123,7 +123,7 @@ pub(super) fn put_record_batch(fates: &[RecordFate], contradiction: Option<Contr
         }
         let error = match (contradiction, fate) {
             (Some(Contradiction::FailedWithoutCodes), _)
-            | (None | Some(Contradiction::FewerEntries), RecordFate::Taken) => None,
+            | (None | Some(Contradiction::FewerEntries), RecordFate::Accepted) => None,
             (_, RecordFate::Failed(error)) => Some(*error),
             _ => Some(RecordError::ServiceUnavailable),
         };

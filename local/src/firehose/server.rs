@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use super::connection::{Breakable, Breaker, reset};
 use super::faults::{Down, Faults};
 use super::options::{AccessKey, Options};
-use super::output::TakenRecord;
+use super::output::AcceptedRecord;
 use super::service::Service;
 use super::stats::Stats;
 use super::tls;
@@ -144,7 +144,7 @@ impl Server {
     }
 
     /// The accepted records in the order of arrival; empty unless started with [`super::Keep::Records`].
-    pub fn records(&self) -> Vec<TakenRecord> {
+    pub fn records(&self) -> Vec<AcceptedRecord> {
         self.service.output().records.clone()
     }
 

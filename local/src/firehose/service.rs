@@ -196,11 +196,11 @@ impl Service {
                     .into())
             }
         };
-        let taken = buffers.fates.iter().filter(|fate| **fate == RecordFate::Taken).count() as u64;
+        let taken = buffers.fates.iter().filter(|fate| **fate == RecordFate::Accepted).count() as u64;
         if answer.is_ok() && fate.cut_after {
-            self.counters.lock().stats.records_taken_then_cut += taken;
+            self.counters.lock().stats.records_accepted_then_cut += taken;
             self.counters.fault("cut_after");
-            self.show("cut after it was taken", Some(buffers));
+            self.show("cut after it was accepted", Some(buffers));
             breaker.close();
             return std::future::pending().await;
         }
@@ -240,7 +240,7 @@ impl Service {
                 for (span, fate) in records.spans.iter().zip(fates) {
                     call.records += 1;
                     match fate {
-                        RecordFate::Taken => {
+                        RecordFate::Accepted => {
                             call.bytes += span.len() as u64;
                             call.billed += bench::billed(span.len() as u64);
                         }
@@ -322,7 +322,7 @@ impl Service {
         }
     }
 
-    /// Decides what becomes of each record, keeps those that are taken, and counts them all. Says how the reply contradicts itself.
+    /// Decides what becomes of each record, keeps those that are accepted, and counts them all. Says how the reply contradicts itself.
     fn take(&self, operation: Operation, buffers: &mut Buffers) -> Result<Option<Contradiction>, Refusal> {
         let Buffers { call, records, fates, hashes, .. } = buffers;
         let now = Instant::now();
@@ -331,7 +331,7 @@ impl Service {
             let met = if operation == Operation::PutRecordBatch { faults.batch() } else { None };
             fates.extend(records.iter().map(|record| match met {
                 None => faults.record(record.len(), now),
-                Some((_, true)) => RecordFate::Taken,
+                Some((_, true)) => RecordFate::Accepted,
                 Some((_, false)) => RecordFate::Contradicted,
             }));
             met.map(|(way, _)| way)
@@ -340,7 +340,7 @@ impl Service {
         if needs_hashes(self.options.keep, self.options.count_unique) {
             hashes.extend(records.iter().map(xxh3_64));
         }
-        let accepted = |at: usize| fates.get(at) == Some(&RecordFate::Taken);
+        let accepted = |at: usize| fates.get(at) == Some(&RecordFate::Accepted);
         let mut counts = self.counters.lock();
         let counts = &mut *counts;
         let stats = &mut counts.stats;
@@ -357,7 +357,7 @@ impl Service {
         for (at, span) in records.spans.iter().enumerate() {
             let len = span.len() as u64;
             match fates.get(at) {
-                Some(RecordFate::Taken) => {
+                Some(RecordFate::Accepted) => {
                     stats.records_accepted += 1;
                     stats.bytes_accepted += len;
                     stats.bytes_billed += len.div_ceil(BILLING_INCREMENT_BYTES) * BILLING_INCREMENT_BYTES;

@@ -21,7 +21,7 @@ pub struct Stats {
     pub errors: BTreeMap<String, u64>,
     /// Records in requests that were valid.
     pub records_offered: u64,
-    /// Records taken.
+    /// Records accepted.
     pub records_accepted: u64,
     /// Records that failed within a reply.
     pub records_failed: u64,
@@ -43,8 +43,8 @@ pub struct Stats {
     pub unique: u64,
     /// Accepted records that had been accepted before; 0 unless counted.
     pub duplicates: u64,
-    /// Records that were taken by requests whose reply was then cut off.
-    pub records_taken_then_cut: u64,
+    /// Records that were accepted by requests whose reply was then cut off.
+    pub records_accepted_then_cut: u64,
     /// Requests over one of the service's limits.
     pub limit_violations: u64,
     /// Requests whose signature was refused.

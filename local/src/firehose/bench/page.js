@@ -75,11 +75,11 @@ function draw() {
   if (pointed !== null) {
     const i = Math.max(0, Math.min(WINDOW - 1, Math.round((pointed - left) / (right - left) * (WINDOW - 1)))), s = past[i];
     parts.push(shape('line', { class: 'cursor', x1: x(i), x2: x(i), y1: top, y2: bottom }));
-    put('readout', `${new Date(s.at * 1000).toLocaleTimeString('en-GB')}: ${count(s.accepted)} taken, ${count(s.failed)} failed, ${count(s.refused)} calls refused or cut`);
+    put('readout', `${new Date(s.at * 1000).toLocaleTimeString('en-GB')}: ${count(s.accepted)} accepted, ${count(s.failed)} failed, ${count(s.refused)} calls refused or cut`);
   } else {
     put('readout', 'the last two minutes');
   }
-  plot.setAttribute('aria-label', `In the last two minutes ${count(taken)} records were taken, at most ${count(Math.max(...past.map((s) => s.accepted)))} in a second; ${count(bad)} records failed or calls were refused or cut.`);
+  plot.setAttribute('aria-label', `In the last two minutes ${count(taken)} records were accepted, at most ${count(Math.max(...past.map((s) => s.accepted)))} in a second; ${count(bad)} records failed or calls were refused or cut.`);
   plot.replaceChildren(...parts);
 }
 
@@ -243,10 +243,10 @@ function showCalls(calls) {
 
 const FAULTS = [
   { key: 'quota_records_per_second', name: 'Throttle', means: 'records a second; those over it fail, “Slow down.”', value: 1000 },
-  { key: 'fail_every_record', name: 'Fail records', means: 'every Nth record fails, the others are taken', value: 100 },
+  { key: 'fail_every_record', name: 'Fail records', means: 'every Nth record fails, the others are accepted', value: 100 },
   { key: 'fail_every_request', name: 'Refuse calls', means: 'every Nth call gets a 500', value: 5 },
-  { key: 'cut_before_every', name: 'Cut before', means: 'every Nth connection is reset, nothing is taken', value: 5 },
-  { key: 'cut_after_every', name: 'Cut after', means: 'every Nth call is taken and not answered', value: 5 },
+  { key: 'cut_before_every', name: 'Cut before', means: 'every Nth connection is reset, nothing is accepted', value: 5 },
+  { key: 'cut_after_every', name: 'Cut after', means: 'every Nth call is accepted and not answered', value: 5 },
   { key: 'contradict', name: 'Contradict', means: 'every Nth reply contradicts itself', value: 5 },
   { key: 'latency_ms', name: 'Slow', means: 'ms more until each reply', value: 500 },
   { key: 'access_denied', name: 'Deny', means: 'every call gets AccessDeniedException', on: true, off: false },
