@@ -38,7 +38,7 @@ const NULL: Contender = Contender { name: "null", plugin: "null", options: &[] }
 const THEIRS: Contender = Contender { name: "kinesis_firehose", plugin: "kinesis_firehose", options: &[] };
 const OURS: Contender = Contender { name: "kubehose", plugin: "kubehose", options: &[("Workers", "1")] };
 const TAKEN: Contender =
-    Contender { name: "kubehose, taken", plugin: "kubehose", options: &[("acknowledge", "taken")] };
+    Contender { name: "kubehose, taken", plugin: "kubehose", options: &[("acknowledge", "buffered")] };
 const SPOOLED: Contender =
     Contender { name: "kubehose, spool_dir", plugin: "kubehose", options: &[("spool_dir", "FOLDER/spool")] };
 const EIGHT: Contender =
@@ -46,7 +46,7 @@ const EIGHT: Contender =
 const TAKEN_64: Contender = Contender {
     name: "kubehose, taken",
     plugin: "kubehose",
-    options: &[("acknowledge", "taken"), ("concurrency", "64")],
+    options: &[("acknowledge", "buffered"), ("concurrency", "64")],
 };
 /// Both plugins with these options.
 const fn joined(plugin: &'static str, options: &'static [(&'static str, &'static str)]) -> Contender {
@@ -299,7 +299,7 @@ fn cpu_table() {
             cost.ratio(&costs[1], |cost| cost.rss)
         );
     }
-    println!("\nspool_dir adds {:.0} % of CPU to `taken`", 100.0 * (costs[4].cpu_ratio(&costs[3], &costs[0]) - 1.0));
+    println!("\nspool_dir adds {:.0} % of CPU to `buffered`", 100.0 * (costs[4].cpu_ratio(&costs[3], &costs[0]) - 1.0));
 }
 
 fn drain_table() {
@@ -356,7 +356,7 @@ fn joined_table() {
     );
     for (name, options) in [("simple_aggregation", AGGREGATED), ("and gzip", GZIP), ("and zstd", ZSTD)] {
         let ours: &'static [(&str, &str)] = [options, EIGHT.options].concat().leak();
-        let taken: &'static [(&str, &str)] = [options, &[("acknowledge", "taken")]].concat().leak();
+        let taken: &'static [(&str, &str)] = [options, &[("acknowledge", "buffered")]].concat().leak();
         let contenders =
             [NULL, joined("kinesis_firehose", options), joined("kubehose", ours), joined("kubehose", taken)];
         let costs = in_turn(&flow, &contenders, &Faults::default(), PACE);

@@ -58,9 +58,9 @@ pub unsafe extern "C" fn FLBPluginFlushCtx(
     tag: *const c_char,
 ) -> c_int {
     guard(Status::Retry.code(), || {
-        // SAFETY: the caller's promise; `flush` returns only after the data has been dropped.
+        // SAFETY: the caller's promise; the data is read during this call only.
         let data = unsafe { FlushData::new(data, length, tag) };
-        output::flush(Handle::from_context(context), data).code()
+        output::flush(Handle::from_context(context), &data).code()
     })
 }
 

@@ -45,8 +45,24 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
+    /// The dead-letter file cannot be used.
+    DeadLetters {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Another process, or another output, uses the dead-letter file.
+    DeadLettersInUse {
+        /// The file.
+        file: PathBuf,
+    },
     /// The system refused a thread.
     Thread(io::Error),
+    /// Sockets cannot be watched.
+    Runtime(io::Error),
+    /// TLS cannot be set up.
+    Tls(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl fmt::Display for Error {
@@ -75,6 +91,25 @@ impl fmt::Display for Error {
                     folder.display()
                 )
             }
+            Error::Runtime(error) => {
+                write!(out, "cannot watch sockets: {error}; raise the limit of open files (ulimit -n)")
+            }
+            Error::Tls(error) => write!(out, "{error}"),
+            Error::DeadLetters { file, error } => {
+                write!(
+                    out,
+                    "dead_letter_file '{}' cannot be used: {error}; it must be a file in a folder that this process may \
+                     write to",
+                    file.display()
+                )
+            }
+            Error::DeadLettersInUse { file } => {
+                write!(
+                    out,
+                    "dead_letter_file '{}' is in use by another process or output; give each one a file of its own",
+                    file.display()
+                )
+            }
             Error::Thread(error) => {
                 write!(out, "cannot start a thread: {error}; raise the limit of processes (ulimit -u, pids.max)")
             }
@@ -85,8 +120,16 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Thread(error) | Error::Spool { error, .. } => Some(error),
-            Error::Option { .. } | Error::Misspelt { .. } | Error::Missing { .. } | Error::SpoolInUse { .. } => None,
+            Error::Thread(error)
+            | Error::Runtime(error)
+            | Error::Spool { error, .. }
+            | Error::DeadLetters { error, .. } => Some(error),
+            Error::Tls(error) => Some(&**error),
+            Error::Option { .. }
+            | Error::Misspelt { .. }
+            | Error::Missing { .. }
+            | Error::SpoolInUse { .. }
+            | Error::DeadLettersInUse { .. } => None,
         }
     }
 }

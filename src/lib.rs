@@ -6,7 +6,7 @@ mod abi;
 pub mod delivery;
 pub mod error;
 pub mod event;
-mod firehose;
+pub mod firehose;
 pub mod host;
 pub mod metrics;
 pub mod options;

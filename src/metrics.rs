@@ -46,16 +46,20 @@ counts! {
     events,
     /// Stretches of chunks that were no event.
     undecodable,
-    /// Records that Firehose has taken.
+    /// Records that Firehose has accepted.
     records_accepted,
     /// Records sent once more, after they or their call were refused.
     records_resent,
-    /// Records sent once more although the first call may have been taken.
+    /// Records sent once more although the first call may have been accepted.
     records_possibly_duplicate,
-    /// Records put aside: too large, or refused for good, or left over at the exit.
-    records_put_aside,
+    /// Records that could not be delivered: too large, or refused for good, or left over at the exit.
+    records_dead_lettered,
     /// Of those, the ones that no dead-letter file holds.
     records_dropped,
+    /// Dead letters that were deleted to stay within `dead_letter_limit`.
+    dead_letters_discarded,
+    /// Files of the spool that were damaged.
+    chunks_damaged,
     /// Records cut to fit Firehose's limit.
     records_truncated,
     /// Events without a record, because their `log_key` is empty.
@@ -64,7 +68,7 @@ counts! {
     bytes,
     /// Bytes that Firehose bills for them.
     billed_bytes,
-    /// PutRecordBatch calls that were answered with at least one record taken.
+    /// PutRecordBatch calls that were answered with at least one record accepted.
     batches,
     /// Calls and records refused because there were too many.
     throttled,
@@ -117,6 +121,11 @@ impl Count {
         self.0.fetch_sub(n, Relaxed);
     }
 
+    /// Is `n` now, of a count that goes up and down.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
     /// The number now.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
@@ -157,22 +166,28 @@ impl Histogram {
 pub type Exported = (&'static CStr, &'static CStr, fn(&Snapshot) -> u64);
 
 /// The counters, which only ever grow.
-pub const COUNTERS: [Exported; 13] = [
+pub const COUNTERS: [Exported; 15] = [
     (c"events_total", c"Events decoded.", |s| s.events),
-    (c"records_accepted_total", c"Records that Firehose has taken.", |s| s.records_accepted),
+    (c"records_accepted_total", c"Records that Firehose has accepted.", |s| s.records_accepted),
     (c"records_resent_total", c"Records sent once more.", |s| s.records_resent),
-    (c"records_put_aside_total", c"Records put aside.", |s| s.records_put_aside),
-    (c"records_dropped_total", c"Records put aside that no dead-letter file holds.", |s| s.records_dropped),
+    (c"records_dead_lettered_total", c"Records that could not be delivered.", |s| s.records_dead_lettered),
+    (c"records_dropped_total", c"Records that could not be delivered, and that no dead-letter file holds.", |s| {
+        s.records_dropped
+    }),
+    (c"dead_letters_discarded_total", c"Dead letters deleted to stay within dead_letter_limit.", |s| {
+        s.dead_letters_discarded
+    }),
+    (c"chunks_damaged_total", c"Files of the spool that were damaged.", |s| s.chunks_damaged),
     (
         c"records_possibly_duplicate_total",
-        c"Records sent once more although the first call may have been taken.",
+        c"Records sent once more although the first call may have been accepted.",
         |s| s.records_possibly_duplicate,
     ),
     (c"records_truncated_total", c"Records cut to fit Firehose's limit.", |s| s.records_truncated),
     (c"records_empty_total", c"Events without a record, because there is nothing in them.", |s| s.records_empty),
     (c"bytes_total", c"Bytes of accepted records, before base64.", |s| s.bytes),
     (c"billed_bytes_total", c"Bytes that Firehose bills for them.", |s| s.billed_bytes),
-    (c"batches_total", c"PutRecordBatch calls of which at least one record was taken.", |s| s.batches),
+    (c"batches_total", c"PutRecordBatch calls of which at least one record was accepted.", |s| s.batches),
     (c"throttled_total", c"Calls and records refused because there were too many.", |s| s.throttled),
     (c"undecodable_total", c"Stretches of chunks that were no event.", |s| s.undecodable),
 ];
@@ -199,13 +214,13 @@ impl fmt::Display for Snapshot {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "events={} accepted={} resent={} possibly_duplicate={} put_aside={} dropped={} truncated={} empty={} bytes={} billed_bytes={} \
-             batches={} throttled={} chunks_refused={} undecodable={} key_collisions={} held={}",
+            "events={} accepted={} resent={} possibly_duplicate={} dead_lettered={} dropped={} truncated={} empty={} bytes={} billed_bytes={} \
+             batches={} throttled={} chunks_refused={} undecodable={} key_collisions={} held={} discarded={} chunks_damaged={}",
             self.events,
             self.records_accepted,
             self.records_resent,
             self.records_possibly_duplicate,
-            self.records_put_aside,
+            self.records_dead_lettered,
             self.records_dropped,
             self.records_truncated,
             self.records_empty,
@@ -217,6 +232,8 @@ impl fmt::Display for Snapshot {
             self.undecodable,
             self.key_collisions,
             self.held,
+            self.dead_letters_discarded,
+            self.chunks_damaged,
         )?;
         for (class, count) in self.errors.iter().filter(|(_, count)| *count > 0) {
             write!(out, " errors.{class}={count}")?;

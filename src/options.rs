@@ -3,12 +3,16 @@
 //! The host accepts unknown properties silently and hands out only those that are asked for by name, so what is not in
 //! [`OPTIONS`] does not exist.
 
+use crate::delivery::pace::Concurrency;
+use crate::delivery::{Acknowledge, DeliveryOptions};
 use crate::error::Error;
 use crate::event::path::{Path, Paths};
 use crate::record::pack::{Compression, PackOptions};
 use crate::record::remap::{Remap, parse_pattern};
 use crate::record::time::{TimeFormat, TimeKey, parse_zone};
 use crate::record::{LogKey, Oversize, RecordOptions, SPLIT, TRUNCATED};
+use crate::storage::chunks::SyncMode;
+use crate::storage::{SpoolOptions, StorageOptions};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::path::PathBuf;
@@ -173,7 +177,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         "NDJSON of every record that was put aside: time, tag, stream, reason, the record. `kubehose replay` sends it again.",
     ),
     option("dead_letter_limit", "100M", SIZE, "The size of all dead-letter files together; the oldest go first."),
-    option("concurrency", "8", "a whole number from 1 to 128", "PutRecordBatch calls in flight at a time."),
+    option(
+        "concurrency",
+        "auto",
+        "auto, or a whole number from 1 to 128",
+        "PutRecordBatch calls in flight at a time; `auto` finds how many, up to 64.",
+    ),
     option(
         "auto_retry_requests",
         "on",
@@ -185,7 +194,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(
         "acknowledge",
         "delivered",
-        "delivered or taken",
+        "delivered or buffered",
         "When a chunk is done for the host: once Firehose has it, or once it is held in kubehose's memory.",
     ),
     option(
@@ -199,6 +208,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         "1G",
         SIZE,
         "The size of the spool; when it is full, chunks are done once they are delivered.",
+    ),
+    option(
+        "spool_sync",
+        "none",
+        "none, interval, always",
+        "What the spool survives beyond the end of the process: with interval the machine's power but for the last second, with always that as well; each costs the disk's time.",
     ),
     option("flush_timeout", "10s", DURATION, "How long a flush waits before it answers RETRY; the delivery goes on."),
     option("request_timeout", "30s", DURATION, "How long one PutRecordBatch call may take."),
@@ -219,8 +234,13 @@ pub struct Config {
     /// How they look.
     pub record: RecordOptions,
     /// How they are delivered.
-    pub delivery: DeliveryConfig,
+    pub delivery: DeliveryOptions,
+    /// What of them is kept on disk.
+    pub storage: StorageOptions,
 }
+
+/// `spool_sync interval` brings to the disk what was written so long ago.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the records go, and as whom.
 #[derive(Clone, Debug)]
@@ -243,40 +263,6 @@ pub struct FirehoseConfig {
     pub ca: Option<Vec<u8>>,
     /// How long one call may take.
     pub request_timeout: Duration,
-}
-
-/// When a flush may say OK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acknowledge {
-    /// Once every record is settled.
-    Delivered,
-    /// Once the chunk is held in memory.
-    Taken,
-}
-
-/// How records are delivered.
-#[derive(Clone, Debug)]
-pub struct DeliveryConfig {
-    /// Calls in flight.
-    pub concurrency: usize,
-    /// Quota of records a second.
-    pub records_per_second: Option<u64>,
-    /// Quota of bytes a second.
-    pub bytes_per_second: Option<u64>,
-    /// When a flush may say OK.
-    pub acknowledge: Acknowledge,
-    /// The spool's folder, and its size at most, in bytes. A chunk is then done once it is there.
-    pub spool: Option<(PathBuf, u64)>,
-    /// How long a flush waits.
-    pub flush_timeout: Duration,
-    /// How long the exit waits.
-    pub shutdown_timeout: Duration,
-    /// Bytes held in memory.
-    pub max_buffer: usize,
-    /// Where records that are put aside go.
-    pub dead_letter_file: Option<PathBuf>,
-    /// Size of the dead-letter files together, in bytes.
-    pub dead_letter_limit: u64,
 }
 
 /// Reads options by name, each checked against [`OPTIONS`].
@@ -412,10 +398,12 @@ impl Config {
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Config, Error> {
         let reader = Reader { get };
+        let storage = read_storage(&reader)?;
         Ok(Config {
             firehose: read_firehose(&reader, environment)?,
             record: read_record(&reader)?,
-            delivery: read_delivery(&reader)?,
+            delivery: read_delivery(&reader, &storage)?,
+            storage,
         })
     }
 }
@@ -579,7 +567,7 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
     })
 }
 
-fn read_delivery(reader: &Reader<'_>) -> Result<DeliveryConfig, Error> {
+fn read_storage(reader: &Reader<'_>) -> Result<StorageOptions, Error> {
     let dead_letter_file = reader.optional("dead_letter_file", |path| {
         let path = PathBuf::from(path);
         if !path.is_absolute() {
@@ -591,29 +579,41 @@ fn read_delivery(reader: &Reader<'_>) -> Result<DeliveryConfig, Error> {
         }
     })?;
     let spool_limit = reader.defaulted("spool_limit", parse_size)?;
+    let spool_sync = reader.defaulted("spool_sync", |value| match value {
+        "none" => Ok(SyncMode::None),
+        "interval" => Ok(SyncMode::Interval(SYNC_INTERVAL)),
+        "always" => Ok(SyncMode::Always),
+        _ => Err(String::new()),
+    })?;
     let spool = reader.optional("spool_dir", |path| {
         let path = PathBuf::from(path);
         match (path.is_absolute(), reader.given("acknowledge")) {
             (false, _) => Err("the host may change its working folder".to_owned()),
             (true, Some(value)) => Err(format!("acknowledge is set to '{value}'")),
-            (true, None) => Ok((path, spool_limit)),
+            (true, None) => Ok(SpoolOptions { folder: path, limit: spool_limit, sync: spool_sync }),
         }
     })?;
-    Ok(DeliveryConfig {
-        spool,
-        concurrency: reader.defaulted("concurrency", |value| parse_within(value, 1, 128))?,
+    let limit = reader.defaulted("dead_letter_limit", parse_size)?;
+    Ok(StorageOptions { spool, dead_letters: dead_letter_file.map(|file| (file, limit)) })
+}
+
+fn read_delivery(reader: &Reader<'_>, storage: &StorageOptions) -> Result<DeliveryOptions, Error> {
+    Ok(DeliveryOptions {
+        spool: storage.spool.is_some(),
+        concurrency: reader.defaulted("concurrency", |value| match value {
+            "auto" => Ok(Concurrency::Auto),
+            number => parse_within(number, 1, 128).map(Concurrency::Fixed),
+        })?,
         records_per_second: reader.optional("records_per_second", |value| parse_within(value, 1, u64::MAX))?,
         bytes_per_second: reader.optional("bytes_per_second", |value| parse_within(value, 1, u64::MAX))?,
         acknowledge: reader.defaulted("acknowledge", |value| match value {
             "delivered" => Ok(Acknowledge::Delivered),
-            "taken" => Ok(Acknowledge::Taken),
+            "buffered" => Ok(Acknowledge::Buffered),
             _ => Err(String::new()),
         })?,
         flush_timeout: reader.defaulted("flush_timeout", parse_duration)?,
         shutdown_timeout: reader.defaulted("shutdown_timeout", parse_duration)?,
         max_buffer: reader.defaulted("max_buffer", |value| parse_size(value).map(|size| size as usize))?,
-        dead_letter_file,
-        dead_letter_limit: reader.defaulted("dead_letter_limit", parse_size)?,
     })
 }
 
@@ -757,7 +757,7 @@ mod tests {
     #[test]
     fn the_least_is_a_region_and_a_stream() {
         let config = read(&LEAST).unwrap();
-        assert_eq!(config.delivery.concurrency, 8);
+        assert_eq!(config.delivery.concurrency, Concurrency::Auto);
         assert_eq!(config.delivery.max_buffer, 64 << 20);
         assert_eq!(config.firehose.request_timeout, Duration::from_secs(30));
         assert!(config.record.newline && config.record.remap.tag_fallback);

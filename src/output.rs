@@ -1,30 +1,48 @@
-//! One `[OUTPUT]`: its registry, its threads, the hand-over of a chunk, start and drain.
+//! One `[OUTPUT]`: its flushes, its thread, which does what the delivery core says and tells it what came of it, its start and its end.
+//!
+//! The host's memory is read by the host's own thread alone, which copies the chunk. Every wait of a thread of the host has an end, even if
+//! a thread of ours should never answer; one that does not end in time is left behind, and touches nothing of the host any more.
 
-use crate::delivery::batch::Opening;
-use crate::delivery::encode::HandOver;
-use crate::delivery::ledger::{Flush, Identity, Ledger};
-use crate::delivery::{Command, Courier, CourierParts};
+use crate::delivery::room::{Reservation, Room};
+use crate::delivery::{Action, CallId, Delivery, FlushId, Identity, Input, Now, Parts};
 use crate::error::Error;
-use crate::host::{self, FlushData, Handle, Level, Log, Metrics, Output, Status};
+use crate::event::chunk::Time;
+use crate::firehose::{self, Fault, Firehose};
+use crate::host::{self, FlushData, Gate, Handle, Level, Log, Metrics, Output, Status};
 use crate::metrics::{Counts, Snapshot};
 use crate::options::Config;
-use crate::storage::dead_letters::Aside;
-use crate::storage::spool::Spool;
+use crate::storage::letters::DeadLetter;
+use crate::storage::{AtStart, Storage, Task};
 use crate::{REVISION, VERSION};
+use crossbeam_channel::RecvTimeoutError;
+use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, Abortable};
+use futures_util::stream::FuturesUnordered;
 use once_cell::sync::Lazy;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
-use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// How long a flush waits on the engine's own thread, where nothing else happens meanwhile.
 pub const ENGINE_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How much longer than its deadline a flush waits for its answer, should our own thread be stuck.
+const MARGIN: Duration = Duration::from_secs(2);
+
 /// How long the exit waits for what the runtime has left behind (a name look-up cannot be called off).
 const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
+
+/// How often the counts are shown while something happens.
+const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+
+/// How often one looks, while flushes wait, whether the host has been asked to end.
+const LOOK: Duration = Duration::from_millis(100);
 
 static INSTANCES: Lazy<Mutex<HashMap<Handle, Arc<Instance>>>> = Lazy::new(Mutex::default);
 static NEXT: AtomicUsize = AtomicUsize::new(1);
@@ -36,17 +54,16 @@ fn instances() -> MutexGuard<'static, HashMap<Handle, Arc<Instance>>> {
 /// One output with its thread.
 pub struct Instance {
     log: Arc<Log>,
-    counts: Arc<Counts>,
+    driver: Driver,
+    gate: Option<Gate>,
     flush_timeout: Duration,
     shutdown_timeout: Duration,
-    /// Taken at the exit, which has the courier drain.
-    commands: Mutex<Option<UnboundedSender<Command>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    next_flush: AtomicU64,
 }
 
 /// Starts the output that the host describes, and gives it its handle. What went wrong is in the log.
 pub fn start(output: &Output<'_>) -> bool {
-    // The default hook would print to file descriptor 2; what panics is told by whoever catches it.
+    // The default hook would print to file descriptor 2; what panics is logged by whoever catches it.
     std::panic::set_hook(Box::new(|_| {}));
     let log = Arc::new(output.log());
     let started = Config::of_section(&|name| output.property(name), &|name| std::env::var(name).ok())
@@ -67,8 +84,8 @@ pub fn start(output: &Output<'_>) -> bool {
     }
 }
 
-/// Hands a chunk over and waits for the answer. Returns only after `data` has been dropped.
-pub fn flush(handle: Handle, data: FlushData) -> Status {
+/// Delivers a chunk, and waits for the answer.
+pub fn flush(handle: Handle, data: &FlushData) -> Status {
     let Some(instance) = instances().get(&handle).cloned() else {
         return Status::Retry;
     };
@@ -95,41 +112,10 @@ impl Instance {
     /// Starts the threads of an output, whose counts are shown in `metrics`.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// When the system refuses a thread or a socket, the spool cannot be used, or TLS cannot be set up.
     pub fn start(config: Config, log: Arc<Log>, metrics: Option<Metrics>) -> Result<Instance, Error> {
-        let counts = Arc::new(Counts::default());
-        counts.held_limit.add(config.delivery.max_buffer as u64);
-        if let Some(metrics) = &metrics {
-            metrics.publish(&counts);
-        }
-        let ledger = Arc::new(Ledger::new(counts.clone()));
-        let opening = Arc::new(Opening::new(&config.firehose.delivery_stream));
-        let dead_letters =
-            config.delivery.dead_letter_file.as_deref().map(|file| (file, config.delivery.dead_letter_limit));
-        let aside = Arc::new(Aside::new(&config.firehose.delivery_stream, dead_letters, counts.clone(), log.clone()));
-        let (commands, orders) = tokio::sync::mpsc::unbounded_channel();
         let (flush_timeout, shutdown_timeout) = (config.delivery.flush_timeout, config.delivery.shutdown_timeout);
-        let (spool, left) = match &config.delivery.spool {
-            Some((folder, limit)) => {
-                let (spool, left) = Spool::open(folder, *limit)?;
-                if !left.is_empty() {
-                    let line =
-                        format!("{} chunks were left in spool_dir {}; they go out first", left.len(), folder.display());
-                    log.line(Level::Info, &line);
-                }
-                (Some(spool), left)
-            }
-            None => (None, Vec::new()),
-        };
-        let left = left
-            .into_iter()
-            .map(|spooled| {
-                let spooled = Arc::new(spooled);
-                // One that is torn has an identity that no chunk will ask for.
-                let identity = spooled.identity().unwrap_or(Identity::of(b"", b""));
-                (ledger.begin_left(identity, spooled.clone()), spooled)
-            })
-            .collect();
+        let gate = metrics.as_ref().map(Metrics::gate);
         log.line(
             Level::Info,
             &format!(
@@ -143,86 +129,381 @@ impl Instance {
                 }
             ),
         );
-        let parts =
-            CourierParts { config, opening, ledger, aside, log: log.clone(), spool, left, commands: orders, metrics };
-        let thread = host::without_signals(|| start_courier(parts)).map_err(Error::Thread)?;
-        Ok(Instance {
-            log,
-            counts,
-            flush_timeout,
-            shutdown_timeout,
-            commands: Mutex::new(Some(commands)),
-            thread: Mutex::new(Some(thread)),
-        })
+        let driver = Driver::start(config, log.clone(), metrics)?;
+        Ok(Instance { log, driver, gate, flush_timeout, shutdown_timeout, next_flush: AtomicU64::new(0) })
     }
 
-    /// Hands a chunk over and waits. This runs on the small stack.
-    pub fn flush(&self, data: FlushData) -> Status {
-        let wait = match host::on_worker_thread() {
-            true => self.flush_timeout,
-            false => self.flush_timeout.min(ENGINE_FLUSH_TIMEOUT),
-        };
+    /// Copies a chunk and waits for the answer. This runs on the small stack.
+    pub fn flush(&self, data: &FlushData) -> Status {
         let now = Instant::now();
         // A host that has been asked to end still flushes whatever is queued, one chunk after the other.
         if host::ending_since().is_some_and(|since| now >= since + self.shutdown_timeout) {
             return Status::Retry;
         }
-        let (reply, answer) = oneshot::channel();
-        let hand_over = HandOver { data, since: now, flush: Flush { reply, deadline: now + wait } };
-        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let handed_over = commands.is_some_and(|commands| commands.send(Command::Take(hand_over)).is_ok());
-        // Whoever has the chunk answers in time, or drops it and with it the way to answer.
-        if handed_over { answer.blocking_recv().unwrap_or(Status::Retry) } else { Status::Retry }
+        let wait = match host::on_worker_thread() {
+            true => self.flush_timeout,
+            false => self.flush_timeout.min(ENGINE_FLUSH_TIMEOUT),
+        };
+        let flush = FlushId(self.next_flush.fetch_add(1, Ordering::Relaxed));
+        let deadline = now + wait;
+        let (bytes, tag) = (data.bytes(), data.tag());
+        let identity = Identity::of(tag, bytes);
+        // An admission, and the answer.
+        let (tell, told) = crossbeam_channel::bounded(2);
+        let chunk = |reservation: Reservation| Input::Chunk {
+            flush,
+            deadline,
+            tag: tag.to_vec(),
+            identity,
+            bytes: reservation.fill(bytes.to_vec()),
+        };
+        let input = match self.driver.room.reserve(bytes.len()) {
+            Some(reservation) => chunk(reservation),
+            None => Input::Waiting { flush, deadline, identity, size: bytes.len() },
+        };
+        if !self.driver.tell(Event::Flush { flush, tell: tell.clone(), input }) {
+            return Status::Retry;
+        }
+        loop {
+            match told.recv_deadline(deadline + MARGIN) {
+                Ok(Told::Admitted(reservation)) => {
+                    let input = chunk(reservation);
+                    if !self.driver.tell(Event::Flush { flush, tell: tell.clone(), input }) {
+                        return Status::Retry;
+                    }
+                }
+                Ok(Told::Answer(status)) => return status,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Status::Retry,
+            }
+        }
     }
 
-    /// Lets what is on its way arrive within `shutdown_timeout`, counted from the signal that has the host end if there was one, joins the thread, and logs the counts.
+    /// Lets what is on its way arrive within `shutdown_timeout`, counted from the signal that has the host end if there was one, ends
+    /// the thread, and logs the counts.
     pub fn drain(&self) -> Snapshot {
-        drop(self.commands.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Err(panic)) = thread.map(JoinHandle::join) {
-            std::mem::forget(panic);
-            self.log.line(Level::Error, "a defect in kubehose: its thread has panicked; please report it");
+        let from = host::ending_since().unwrap_or_else(Instant::now);
+        let deadline = (from + self.shutdown_timeout).max(Instant::now()) + MARGIN;
+        if !self.driver.end(Event::Input(Input::Close), deadline) {
+            self.log.line(Level::Error, "its thread does not end, and is left behind; what it holds is lost");
         }
-        let counts = self.counts.snapshot();
+        if let Some(gate) = &self.gate {
+            gate.close();
+        }
+        let counts = self.driver.counts.snapshot();
         self.log.line(Level::Info, &format!("ended: {counts}"));
         counts
     }
 
     /// What the output has done so far.
     pub fn counts(&self) -> &Counts {
-        &self.counts
+        &self.driver.counts
     }
 }
 
-/// Starts a courier on a thread of its own.
-pub(crate) fn start_courier(parts: CourierParts) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("kubehose".to_owned()).spawn(move || deliver(parts))
+/// What a flush is told.
+pub(crate) enum Told {
+    /// It may copy its chunk.
+    Admitted(Reservation),
+    /// It is over.
+    Answer(Status),
 }
 
-/// The courier's thread. One is enough: it encodes, signs and encrypts some 400 MB of JSON a second, several times what the
-/// host can bring; and each thread more that a chunk is handed to costs a small one as much as its encoding.
-fn deliver(parts: CourierParts) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    match runtime {
-        Ok(runtime) => {
-            let log = parts.log.clone();
-            match runtime.block_on(async { Courier::new(parts) }) {
-                // A task, since what `block_on` itself runs is woken by way of the kernel even from its own thread.
-                Ok(courier) => match runtime.block_on(runtime.spawn(courier.run())) {
-                    Ok(()) => {}
-                    Err(panic) => {
-                        log.line(Level::Error, &format!("a defect in kubehose: {panic}; please report it"));
-                        // Dropping what a panic carries may panic once more.
-                        std::mem::forget(panic);
-                    }
-                },
-                Err(error) => log.line(Level::Error, &error.to_string()),
+/// What the driver is told.
+pub(crate) enum Event {
+    /// A flush has something to say, and listens.
+    Flush { flush: FlushId, tell: crossbeam_channel::Sender<Told>, input: Input },
+    /// Something has happened.
+    Input(Input),
+}
+
+/// The thread of one output.
+pub(crate) struct Driver {
+    events: UnboundedSender<Event>,
+    /// Where its end is told: nothing is ever sent.
+    ended: crossbeam_channel::Receiver<()>,
+    /// The memory that may be used.
+    pub room: Arc<Room>,
+    /// What is counted.
+    pub counts: Arc<Counts>,
+}
+
+/// Says what was found on the disk.
+fn log_start(at_start: &AtStart, stream: &str, counts: &Counts, log: &Log) {
+    if !at_start.recovered.is_empty() {
+        log.line(
+            Level::Info,
+            &format!("{} chunks were left in spool_dir; they are sent first", at_start.recovered.len()),
+        );
+    }
+    if let Some((chunks, other)) = &at_start.for_another_stream {
+        let text = format!(
+            "{chunks} chunks in spool_dir were for another stream ({other}); they are sent to delivery_stream {stream}"
+        );
+        log.line(Level::Warn, &text);
+    }
+    counts.chunks_damaged.add(at_start.damaged.len() as u64);
+    for damaged in &at_start.damaged {
+        let text = format!(
+            "spool_dir: nothing of {} ({} bytes) can be sent: {}; the file is kept",
+            damaged.file.display(),
+            damaged.size,
+            damaged.reason
+        );
+        log.line(Level::Error, &text);
+    }
+}
+
+impl Driver {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// See [`Instance::start`].
+    pub(crate) fn start(config: Config, log: Arc<Log>, metrics: Option<Metrics>) -> Result<Driver, Error> {
+        let counts = Arc::new(Counts::default());
+        counts.held_limit.add(config.delivery.max_buffer as u64);
+        if let Some(metrics) = &metrics {
+            metrics.publish(&counts);
+        }
+        let room = Arc::new(Room::new(config.delivery.max_buffer));
+        let (events, inbox) = unbounded_channel();
+        let stream = &config.firehose.delivery_stream;
+        let (storage, at_start) = Storage::open(stream, &config.storage)?;
+        let revoker = storage.revoker();
+        log_start(&at_start, stream, &counts, &log);
+        let (tasks, task_queue) = crossbeam_channel::unbounded();
+        let done = events.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+        let runtime = runtime.map_err(Error::Runtime)?;
+        let firehose = Firehose::new(config.firehose.clone()).map_err(|error| Error::Tls(error.into()))?;
+        let (running, ended) = crossbeam_channel::bounded(0);
+        let loop_ = Loop {
+            firehose: Arc::new(firehose),
+            config,
+            log,
+            metrics,
+            room: room.clone(),
+            counts: counts.clone(),
+            events: inbox,
+            tasks,
+            at_start,
+        };
+        host::without_signals(|| {
+            let disk_ended = storage.start(task_queue, move |input| {
+                // Nobody listens any more only at the very end.
+                let _ = done.send(Event::Input(input));
+            })?;
+            thread::Builder::new().name("kubehose".to_owned()).spawn(move || {
+                // Dropped last: by then everything is done.
+                let _running = running;
+                run(runtime, loop_);
+                // The disk's thread ends once nobody can tell it anything; a disk that hangs is left behind.
+                let ended = disk_ended.recv_timeout(MARGIN);
+                if let (Err(crossbeam_channel::RecvTimeoutError::Timeout), Some(revoker)) = (ended, revoker) {
+                    // Its folder must be free for the output of a reloaded configuration.
+                    revoker.revoke();
+                }
+            })
+        })
+        .map_err(Error::Thread)?;
+        Ok(Driver { events, ended, room, counts })
+    }
+
+    /// Tells it something; false if it has ended.
+    pub(crate) fn tell(&self, event: Event) -> bool {
+        self.events.send(event).is_ok()
+    }
+
+    /// Tells it to end, and waits for that; false if it has not by the deadline.
+    pub(crate) fn end(&self, event: Event, deadline: Instant) -> bool {
+        self.tell(event);
+        self.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected)
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.events.is_closed()
+    }
+}
+
+fn run(runtime: Runtime, loop_: Loop) {
+    let log = loop_.log.clone();
+    // A task, since what `block_on` itself runs is woken by way of the kernel even from its own thread.
+    if let Err(panic) = runtime.block_on(runtime.spawn(loop_.run())) {
+        log.line(Level::Error, &format!("a defect in kubehose: {panic}; please report it"));
+        // Dropping what a panic carries may panic once more.
+        std::mem::forget(panic);
+    }
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+}
+
+/// The time, of both clocks.
+fn present() -> Now {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let wall = Time { seconds: i64::try_from(since.as_secs()).unwrap_or(0), nanos: since.subsec_nanos() };
+    Now { at: Instant::now(), wall }
+}
+
+type Call = Pin<Box<dyn Future<Output = (CallId, Option<Result<firehose::Reply, Fault>>)> + Send>>;
+
+/// The loop of one output's thread, and all that it needs.
+struct Loop {
+    firehose: Arc<Firehose>,
+    config: Config,
+    log: Arc<Log>,
+    metrics: Option<Metrics>,
+    room: Arc<Room>,
+    counts: Arc<Counts>,
+    events: UnboundedReceiver<Event>,
+    tasks: crossbeam_channel::Sender<Task>,
+    at_start: AtStart,
+}
+
+impl Loop {
+    /// Until the core is done. Nothing that a branch of the select waits for needs another branch to be polled.
+    async fn run(mut self) {
+        let config = self.config.clone();
+        let mut delivery = Delivery::new(Parts {
+            options: &config.delivery,
+            record: &config.record,
+            delivery_stream: &config.firehose.delivery_stream,
+            room: self.room.clone(),
+            counts: self.counts.clone(),
+            random: fastrand::Rng::new(),
+            recovered: std::mem::take(&mut self.at_start.recovered),
+            next_chunk: self.at_start.next_chunk,
+        });
+        let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
+        let mut cancel: HashMap<CallId, AbortHandle> = HashMap::new();
+        let mut flushes: HashMap<FlushId, crossbeam_channel::Sender<Told>> = HashMap::new();
+        let mut out = Vec::new();
+        let (mut published, mut unpublished, mut stopping) = (Instant::now(), true, false);
+        delivery.handle(Input::Tick, present(), &mut out);
+        loop {
+            for action in out.drain(..) {
+                self.act(action, &mut calls, &mut cancel, &mut flushes);
             }
-            runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+            if delivery.is_done() {
+                break;
+            }
+            if unpublished && published.elapsed() >= PUBLISH_EVERY {
+                (published, unpublished) = (Instant::now(), false);
+                self.publish();
+            }
+            let now = Instant::now();
+            let publish = unpublished.then(|| published + PUBLISH_EVERY);
+            let look = (!flushes.is_empty() && !stopping).then(|| now + LOOK);
+            let core = delivery.wake_at();
+            let wake = [core, publish, look].into_iter().flatten().min();
+            if core.is_some_and(|core| core <= now) || !self.events.is_empty() {
+                // The connections are tasks of their own, and go on only while this one rests.
+                tokio::task::yield_now().await;
+            }
+            let input = tokio::select! {
+                biased;
+                Some((call, outcome)) = calls.next(), if !calls.is_empty() => {
+                    cancel.remove(&call);
+                    unpublished = true;
+                    match outcome {
+                        Some(outcome) => Input::Answered { call, outcome },
+                        None => Input::Tick,
+                    }
+                }
+                Some(event) = self.events.recv() => {
+                    unpublished = true;
+                    match event {
+                        Event::Flush { flush, tell, input } => {
+                            flushes.insert(flush, tell);
+                            input
+                        }
+                        Event::Input(input) => input,
+                    }
+                }
+                () = sleep_until(wake) => Input::Tick,
+            };
+            let now = present();
+            if !stopping && let Some(since) = host::ending_since() {
+                stopping = true;
+                delivery.handle(Input::HostStopping { since }, now, &mut out);
+            }
+            delivery.handle(input, now, &mut out);
         }
-        Err(error) => {
-            let line = format!("cannot watch sockets: {error}; raise the limit of open files (ulimit -n)");
-            parts.log.line(Level::Error, &line);
+        delivery.last_words(&mut out);
+        for action in out.drain(..) {
+            self.act(action, &mut calls, &mut cancel, &mut flushes);
         }
+        self.publish();
+    }
+
+    /// Does what the core says.
+    fn act(
+        &self,
+        action: Action,
+        calls: &mut FuturesUnordered<Call>,
+        cancel: &mut HashMap<CallId, AbortHandle>,
+        flushes: &mut HashMap<FlushId, crossbeam_channel::Sender<Told>>,
+    ) {
+        match action {
+            Action::Reply { flush, status } => {
+                if let Some(tell) = flushes.remove(&flush) {
+                    // It may have given up.
+                    let _ = tell.try_send(Told::Answer(status));
+                }
+            }
+            Action::Admit { flush, reservation } => {
+                if let Some(tell) = flushes.get(&flush) {
+                    let _ = tell.try_send(Told::Admitted(reservation));
+                }
+            }
+            Action::Call { call, body, records } => {
+                let (firehose, counts, since) = (self.firehose.clone(), self.counts.clone(), Instant::now());
+                let (abort, registration) = AbortHandle::new_pair();
+                cancel.insert(call, abort);
+                let put = Abortable::new(async move { firehose.put(body, records).await }, registration);
+                calls.push(Box::pin(async move {
+                    let outcome = put.await.ok();
+                    counts.call_seconds.observe(since.elapsed());
+                    (call, outcome)
+                }));
+            }
+            Action::CancelCall { call } => {
+                if let Some(abort) = cancel.remove(&call) {
+                    abort.abort();
+                }
+            }
+            Action::RenewCredentials => self.firehose.forget_credentials(),
+            Action::Store { chunk, identity, tag, bytes } => self.store(Task::Store(chunk, identity, tag, bytes)),
+            Action::Note { chunk, events } => self.store(Task::Note(chunk, events)),
+            Action::Load { chunk } => self.store(Task::Load(chunk)),
+            Action::Remove { chunk } => self.store(Task::Remove(chunk)),
+            Action::DeadLetter { letter, tag, reason, record } => {
+                let stream = &self.config.firehose.delivery_stream;
+                self.store(Task::DeadLetter(letter, DeadLetter::new(&tag, stream, &reason, record)));
+            }
+            Action::Log { level, text } => self.log.line(level, &text),
+            Action::CannotDeliver { setup, text } => {
+                let cure = setup.cure(&self.config.firehose);
+                let line = format!("cannot deliver: {text}; the records are kept. To fix it: {cure}");
+                self.log.line(Level::Error, &line);
+            }
+        }
+    }
+
+    fn store(&self, task: Task) {
+        // Its thread ends only after this one.
+        let _ = self.tasks.send(task);
+    }
+
+    fn publish(&self) {
+        self.counts.held.set(self.room.held() as u64);
+        if let Some(metrics) = &self.metrics {
+            metrics.publish(&self.counts);
+        }
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -95,7 +95,7 @@ fn the_spool_goes_out_at_the_next_start() {
     assert!(running.wait(Duration::from_secs(60)).success());
     let log = running.log();
     assert!(log.contains("stay in spool_dir for the next start"), "{log}");
-    assert_eq!((ended(&log, "accepted"), ended(&log, "put_aside")), (0, 0));
+    assert_eq!((ended(&log, "accepted"), ended(&log, "dead_lettered")), (0, 0));
     let again = Scene::new().tail(0, &[]).output(&server, &[("spool_dir", spool.as_str())]);
     let mut second = again.start();
     until("20,000 records", Duration::from_secs(60), || server.stats().records_accepted >= EVENTS as u64);

@@ -164,7 +164,7 @@ fn end(mut running: Running, server: &Server, count: usize, secrets: &[&str]) ->
     let log = running.log();
     assert_each_once(server, count, &log);
     assert_eq!(ended(&log, "accepted"), count as u64, "{log}");
-    assert_eq!((ended(&log, "put_aside"), ended(&log, "possibly_duplicate")), (0, 0), "{log}");
+    assert_eq!((ended(&log, "dead_lettered"), ended(&log, "possibly_duplicate")), (0, 0), "{log}");
     assert_silent(&log, secrets);
     log
 }
@@ -227,7 +227,7 @@ fn a_role_is_assumed_with_its_external_id_and_the_endpoint_stays() {
     // The trust policy is mended.
     *trusted.lock().unwrap() = "my-id";
     let log = end(running, &server, EVENTS, &[SECRET]);
-    assert!(log.contains("records are taken again after"), "{log}");
+    assert!(log.contains("records are accepted again after"), "{log}");
     assert_eq!(server.stats().signed_by.keys().collect::<Vec<_>>(), [&role.id]);
     for ask in sts.asks() {
         assert!(ask.body.contains("Action=AssumeRole&"), "{ask:?}");
@@ -407,7 +407,7 @@ fn fails_and_recovers(kind: Kind, trouble: Trouble, workers: &str) {
     }
     let mut running = scene.output(&server, &options).start();
     let line = complaint(&running);
-    assert!(line.contains("To mend it: "), "{what}: {line}");
+    assert!(line.contains("To fix it: "), "{what}: {line}");
     assert!(!source.asks().is_empty() && server.stats().requests == 0, "{what}: the fault did not fire");
     *state.lock().unwrap() = Trouble::None;
     arrived(&running, &server, MANY);

@@ -104,7 +104,7 @@ fn the_alerts_speak_of_metrics_that_exist() {
     }
     for wanted in [
         "records_dropped_total",
-        "records_put_aside_total",
+        "records_dead_lettered_total",
         "errors_total",
         "throttled_total",
         "held_bytes",

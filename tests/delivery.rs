@@ -48,7 +48,7 @@ fn each_once(row: Row<'_>) -> String {
         );
         assert_each_once(&server, EVENTS, &log);
         assert_eq!(ended(&log, "accepted"), EVENTS as u64);
-        assert_eq!((ended(&log, "put_aside"), ended(&log, "held")), (0, 0));
+        assert_eq!((ended(&log, "dead_lettered"), ended(&log, "held")), (0, 0));
         last = log;
     }
     last
@@ -154,7 +154,7 @@ fn credentials_that_come_late() {
     running.signal("TERM");
     assert!(running.wait(Duration::from_secs(60)).success());
     let log = running.log();
-    assert!(log.contains("records are taken again after"), "{log}");
+    assert!(log.contains("records are accepted again after"), "{log}");
     assert_each_once(&server, EVENTS, &log);
     println!(
         "kubehose-matrix | credentials that come late | 0 | {EVENTS} | 0 | {} | {} |",
@@ -217,7 +217,7 @@ fn a_poison_record_is_put_aside_alone() {
     assert_eq!(record, expected(7777));
     assert!(letter["reason"].as_str().unwrap().contains("Exception"), "{letter}");
     assert_eq!((letter["tag"].as_str(), letter["delivery_stream"].as_str()), (Some("kube.x"), Some(STREAM)));
-    assert_eq!((ended(&log, "put_aside"), ended(&log, "dropped")), (1, 0));
+    assert_eq!((ended(&log, "dead_lettered"), ended(&log, "dropped")), (1, 0));
     println!(
         "kubehose-matrix | one poison record in 10,000 | 0 | 9,999 and 1 put aside | 0 | {} | {} |",
         ended(&log, "resent"),
@@ -266,7 +266,7 @@ fn a_full_disk_for_dead_letters_hurts_nothing_else() {
     let arrived = arrivals(&server);
     assert!(arrived.len() == 9_999 && arrived.values().all(|times| *times == 1), "{log}");
     assert!(log.contains("No space left on device"), "{log}");
-    assert_eq!((ended(&log, "put_aside"), ended(&log, "dropped")), (1, 1));
+    assert_eq!((ended(&log, "dead_lettered"), ended(&log, "dropped")), (1, 1));
     println!(
         "kubehose-matrix | disk full for the dead letters | 0 | 9,999 and 1 lost, counted | 0 | {} | {} |",
         ended(&log, "resent"),
@@ -322,7 +322,7 @@ fn acknowledged_when_taken_or_spooled_everything_arrives() {
     for workers in ["0", "4"] {
         let faults = || Faults { fail_every_record: 100, fail_every_request: 10, latency_ms: 20, ..Faults::default() };
         let server = Server::start(Options { faults: faults(), ..firehose_options(true) }).unwrap();
-        let options = [("Workers", workers), ("acknowledge", "taken"), ("shutdown_timeout", "2m")];
+        let options = [("Workers", workers), ("acknowledge", "buffered"), ("shutdown_timeout", "2m")];
         let log = Scene::new().events(EVENTS).output(&server, &options).run();
         assert_each_once(&server, EVENTS, &log);
 
@@ -358,7 +358,7 @@ fn chunks_share_calls() {
     const POISON: usize = 777;
     let spool = ("spool_dir", "FOLDER");
     // Whether no flush waits for the end of the delivery, or eight at once do.
-    for how in [("acknowledge", "taken"), spool, ("Workers", "8")] {
+    for how in [("acknowledge", "buffered"), spool, ("Workers", "8")] {
         let poison = format!("line {POISON} ");
         let faults = Faults { fail_every_record: 9, fail_every_request: 7, poison, ..Faults::default() };
         let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
@@ -382,7 +382,7 @@ fn chunks_share_calls() {
         let letter: serde_json::Value = serde_json::from_str(fs::read_to_string(&letters).unwrap().trim()).unwrap();
         let tag = letter["tag"].as_str().unwrap();
         assert!(tag.ends_with(&format!("container-{:02}.log", POISON / LINES)), "{tag}");
-        assert_eq!((ended(&log, "put_aside"), ended(&log, "accepted")), (1, all), "{log}");
+        assert_eq!((ended(&log, "dead_lettered"), ended(&log, "accepted")), (1, all), "{log}");
     }
 }
 

@@ -61,7 +61,7 @@ fn ends_in_time(endpoint: Endpoint, mode: Mode, workers: &str, outputs: usize) {
         options.push(("dead_letter_file", &letters_path));
         match mode {
             Mode::Delivered => {}
-            Mode::Buffered => options.push(("acknowledge", "taken")),
+            Mode::Buffered => options.push(("acknowledge", "buffered")),
             Mode::Spool => options.push(("spool_dir", &spool_path)),
         }
         scene = scene.output(&server, &options);
@@ -83,7 +83,7 @@ fn ends_in_time(endpoint: Endpoint, mode: Mode, workers: &str, outputs: usize) {
         let lines: Vec<&str> = log.lines().filter(|line| line.contains("] ended: ")).collect();
         let of = |name| ended(lines[number], name);
         let letters = fs::read_to_string(letters).unwrap_or_default().lines().count() as u64;
-        assert_eq!((of("accepted"), of("put_aside"), of("dropped")), (0, letters, 0), "{what}\n{log}");
+        assert_eq!((of("accepted"), of("dead_lettered"), of("dropped")), (0, letters, 0), "{what}\n{log}");
         match mode {
             // Every event that was encoded is in a dead letter.
             Mode::Delivered | Mode::Buffered => {

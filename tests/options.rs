@@ -17,7 +17,6 @@ use kubehose_local::firehose::{Options, Server};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::path::Path;
 use std::process::Command;
 
 const MAX_RECORD: usize = 1_024_000;
@@ -330,8 +329,8 @@ fn keys_dots_and_times() {
         assert_same(events_of(server, options), wanted(EVENTS, options), options, &log);
     }
     assert!(log.contains("it has no log_key"), "{log}");
-    let put_aside = log.lines().find(|line| line.contains("] ended: ") && line.contains("kubehose.9]")).unwrap();
-    assert!(put_aside.contains(&format!(" put_aside={EVENTS} ")), "{put_aside}");
+    let dead_lettered = log.lines().find(|line| line.contains("] ended: ") && line.contains("kubehose.9]")).unwrap();
+    assert!(dead_lettered.contains(&format!(" dead_lettered={EVENTS} ")), "{dead_lettered}");
 }
 
 #[test]
@@ -364,10 +363,10 @@ fn two_megabytes_are_cut_or_put_aside() {
         assert!(ended.contains(&format!(" truncated={truncated} ")), "{ended}");
         if truncated == 0 {
             assert!(cut.is_empty(), "{options:?}");
-            assert!(ended.contains(" put_aside=1 "), "{ended}");
+            assert!(ended.contains(" dead_lettered=1 "), "{ended}");
             continue;
         }
-        assert!(ended.contains(" put_aside=0 "), "{ended}");
+        assert!(ended.contains(" dead_lettered=0 "), "{ended}");
         let [cut] = &cut[..] else { panic!("{options:?}: {} were cut", cut.len()) };
         let mut cut: Value = serde_json::from_str(cut).unwrap();
         let missing = cut.as_object_mut().unwrap().remove("kubehose_truncated").unwrap().as_u64().unwrap() as usize;
@@ -466,12 +465,12 @@ fn a_log_key_of_nothing_or_of_several_lines() {
     assert_eq!(texts[3], ["a\nb\nc\nd"], "{log}");
     for (at, empty) in [(0, 4), (1, 4), (2, 4), (3, 4)] {
         let ended = ended_of(&log, at);
-        assert!(ended.contains(&format!(" put_aside=0 dropped=0 truncated=0 empty={empty} ")), "{ended}");
+        assert!(ended.contains(&format!(" dead_lettered=0 dropped=0 truncated=0 empty={empty} ")), "{ended}");
         let told = format!("kubehose.{at}] an event with tag kube.x is empty, and so there is no record of it");
         assert_eq!(log.matches(&told).count(), usize::from(empty > 0), "{log}");
         assert_eq!(servers[at].stats().requests, 1, "{log}");
     }
-    assert!(!Path::new(&file).exists(), "{log}");
+    assert_eq!(fs::metadata(&file).unwrap().len(), 0, "{log}");
 }
 
 #[test]
@@ -484,7 +483,7 @@ fn a_log_key_that_is_cut_is_counted_and_told() {
     for (at, records) in [(0, 3), (1, 1), (2, 3)] {
         let ended = ended_of(&log, at);
         let (cut, aside) = if records == 3 { (2, 0) } else { (0, 2) };
-        assert!(ended.contains(&format!(" put_aside={aside} dropped={aside} truncated={cut} empty=0 ")), "{ended}");
+        assert!(ended.contains(&format!(" dead_lettered={aside} dropped={aside} truncated={cut} empty=0 ")), "{ended}");
         let told = format!("kubehose.{at}] a record with tag kube.x was cut to Firehose's limit of 1024000 bytes");
         assert_eq!(log.matches(&told).count(), usize::from(cut > 0), "{log}");
         assert_eq!(servers[at].records().len(), records);
@@ -571,7 +570,7 @@ fn what_is_too_long_is_truncated_or_split_whatever_its_shape() {
     let (servers, log) = deliver(&lines, &outputs);
     for (at, (server, options)) in servers.iter().zip(&outputs).enumerate() {
         let ended = ended_of(&log, at);
-        assert!(ended.contains(" put_aside=0 ") && ended.contains("dropped=0"), "{ended}");
+        assert!(ended.contains(" dead_lettered=0 ") && ended.contains("dropped=0"), "{ended}");
         if given(options, "compression").is_some() {
             continue;
         }
@@ -620,7 +619,10 @@ fn empty_events_are_counted_and_not_sent() {
     let (servers, log) = deliver(&lines, &outputs);
     for (at, (records, empty)) in [(2, 2), (1, 3)].into_iter().enumerate() {
         assert_eq!(servers[at].records().len(), records, "{log}");
-        assert!(ended_of(&log, at).contains(&format!(" put_aside=0 dropped=0 truncated=0 empty={empty} ")), "{log}");
+        assert!(
+            ended_of(&log, at).contains(&format!(" dead_lettered=0 dropped=0 truncated=0 empty={empty} ")),
+            "{log}"
+        );
     }
 }
 

@@ -138,7 +138,7 @@ fn end(mut running: Running, server: &Server) -> String {
     assert!(running.wait(Duration::from_secs(30)).success());
     let log = running.log();
     assert_each_once(server, EVENTS, &log);
-    assert_eq!((ended(&log, "accepted"), ended(&log, "put_aside")), (EVENTS as u64, 0), "{log}");
+    assert_eq!((ended(&log, "accepted"), ended(&log, "dead_lettered")), (EVENTS as u64, 0), "{log}");
     assert_eq!(ended(&log, "possibly_duplicate"), 0, "{log}");
     assert!(!log.contains(PASSWORD), "{log}");
     log
@@ -251,7 +251,7 @@ fn what_a_dead_proxy_held_up_is_delivered_when_it_is_back() {
     let proxy = Proxy::start(port, "");
     let log = end(running, &server);
     assert!(!proxy.tunnels().is_empty());
-    assert!(log.contains("records are taken again after"), "{log}");
+    assert!(log.contains("records are accepted again after"), "{log}");
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn a_certificate_that_ca_file_does_not_cover_is_told_through_the_proxy_too() {
     running.signal("TERM");
     assert!(running.wait(Duration::from_secs(30)).success());
     let log = running.log();
-    assert_eq!((ended(&log, "put_aside"), ended(&log, "dropped")), (EVENTS as u64, 0), "{log}");
+    assert_eq!((ended(&log, "dead_lettered"), ended(&log, "dropped")), (EVENTS as u64, 0), "{log}");
     assert_eq!(fs::read_to_string(&letters).unwrap().lines().count(), EVENTS);
 }
 

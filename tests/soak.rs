@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// Events a second.
 const RATE: u64 = 20_000;
 
-/// Faults that leave no call's outcome unclear, so that not one record may arrive twice.
+/// Faults that leave no call's outcome ambiguous, so that not one record may arrive twice.
 fn faults(turn: u64) -> Faults {
     let none = Faults::default();
     match turn % 8 {

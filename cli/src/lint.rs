@@ -1,10 +1,14 @@
 //! `kubehose lint`: finds, before anything is applied, what would show only as a pod without logs.
 
 mod conf;
+mod embedded;
 mod fluent_yaml;
+mod host;
 mod kubernetes;
 pub mod options;
 mod pattern;
+mod plugins;
+mod regex;
 mod report;
 mod router;
 pub mod rules;
@@ -27,23 +31,65 @@ pub use conf::Section;
 
 /// Check aws-logging manifests and Fluent Bit configurations.
 ///
-/// Manifests may hold anything; what counts is aws-logging, its namespace, and ConfigMaps with a Fluent Bit configuration.
-/// The exit code is 1 when there is a finding of severity error.
+/// Manifests may hold anything; what counts is aws-logging, its namespace, ConfigMaps with a Fluent Bit configuration, values of
+/// Helm charts, and ECS task definitions. A line `# kubehose-lint: ignore RULE` silences a rule for its file.
 #[derive(ClapArgs)]
-#[command(after_help = "Examples:
+#[command(after_help = "Exit codes:
+  0  nothing at or above --fail-on
+  1  findings at or above --fail-on
+  2  a file cannot be read, or the command line is wrong
+  3  nothing was there to check (with --strict)
+
+Examples:
   kubehose lint aws-logging.yaml fluent-bit.conf
+  kubehose lint --target fargate output.conf filters.conf
   kubectl get configmap -n aws-observability aws-logging -o yaml | kubehose lint --format github -
   kubehose lint --rules")]
 pub struct Args {
-    /// Manifests, classic or YAML configurations; `-` is stdin
+    /// Manifests, classic or YAML configurations, folders with them; `-` is stdin
     #[arg(value_name = "FILE", required_unless_present = "rules")]
     files: Vec<String>,
     /// How the findings are written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Do not report this rule (may be given again)
+    #[arg(long, value_name = "RULE", value_parser = parse_rule)]
+    ignore: Vec<&'static Rule>,
+    /// From which severity on the exit code is 1
+    #[arg(long, value_enum, value_name = "SEVERITY", default_value_t = FailOn::Error)]
+    fail_on: FailOn,
+    /// Exit with 3 when a file has nothing to check
+    #[arg(long)]
+    strict: bool,
+    /// What the classic files are for: a router of your own, or EKS Fargate's
+    #[arg(long, value_enum, default_value_t = Target::Own)]
+    target: Target,
     /// List the rules instead
     #[arg(long)]
     rules: bool,
+}
+
+/// From which severity on the exit code is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FailOn {
+    Warning,
+    Error,
+}
+
+/// What bare classic files are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    Own,
+    Fargate,
+}
+
+/// The rule of that name.
+fn parse_rule(id: &str) -> Result<&'static Rule, String> {
+    rules::ALL.iter().copied().find(|rule| rule.id == id).ok_or_else(|| {
+        let near = options::near(id, rules::ALL.iter().map(|rule| rule.id));
+        let more = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+        format!("there is no such rule{more} (kubehose lint --rules lists them)")
+    })
 }
 
 /// How the findings are written.
@@ -71,18 +117,47 @@ pub struct Findings {
     list: Vec<Finding>,
     /// Where a finding about the whole stands.
     start: Place,
+    /// Whether there was anything to check.
+    checked: bool,
+    /// How many findings are over the cap.
+    left_off: usize,
 }
 
 impl Findings {
     fn of(file: &str) -> Self {
-        Self { file: file.to_owned(), list: Vec::new(), start: Place { line: 1, column: 1 } }
+        Self {
+            file: file.to_owned(),
+            list: Vec::new(),
+            start: Place { line: 1, column: 1 },
+            checked: false,
+            left_off: 0,
+        }
+    }
+
+    /// Findings of a part of the same file, whose places are its own.
+    fn inner(&self) -> Self {
+        Self::of(&self.file)
+    }
+
+    /// Whether more findings would only be counted.
+    fn is_full(&self) -> bool {
+        self.list.len() == MAX_FINDINGS
+    }
+
+    fn into_list(self) -> Vec<Finding> {
+        self.list
+    }
+
+    fn push(&mut self, finding: Finding) {
+        if self.list.len() == MAX_FINDINGS {
+            self.left_off += 1;
+            return;
+        }
+        self.list.push(finding);
     }
 
     fn add(&mut self, rule: &'static Rule, at: Place, message: String) {
-        if self.list.len() == MAX_FINDINGS {
-            return;
-        }
-        self.list.push(Finding { file: self.file.clone(), at, rule, message });
+        self.push(Finding { file: self.file.clone(), at, rule, message });
     }
 
     fn add_at_start(&mut self, rule: &'static Rule, message: String) {
@@ -102,10 +177,22 @@ pub fn run(args: &Args) -> Outcome {
         return print(&table());
     }
     let mut files = Vec::new();
-    for file in &args.files {
-        files.push((file.as_str(), read(file)?));
+    let mut unreadable = 0;
+    for name in args.files.iter().flat_map(|name| files_of(name)) {
+        match read(&name) {
+            Ok(bytes) => files.push((name, bytes)),
+            Err(failure) => {
+                note(&format!("error: {failure}"));
+                unreadable += 1;
+            }
+        }
     }
-    let findings = check(files.iter().map(|(name, bytes)| (*name, bytes.as_slice())));
+    let report = check_all(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())), args.target);
+    let findings: Vec<Finding> = report
+        .findings
+        .into_iter()
+        .filter(|finding| !args.ignore.iter().any(|ignored| ignored.id == finding.rule.id))
+        .collect();
     let text = match args.format {
         Format::Text => crate::verdict::coloured(&report::text(&findings)),
         Format::Json => report::json(&findings),
@@ -115,13 +202,59 @@ pub fn run(args: &Args) -> Outcome {
     print(&text)?;
     let errors = findings.iter().filter(|finding| finding.rule.severity == Severity::Error).count();
     let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    for (file, count) in &report.left_off {
+        note(&format!("{file}: {count} more findings are not listed"));
+    }
+    for file in &report.unchecked {
+        note(&format!("{file}: nothing to check: there is no Fluent Bit configuration in it"));
+    }
     note(&format!(
         "{}: {}, {}",
         plural(files.len(), "file"),
         plural(errors, "error"),
         plural(findings.len() - errors, "warning")
     ));
-    Ok(if errors > 0 { Verdict::Findings } else { Verdict::Fine })
+    if unreadable > 0 {
+        return Err(Failure::new(format!("{} could not be read", plural(unreadable, "file"))));
+    }
+    let failing = match args.fail_on {
+        FailOn::Error => errors,
+        FailOn::Warning => findings.len(),
+    };
+    Ok(match failing {
+        0 if args.strict && !report.unchecked.is_empty() => Verdict::Nothing,
+        0 => Verdict::Fine,
+        _ => Verdict::Findings,
+    })
+}
+
+/// The files that a name stands for: of a folder, those below it that may hold a configuration, in the order of their names.
+fn files_of(name: &str) -> Vec<String> {
+    if name == "-" || !Path::new(name).is_dir() {
+        return vec![name.to_owned()];
+    }
+    let mut found = Vec::new();
+    let mut open = vec![Path::new(name).to_owned()];
+    while let Some(folder) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            // Reading it says why it cannot be read.
+            found.push(folder.display().to_string());
+            continue;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            let wanted =
+                path.extension().is_some_and(|extension| ["conf", "yaml", "yml"].iter().any(|e| extension == *e));
+            // A link may lead back up.
+            if path.is_dir() && !hidden && !path.is_symlink() {
+                open.push(path);
+            } else if wanted && path.is_file() {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
 }
 
 fn table() -> String {
@@ -178,34 +311,71 @@ pub fn outputs(name: &str, text: &str) -> Migration {
 /// Whether the text is in the classic format.
 fn is_classic(name: &str, text: &str) -> bool {
     let is_yaml_name = Path::new(name).extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let first = text.lines().find(|line| !line.trim().is_empty() && !line.starts_with('#')).unwrap_or_default();
     ((first.starts_with('@') || is_section_line(first)) && !is_yaml_name) || name.ends_with(".conf")
 }
 
+/// What came of a look at several files.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// In the order of the files and of their lines.
+    pub findings: Vec<Finding>,
+    /// Files with more findings than are listed, and how many more.
+    pub left_off: Vec<(String, usize)>,
+    /// Files in which there was nothing to check.
+    pub unchecked: Vec<String>,
+}
+
 /// All findings over `files`, in the order of the files and of their lines.
 pub fn check<'f>(files: impl Iterator<Item = (&'f str, &'f [u8])>) -> Vec<Finding> {
-    let mut all = Vec::new();
+    check_all(files, Target::Own).findings
+}
+
+/// Checks `files`, the bare classic ones as is meet for `target`.
+pub fn check_all<'f>(files: impl Iterator<Item = (&'f str, &'f [u8])>, target: Target) -> Report {
+    let mut report = Report::default();
     let mut namespace_seen = false;
     let mut unseen = Vec::new();
     for (name, bytes) in files {
         let mut findings = Findings::of(if name == "-" { "stdin" } else { name });
-        let seen = check_file(name, bytes, &mut findings);
+        let seen = check_file(name, bytes, &mut findings, target);
         namespace_seen |= seen.namespace;
         if let Some(at) = seen.aws_logging {
             unseen.push((findings.file.clone(), at));
         }
+        let ignored = ignored_in(bytes);
+        findings.list.retain(|finding| !ignored.contains(&finding.rule.id));
         findings.list.sort_by_key(|finding| finding.at);
-        all.extend(findings.list);
+        if !findings.checked && findings.list.is_empty() {
+            report.unchecked.push(findings.file.clone());
+        }
+        if findings.left_off > 0 {
+            report.left_off.push((findings.file.clone(), findings.left_off));
+        }
+        report.findings.extend(findings.list);
     }
     if !namespace_seen {
         for (file, at) in unseen {
             let message = "no namespace is among these files".to_owned();
             let finding = Finding { file: file.clone(), at, rule: &rules::NAMESPACE_UNSEEN, message };
+            let all = &mut report.findings;
             let index = all.iter().position(|other| other.file == file && other.at > at).unwrap_or(all.len());
             all.insert(index, finding);
         }
     }
-    all
+    report
+}
+
+/// The rules that comments `# kubehose-lint: ignore RULE …` of a file silence.
+fn ignored_in(bytes: &[u8]) -> Vec<&'static str> {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines()
+        .filter_map(|line| line.split_once("# kubehose-lint: ignore ").map(|(_, names)| names))
+        .flat_map(|names| names.split([' ', ',']))
+        .filter_map(|name| parse_rule(name.trim()).ok())
+        .map(|rule| rule.id)
+        .collect()
 }
 
 /// Whether a line opens a section of the classic format.
@@ -222,7 +392,7 @@ fn names_other_files(conf: &Conf) -> bool {
     conf.sections.iter().any(|section| section.name == "SERVICE" && section.get("parsers_file").is_some())
 }
 
-fn check_file(name: &str, bytes: &[u8], findings: &mut Findings) -> Seen {
+fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target) -> Seen {
     let mut seen = Seen::default();
     let start = findings.start;
     if bytes.len() as u64 > MAX_BYTES {
@@ -230,7 +400,7 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings) -> Seen {
         return seen;
     }
     let text = match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Ok(text) if !text.contains('\0') => text,
         _ => {
             findings.add(&rules::NOT_TEXT, start, "it is not UTF-8".to_owned());
             return seen;
@@ -238,9 +408,14 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings) -> Seen {
     };
     if is_classic(name, text) {
         let conf = conf::read(text, &Origin::File, findings);
-        check_classic(&conf, findings);
+        match target {
+            Target::Own => check_classic(&conf, findings),
+            Target::Fargate => check_fargate(&conf, findings),
+        }
         return seen;
     }
+    // YAML may begin with a byte order mark, the classic format may not.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines: Vec<&str> = text.lines().collect();
     let documents = match yaml::documents(text) {
         Ok(documents) => documents,
@@ -253,14 +428,18 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings) -> Seen {
         findings.add(&rules::UNKNOWN_DOCUMENT, start, "it is empty".to_owned());
     }
     for document in &documents {
-        check_duplicates(document, findings);
+        let configuration = !kubernetes::is_manifest(document) && fluent_yaml::is_configuration(document);
+        check_duplicates(document, configuration, findings);
         if kubernetes::is_manifest(document) {
             kubernetes::check(document, &lines, findings, &mut seen);
-        } else if fluent_yaml::is_configuration(document) {
+        } else if configuration {
             let conf = fluent_yaml::read(document, findings);
-            let open = !conf.directives.is_empty() || names_other_files(&conf);
+            findings.checked = true;
+            let open = conf.includes() || names_other_files(&conf);
             router::check(&conf, Scope { fargate: None, open }, findings);
-        } else if !document.text().is_some_and(|text| text.is_empty() || text == "~") {
+        } else if !embedded::search(document, &lines, findings)
+            && !document.text().is_some_and(|text| text.is_empty() || text == "~")
+        {
             findings.add(
                 &rules::UNKNOWN_DOCUMENT,
                 document.at,
@@ -272,6 +451,21 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings) -> Seen {
 }
 
 fn check_classic(conf: &Conf, findings: &mut Findings) {
+    findings.checked = true;
+    check_sections(conf, findings);
+    let open = conf.includes() || names_other_files(conf);
+    router::check(conf, Scope { fargate: None, open }, findings);
+}
+
+/// One of the files of aws-logging by itself: the others are not seen.
+fn check_fargate(conf: &Conf, findings: &mut Findings) {
+    findings.checked = true;
+    kubernetes::check_parts(conf, None, findings);
+    router::check(conf, Scope { fargate: Some(router::OwnLog::Off), open: true }, findings);
+}
+
+/// Sections that do not exist.
+fn check_sections(conf: &Conf, findings: &mut Findings) {
     for section in &conf.sections {
         if !conf::SECTIONS.contains(&section.name.as_str()) && section.name != "NODE" {
             let more = options::near(&section.name, conf::SECTIONS)
@@ -279,12 +473,13 @@ fn check_classic(conf: &Conf, findings: &mut Findings) {
             findings.add(&rules::SECTION_UNKNOWN, section.at, format!("there is no [{}]{more}", section.name));
         }
     }
-    let open = !conf.directives.is_empty() || names_other_files(conf);
-    router::check(conf, Scope { fargate: None, open }, findings);
 }
 
-/// Keys that stand twice in one mapping; shared nodes are looked at once.
-fn check_duplicates(document: &yaml::Node, findings: &mut Findings) {
+/// Keys that stand twice in one mapping; shared nodes are looked at once. Not of a Fluent Bit configuration, which uses both.
+fn check_duplicates(document: &yaml::Node, configuration: bool, findings: &mut Findings) {
+    if configuration {
+        return;
+    }
     let mut seen = HashSet::new();
     let mut open: Vec<&yaml::Node> = vec![document];
     while let Some(node) = open.pop() {

@@ -3,8 +3,8 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 
 use clap::{Args as ClapArgs, ValueEnum};
+use kubehose::delivery::Identity;
 use kubehose::delivery::batch::{Batch, Batcher, Opening};
-use kubehose::delivery::ledger::Identity;
 use kubehose::event::chunk::{Chunk, Time};
 use kubehose::options::{Config, OPTIONS};
 use kubehose::record::pack::Packer;

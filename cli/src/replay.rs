@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args as ClapArgs;
-use kubehose::delivery::batch::Opening;
 use kubehose::host::Log;
 use kubehose::options::Config;
 use kubehose::record::MAX_RECORD;
 use kubehose::replay::Sender;
-use kubehose::storage::dead_letters::DeadLetter;
+use kubehose::storage::letters::DeadLetter;
 
 use crate::preview::option;
 use crate::verdict::{Failure, Outcome, Verdict, note, progress};
@@ -70,7 +69,10 @@ fn replay(args: &Args, file: &Path) -> Result<bool, Failure> {
     let name = file.display();
     for (count, what) in [
         (read.unreadable, "lines are no dead letters, or were torn, and are left out".to_owned()),
-        (read.too_large, format!("records are over {MAX_RECORD} bytes, which Firehose never takes, and are left out")),
+        (
+            read.too_large,
+            format!("records are over {MAX_RECORD} bytes, which Firehose never accepts, and are left out"),
+        ),
     ] {
         if count > 0 {
             note(&format!("{name}: {count} {what}"));
@@ -85,23 +87,22 @@ fn replay(args: &Args, file: &Path) -> Result<bool, Failure> {
             continue;
         }
         let log = Arc::new(Log::detached());
-        let sender = Sender::start(config, log.clone()).map_err(|error| Failure::new(error.to_string()))?;
-        let bar = progress("records taken");
+        let mut sender = Sender::start(config, log.clone()).map_err(|error| Failure::new(error.to_string()))?;
+        let bar = progress("records accepted");
         let each = |counts: &kubehose::metrics::Counts| {
             bar.set_position(counts.records_accepted.get());
             while let Some((_, line)) = log.take() {
                 bar.suspend(|| note(&line));
             }
         };
-        let opening = Opening::new(&stream);
         for (tag, records) in tags {
-            sender.send(&opening, &tag, records.into_iter(), each);
+            sender.send(&tag, records.into_iter(), each);
         }
         let counts = sender.finish(each);
         bar.finish_and_clear();
-        note(&format!("{name}: {} of {total} records taken by {stream}", counts.records_accepted));
+        note(&format!("{name}: {} of {total} records accepted by {stream}", counts.records_accepted));
         if counts.records_accepted < total as u64 {
-            note(&format!("{} are in {}", counts.records_put_aside, rest(file).display()));
+            note(&format!("{} are in {}", counts.records_dead_lettered, rest(file).display()));
             left = true;
         }
     }
@@ -131,7 +132,7 @@ fn read(args: &Args, file: &Path) -> Result<Read, Failure> {
     Ok(read)
 }
 
-/// `FILE.rest`, where what is not taken goes.
+/// `FILE.rest`, where what is not accepted goes.
 fn rest(file: &Path) -> PathBuf {
     let mut name = std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).into_os_string();
     name.push(".rest");

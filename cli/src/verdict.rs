@@ -1,4 +1,4 @@
-//! How a subcommand ends: 0 fine, 1 findings, 2 a request that cannot be met; stdout carries only what was asked for.
+//! How a subcommand ends: 0 fine, 1 findings, 2 a request that cannot be met, 3 nothing to judge; stdout carries only what was asked for.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
@@ -11,6 +11,8 @@ pub enum Verdict {
     Fine,
     /// It ran, and what it looked at is not in order.
     Findings,
+    /// It ran, and there was nothing that it could judge.
+    Nothing,
 }
 
 /// Why a subcommand could not do what it was asked to, with the cure.
@@ -38,6 +40,7 @@ pub fn exit(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::Findings) => ExitCode::from(1),
+        Ok(Verdict::Nothing) => ExitCode::from(3),
         Err(failure) => {
             note(&format!("error: {failure}"));
             ExitCode::from(2)
@@ -64,7 +67,10 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
 
 /// `text` as it is where a terminal listens on stdout and wants colour, without its escapes elsewhere.
 pub fn coloured(text: &str) -> String {
-    if io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+    // https://no-color.org: set, and not empty. A terminal called dumb knows no escapes.
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let dumb = set("TERM").is_some_and(|term| term == "dumb");
+    if io::stdout().is_terminal() && set("NO_COLOR").is_none() && !dumb {
         text.to_owned()
     } else {
         anstream::adapter::strip_str(text).to_string()

@@ -6,8 +6,8 @@
 use kubehose::delivery::batch::{Batch, Batcher, MAX_BODY, MAX_RECORDS, Opening};
 use kubehose::event::chunk::{Chunk, Cursor, Time};
 use kubehose::options::Config;
-use kubehose::record::{MAX_RECORD, Next, Origin, RecordOptions, RecordWriter};
 use kubehose::record::remap::TagFields;
+use kubehose::record::{MAX_RECORD, Next, Origin, RecordOptions, RecordWriter};
 use libfuzzer_sys::fuzz_target;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::sync::LazyLock;
@@ -27,7 +27,12 @@ const OPTIONS: &[&[(&str, &str)]] = &[
     &[("remap", "none"), ("time_key", "log"), ("oversize", "drop")],
     &[("drop_keys", "kubernetes.labels, $a['b'], stream"), ("replace_dots", "_"), ("time_key", "@time.stamp")],
     &[("data_keys", "log, pod_name, kubernetes.labels, a.b"), ("replace_dots", "-"), ("add_keys", "a=1, service=shop")],
-    &[("add_keys", "resource=r, log=none"), ("record_id", "a"), ("oversize", "split"), ("remap", "datadog, a=b, x=scope")],
+    &[
+        ("add_keys", "resource=r, log=none"),
+        ("record_id", "a"),
+        ("oversize", "split"),
+        ("remap", "datadog, a=b, x=scope"),
+    ],
 ];
 
 static RECORDS: LazyLock<Vec<RecordOptions>> = LazyLock::new(|| {
@@ -136,7 +141,10 @@ fuzz_target!(|bytes: &[u8]| {
             let mut chunk = Chunk::resume(bytes, cursor);
             loop {
                 let next = writer.next(&mut chunk, &origin, Time::default());
-                assert!(next == again.next(&mut whole, &origin, Time::default()), "a chunk that was put down goes on otherwise");
+                assert!(
+                    next == again.next(&mut whole, &origin, Time::default()),
+                    "a chunk that was put down goes on otherwise"
+                );
                 match next {
                     Next::Record { text: record, events } => {
                         assert_eq!(events.start, done);

@@ -32,6 +32,8 @@ pub struct Place {
 #[derive(Clone, Debug)]
 pub struct Batch {
     body: Bytes,
+    /// What was allocated for the body.
+    capacity: usize,
     places: Vec<Place>,
 }
 
@@ -48,6 +50,11 @@ impl Batch {
 
     /// What it takes in memory, in bytes.
     pub fn held(&self) -> usize {
+        self.capacity + self.places.capacity() * size_of::<Place>()
+    }
+
+    /// Size of its body, in bytes.
+    pub fn bytes_held(&self) -> usize {
         self.body.len()
     }
 
@@ -67,15 +74,18 @@ impl Batch {
 
     /// A batch of those of its records that `keep` names by their index; none if it names none.
     pub fn part(&self, opening: &Opening, mut keep: impl FnMut(usize) -> bool) -> Option<Batch> {
-        let mut body = opening.start();
-        let mut places = Vec::new();
-        for (index, place) in self.places.iter().enumerate() {
-            if keep(index) {
-                opening.between(&mut body, places.len());
-                let start = body.len();
-                body.extend_from_slice(self.data(place));
-                places.push(Place { data: start as u32..body.len() as u32, ..place.clone() });
-            }
+        let kept: Vec<&Place> =
+            self.places.iter().enumerate().filter(|(index, _)| keep(*index)).map(|(_, place)| place).collect();
+        let size =
+            kept.iter().map(|place| place.data.len() + BETWEEN.len()).sum::<usize>() + opening.0.len() + END.len();
+        let mut body = Vec::with_capacity(size);
+        body.extend_from_slice(&opening.0);
+        let mut places = Vec::with_capacity(kept.len());
+        for place in kept {
+            opening.between(&mut body, places.len());
+            let start = body.len();
+            body.extend_from_slice(self.data(place));
+            places.push(Place { data: start as u32..body.len() as u32, ..place.clone() });
         }
         finish(body, places)
     }
@@ -86,12 +96,20 @@ impl Batch {
     }
 }
 
-fn finish(mut body: Vec<u8>, places: Vec<Place>) -> Option<Batch> {
+fn finish(mut body: Vec<u8>, mut places: Vec<Place>) -> Option<Batch> {
     if places.is_empty() {
         return None;
     }
     body.extend_from_slice(END);
-    Some(Batch { body: body.into(), places })
+    // Memory that was meant for more is given back where it is worth it.
+    if body.len() < body.capacity() / 2 {
+        body.shrink_to_fit();
+    }
+    if places.len() < places.capacity() / 2 {
+        places.shrink_to_fit();
+    }
+    let capacity = body.capacity();
+    Some(Batch { body: body.into(), capacity, places })
 }
 
 /// How each body to one delivery stream begins.
@@ -107,10 +125,6 @@ impl Opening {
         Opening(text.into())
     }
 
-    fn start(&self) -> Vec<u8> {
-        self.0.to_vec()
-    }
-
     fn between(&self, body: &mut Vec<u8>, before: usize) {
         if before > 0 {
             body.extend_from_slice(BETWEEN);
@@ -123,12 +137,14 @@ pub struct Batcher {
     opening: Opening,
     body: Vec<u8>,
     places: Vec<Place>,
+    /// How many records the last batch had: the next one's are about that many.
+    expected: usize,
 }
 
 impl Batcher {
     /// A batcher for the stream of `opening`.
     pub fn new(opening: &Opening) -> Self {
-        Batcher { opening: opening.clone(), body: Vec::new(), places: Vec::new() }
+        Batcher { opening: opening.clone(), body: Vec::new(), places: Vec::new(), expected: 0 }
     }
 
     /// Adds a record of at most [`crate::record::MAX_RECORD`] bytes that holds `events`. The batch that was full before
@@ -145,7 +161,7 @@ impl Batcher {
             self.body = buffer();
             self.body.clear();
             self.body.extend_from_slice(&self.opening.0);
-            self.places.reserve(MAX_RECORDS);
+            self.places.reserve(self.expected);
         }
         self.opening.between(&mut self.body, self.places.len());
         let start = self.body.len();
@@ -154,18 +170,31 @@ impl Batcher {
         full
     }
 
-    /// What is in it takes so much memory, in bytes.
-    pub fn held(&self) -> usize {
-        self.body.len()
+    /// Whether no record is in it.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// What was allocated for it, in bytes.
+    pub fn capacity(&self) -> usize {
+        self.body.capacity() + self.places.capacity() * size_of::<Place>()
+    }
+
+    /// Lets go what was allocated for it, if nothing is in it.
+    pub fn rest(&mut self) {
+        if self.places.is_empty() {
+            (self.body, self.places) = (Vec::new(), Vec::new());
+        }
     }
 
     /// Takes back what a panic may have left of a record that was not added to its end.
-    pub fn mend(&mut self) {
+    pub fn discard_partial_record(&mut self) {
         self.body.truncate(self.places.last().map_or(0, |place| place.data.end as usize));
     }
 
     /// Hands out what has been filled so far.
     pub fn finish(&mut self) -> Option<Batch> {
+        self.expected = self.places.len();
         finish(std::mem::take(&mut self.body), std::mem::take(&mut self.places))
     }
 }
@@ -201,7 +230,7 @@ mod tests {
         let mut seen = Vec::new();
         for batch in &batches {
             let read = read(batch);
-            assert!(!read.is_empty() && read.len() <= MAX_RECORDS && batch.held() <= MAX_BODY);
+            assert!(!read.is_empty() && read.len() <= MAX_RECORDS && batch.bytes_held() <= MAX_BODY);
             assert_eq!(read.len(), batch.places().len());
             for (place, record) in batch.places().iter().zip(&read) {
                 assert_eq!(&batch.record(place), record);
@@ -214,7 +243,7 @@ mod tests {
         // No batch is left less full than it need be.
         for pair in batches.windows(2) {
             let next = pair[1].places().first().unwrap().bytes as usize;
-            let room = MAX_BODY - pair[0].held();
+            let room = MAX_BODY - pair[0].bytes_held();
             assert!(pair[0].places().len() == MAX_RECORDS || room < next * 4 / 3 + 32);
         }
     }
@@ -234,12 +263,12 @@ mod tests {
         for record in [b"one".as_slice(), b"two"] {
             batcher.push(record, 0..1, Vec::new);
             batcher.body.extend_from_slice(b"\"},{\"Data\":\"half a rec");
-            batcher.mend();
+            batcher.discard_partial_record();
         }
         assert_eq!(read(&batcher.finish().unwrap()), [b"one", b"two"]);
         batcher.body.extend_from_slice(b"{\"DeliveryStreamName\":");
-        batcher.mend();
-        assert!(batcher.held() == 0 && batcher.finish().is_none());
+        batcher.discard_partial_record();
+        assert!(batcher.is_empty() && batcher.finish().is_none());
     }
 
     #[test]

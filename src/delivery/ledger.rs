@@ -1,77 +1,56 @@
-//! What is owed to the host: which chunks are on their way, and which flush waits for which of them.
+//! What is owed to the host: which chunks are being delivered, and which flush waits for which of them.
 //!
-//! A delivery outlives its flush. One whose flush was answered RETRY is *detached*: it goes on, and the chunk's next flush
-//! is attached to it instead of starting another. Invariants: a delivery has at most one flush; a flush is answered
-//! exactly once; what was answered OK is forgotten, so that an equal chunk that comes later is a delivery of its own.
+//! A delivery outlives its flush. One whose flush was answered RETRY is *detached*: it goes on, and the chunk's next flush is attached
+//! to it instead of starting another. Invariants: a delivery has at most one flush; a flush is answered exactly once; what was
+//! answered OK is forgotten, so that an equal chunk that comes later is a delivery of its own.
 
+use crate::delivery::{Action, ChunkId, FlushId, Identity};
 use crate::host::Status;
-use crate::metrics::Counts;
-use crate::storage::spool::Spooled;
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
-/// How long an ended delivery is remembered whose chunk the host may still bring again. The host's scheduler waits at
-/// most 2,000 s between retries by default (`scheduler.cap`).
+/// How long an ended delivery is remembered whose chunk the host may still bring again. The host's scheduler waits at most 2,000 s
+/// between retries by default (`scheduler.cap`).
 const REMEMBER: Duration = Duration::from_secs(3600);
 
 /// How many of those are remembered at most.
 const REMEMBER_AT_MOST: usize = 10_000;
 
-/// What makes a chunk the same chunk when it comes again: its tag and a 128-bit hash of its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Identity(u128);
-
-impl Identity {
-    /// Of these bytes under this tag.
-    pub fn of(tag: &[u8], bytes: &[u8]) -> Identity {
-        Identity(xxh3_128_with_seed(bytes, xxh3_64(tag)))
-    }
-
-    /// As it is written into files.
-    pub fn to_bytes(self) -> [u8; 16] {
-        self.0.to_le_bytes()
-    }
-
-    /// As it was written.
-    pub fn from_bytes(bytes: [u8; 16]) -> Identity {
-        Identity(u128::from_le_bytes(bytes))
-    }
-}
-
-/// A flush that waits for its answer.
-#[derive(Debug)]
-pub struct Flush {
-    /// Where the answer goes.
-    pub reply: oneshot::Sender<Status>,
-    /// Until when it waits.
-    pub deadline: Instant,
-}
-
-impl Flush {
-    /// Answers it. It may have gone only with the process.
-    pub fn answer(self, status: Status) {
-        let _ = self.reply.send(status);
-    }
-}
-
 /// A delivery's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId(u64);
 
+/// A flush that waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flush {
+    /// The host's flush.
+    pub id: FlushId,
+    /// Until when it waits.
+    pub deadline: Instant,
+    /// The size of its chunk, in bytes.
+    pub size: usize,
+}
+
 /// What the host knows of a delivery.
 #[derive(Debug)]
 enum Owed {
-    /// Nothing yet: its flush is still with the encoder.
-    Nothing,
-    /// A flush waits for its end.
+    /// A flush waits for its end, or for its chunk to be in the spool.
     Flush(Flush),
     /// Its flush was answered RETRY.
     Detached,
     /// Its flush was answered OK before its end.
     Acknowledged,
+}
+
+/// Where else the chunk of a delivery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Nowhere.
+    No,
+    /// It is being written into the spool.
+    Storing(ChunkId),
+    /// It is in the spool.
+    Stored(ChunkId),
 }
 
 #[derive(Debug)]
@@ -83,216 +62,193 @@ struct Delivery {
     /// All its records have been added.
     sealed: bool,
     ended: bool,
-    /// Where its chunk is kept until it ends.
-    spooled: Option<Arc<Spooled>>,
-}
-
-#[derive(Default)]
-struct Deliveries {
-    next: u64,
-    by_id: HashMap<DeliveryId, Delivery>,
-    detached: HashMap<Identity, Vec<DeliveryId>>,
-    /// Flushes that wait.
-    flushes: usize,
-    /// Ended and detached, the oldest first.
-    remembered: VecDeque<(Instant, DeliveryId)>,
+    kept: Kept,
 }
 
 /// The deliveries of one output.
+#[derive(Default)]
 pub struct Ledger {
-    deliveries: Mutex<Deliveries>,
-    counts: Arc<Counts>,
+    next: u64,
+    by_id: BTreeMap<DeliveryId, Delivery>,
+    detached: HashMap<Identity, Vec<DeliveryId>>,
+    deadlines: BTreeSet<(Instant, DeliveryId)>,
+    /// Ended and detached, the oldest first.
+    remembered: VecDeque<(Instant, DeliveryId)>,
+    unended: usize,
 }
 
 impl Ledger {
-    /// An empty one, which keeps `counts.held`.
-    pub fn new(counts: Arc<Counts>) -> Ledger {
-        Ledger { deliveries: Mutex::default(), counts }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Deliveries> {
-        // No panic can leave it half changed: nothing below can panic between two changes that belong together.
-        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A delivery whose flush was answered RETRY and whose chunk this is.
-    pub fn detached(&self, identity: Identity) -> Option<DeliveryId> {
-        self.lock().detached.get(&identity)?.first().copied()
-    }
-
-    /// Lets `flush` wait for a detached delivery, or answers it at once if that has ended or stands in the spool.
-    pub fn attach(&self, id: DeliveryId, flush: Flush) {
-        let mut deliveries = self.lock();
-        let Some(delivery) = deliveries.by_id.get_mut(&id) else {
-            // Only the encoder attaches and forgets; should it ever be, the chunk just comes again.
-            return flush.answer(Status::Retry);
-        };
-        let identity = delivery.identity;
-        let done = delivery.ended || delivery.spooled.is_some();
-        if delivery.ended {
-            deliveries.by_id.remove(&id);
-        } else if done {
-            delivery.owed = Owed::Acknowledged;
-        } else {
-            delivery.owed = Owed::Flush(flush);
-            deliveries.flushes += 1;
-            return deliveries.forget_detached(identity, id);
+    fn begin(&mut self, identity: Identity, owed: Owed, kept: Kept) -> DeliveryId {
+        self.next += 1;
+        let id = DeliveryId(self.next);
+        if let Owed::Flush(flush) = &owed {
+            self.deadlines.insert((flush.deadline, id));
         }
-        deliveries.forget_detached(identity, id);
-        drop(deliveries);
-        flush.answer(Status::Ok);
-    }
-
-    /// Begins a delivery.
-    pub fn begin(&self, identity: Identity) -> DeliveryId {
-        self.lock().begin(identity, Owed::Nothing, None)
-    }
-
-    /// Begins a delivery whose chunk is in the spool, which is as good as done for the host.
-    pub fn begin_spooled(&self, identity: Identity, spooled: Arc<Spooled>) -> DeliveryId {
-        self.lock().begin(identity, Owed::Acknowledged, Some(spooled))
-    }
-
-    /// Begins a delivery whose chunk an earlier process left in the spool. It may have ended before its flush was
-    /// answered: then the host brings the chunk again, and must find it here.
-    pub fn begin_left(&self, identity: Identity, spooled: Arc<Spooled>) -> DeliveryId {
-        let mut deliveries = self.lock();
-        let id = deliveries.begin(identity, Owed::Detached, Some(spooled));
-        deliveries.detached.entry(identity).or_default().push(id);
+        if let Owed::Detached = owed {
+            self.detached.entry(identity).or_default().push(id);
+        }
+        self.by_id.insert(id, Delivery { identity, unsettled: 0, owed, sealed: false, ended: false, kept });
+        self.unended += 1;
         id
     }
 
-    /// More records of a delivery are on their way.
-    pub fn add(&self, id: DeliveryId, records: u64) {
-        if let Some(delivery) = self.lock().by_id.get_mut(&id) {
+    /// Begins a delivery whose flush waits for its end, or, with the number of a chunk that is being stored, for that.
+    pub fn begin_awaited(&mut self, identity: Identity, flush: Flush, storing: Option<ChunkId>) -> DeliveryId {
+        self.begin(identity, Owed::Flush(flush), storing.map_or(Kept::No, Kept::Storing))
+    }
+
+    /// Begins a delivery whose flush has been answered OK.
+    pub fn begin_acknowledged(&mut self, identity: Identity) -> DeliveryId {
+        self.begin(identity, Owed::Acknowledged, Kept::No)
+    }
+
+    /// Begins a delivery whose chunk an earlier process left in the spool. It may have ended before its flush was answered: then the
+    /// host brings the chunk again, and must find it here.
+    pub fn begin_recovered(&mut self, identity: Identity, chunk: ChunkId) -> DeliveryId {
+        self.begin(identity, Owed::Detached, Kept::Stored(chunk))
+    }
+
+    /// Lets `flush` wait for a detached delivery of its chunk, or answers it at once if that has ended or is in the spool. False if there
+    /// is none.
+    pub fn attach(&mut self, identity: Identity, flush: Flush, out: &mut Vec<Action>) -> bool {
+        let Some(id) = self.detached.get(&identity).and_then(|ids| ids.first()).copied() else { return false };
+        let Some(delivery) = self.by_id.get_mut(&id) else { return false };
+        if delivery.ended || matches!(delivery.kept, Kept::Stored(_)) {
+            delivery.owed = Owed::Acknowledged;
+            out.push(Action::Reply { flush: flush.id, status: Status::Ok });
+            if delivery.ended {
+                self.by_id.remove(&id);
+            }
+        } else {
+            delivery.owed = Owed::Flush(flush);
+            self.deadlines.insert((flush.deadline, id));
+        }
+        self.forget_detached(identity, id);
+        true
+    }
+
+    /// More records of a delivery are to be settled.
+    pub fn add(&mut self, id: DeliveryId, records: u64) {
+        if let Some(delivery) = self.by_id.get_mut(&id) {
             delivery.unsettled += records;
         }
     }
 
-    /// All records of the delivery have been added, and `flush` waits for its end.
-    pub fn seal(&self, id: DeliveryId, flush: Flush) {
-        self.seal_as(id, Some(Owed::Flush(flush)));
-    }
-
-    /// All records of the delivery have been added, and its flush was answered OK.
-    pub fn seal_acknowledged(&self, id: DeliveryId) {
-        self.seal_as(id, Some(Owed::Acknowledged));
-    }
-
-    /// All records of a delivery from the spool have been added.
-    pub fn seal_spooled(&self, id: DeliveryId) {
-        self.seal_as(id, None);
-    }
-
-    fn seal_as(&self, id: DeliveryId, owed: Option<Owed>) {
-        let mut deliveries = self.lock();
-        let Some(delivery) = deliveries.by_id.get_mut(&id) else { return };
-        delivery.sealed = true;
-        if let Some(owed) = owed {
-            let waits = matches!(owed, Owed::Flush(_));
-            delivery.owed = owed;
-            deliveries.flushes += usize::from(waits);
+    /// All records of the delivery have been added.
+    pub fn seal(&mut self, id: DeliveryId, now: Instant, out: &mut Vec<Action>) {
+        if let Some(delivery) = self.by_id.get_mut(&id) {
+            delivery.sealed = true;
         }
-        let ended = deliveries.end_if_settled(id);
-        drop(deliveries);
-        remove(ended);
+        self.end_if_settled(id, now, out);
     }
 
-    /// So many records of the delivery are settled: accepted, or put aside.
-    pub fn settle(&self, id: DeliveryId, records: u64) {
-        let mut deliveries = self.lock();
-        let Some(delivery) = deliveries.by_id.get_mut(&id) else { return };
+    /// So many records of the delivery are settled: accepted, or dead-lettered.
+    pub fn settle(&mut self, id: DeliveryId, records: u64, now: Instant, out: &mut Vec<Action>) {
+        let Some(delivery) = self.by_id.get_mut(&id) else { return };
+        debug_assert!(delivery.unsettled >= records, "more records are settled than there were");
         delivery.unsettled = delivery.unsettled.saturating_sub(records);
-        let ended = deliveries.end_if_settled(id);
-        drop(deliveries);
-        remove(ended);
+        self.end_if_settled(id, now, out);
     }
 
-    /// Answers RETRY to the flushes whose time is over, which it is at `limit` for all, forgets what need not be remembered, and says
-    /// when to come again.
-    pub fn expire(&self, now: Instant, limit: Option<Instant>) -> Option<Instant> {
-        let mut deliveries = self.lock();
-        let mut next: Option<Instant> = None;
-        let mut late = Vec::new();
-        for (id, delivery) in &mut deliveries.by_id {
-            let Owed::Flush(flush) = &delivery.owed else { continue };
-            let deadline = limit.map_or(flush.deadline, |limit| limit.min(flush.deadline));
-            if deadline > now {
-                next = Some(next.map_or(deadline, |earliest| earliest.min(deadline)));
-            } else if let Owed::Flush(flush) = std::mem::replace(&mut delivery.owed, Owed::Detached) {
-                late.push((*id, delivery.identity));
-                flush.answer(Status::Retry);
-            }
+    /// The delivery's chunk is in the spool, which for the host is as good as its end.
+    pub fn stored(&mut self, id: DeliveryId, now: Instant, out: &mut Vec<Action>) {
+        let Some(delivery) = self.by_id.get_mut(&id) else { return };
+        if let Kept::Storing(chunk) = delivery.kept {
+            delivery.kept = Kept::Stored(chunk);
         }
-        deliveries.flushes -= late.len();
-        // The one that began first is joined first.
-        late.sort_unstable_by_key(|(id, _)| *id);
-        for (id, identity) in late {
-            deliveries.detached.entry(identity).or_default().push(id);
-        }
-        while let Some((since, id)) = deliveries.remembered.front().copied() {
-            if deliveries.remembered.len() <= REMEMBER_AT_MOST && now.duration_since(since) < REMEMBER {
-                break;
-            }
-            deliveries.remembered.pop_front();
-            // It may have been joined, and forgotten, since.
-            if let Some(delivery) = deliveries.by_id.remove(&id) {
-                deliveries.forget_detached(delivery.identity, id);
-            }
-        }
-        next
+        self.answer_ok(id, out);
+        self.end_if_settled(id, now, out);
     }
 
-    /// Flushes that wait for the end of their deliveries.
+    /// The spool did not accept the delivery's chunk: its flush, if it has not given up, waits for the delivery's end.
+    pub fn not_stored(&mut self, id: DeliveryId, now: Instant, out: &mut Vec<Action>) {
+        if let Some(delivery) = self.by_id.get_mut(&id) {
+            delivery.kept = Kept::No;
+        }
+        self.end_if_settled(id, now, out);
+    }
+
+    /// Answers the flush that waits for it, if one does.
+    fn answer_ok(&mut self, id: DeliveryId, out: &mut Vec<Action>) {
+        if let Some(delivery) = self.by_id.get_mut(&id)
+            && let Owed::Flush(flush) = delivery.owed
+        {
+            delivery.owed = Owed::Acknowledged;
+            self.deadlines.remove(&(flush.deadline, id));
+            out.push(Action::Reply { flush: flush.id, status: Status::Ok });
+        }
+    }
+
+    /// Where the delivery's chunk is kept.
+    pub fn kept(&self, id: DeliveryId) -> Kept {
+        self.by_id.get(&id).map_or(Kept::No, |delivery| delivery.kept)
+    }
+
+    /// Answers RETRY to the flushes whose time is over, which at `limit` it is for all, and forgets what need not be remembered. Calls
+    /// `late` for each with the size of its chunk.
+    pub fn expire(&mut self, now: Instant, limit: Option<Instant>, out: &mut Vec<Action>, mut late: impl FnMut(usize)) {
+        let all = limit.is_some_and(|limit| limit <= now);
+        while let Some((deadline, id)) = self.deadlines.first().copied()
+            && (deadline <= now || all)
+        {
+            self.deadlines.pop_first();
+            let Some(delivery) = self.by_id.get_mut(&id) else { continue };
+            if let Owed::Flush(flush) = std::mem::replace(&mut delivery.owed, Owed::Detached) {
+                self.detached.entry(delivery.identity).or_default().push(id);
+                out.push(Action::Reply { flush: flush.id, status: Status::Retry });
+                late(flush.size);
+            }
+        }
+        while let Some((since, id)) = self.remembered.front().copied()
+            && (self.remembered.len() > REMEMBER_AT_MOST || now.saturating_duration_since(since) >= REMEMBER)
+        {
+            self.remembered.pop_front();
+            // It may have been attached to, and forgotten, since.
+            if let Some(delivery) = self.by_id.remove(&id) {
+                self.forget_detached(delivery.identity, id);
+            }
+        }
+    }
+
+    /// When [`Ledger::expire`] has something to do next.
+    pub fn expires_at(&self) -> Option<Instant> {
+        let flush = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let remembered = self.remembered.front().map(|(since, _)| *since + REMEMBER);
+        [flush, remembered].into_iter().flatten().min()
+    }
+
+    /// Flushes that wait for an answer.
     pub fn flushes(&self) -> usize {
-        self.lock().flushes
+        self.deadlines.len()
     }
 
     /// Deliveries that have not ended.
     pub fn unended(&self) -> usize {
-        self.lock().by_id.values().filter(|delivery| !delivery.ended).count()
+        self.unended
     }
 
-    /// The counts that the ledger's output keeps.
-    pub fn counts(&self) -> &Arc<Counts> {
-        &self.counts
-    }
-}
-
-/// Removes an ended delivery's chunk from the spool, outside the lock. If the file cannot be removed now, the next start
-/// finds in its notes that all of it is settled, and removes it then.
-fn remove(ended: Option<Arc<Spooled>>) {
-    if let Some(spooled) = ended {
-        let _ = spooled.remove();
-    }
-}
-
-impl Deliveries {
-    fn begin(&mut self, identity: Identity, owed: Owed, spooled: Option<Arc<Spooled>>) -> DeliveryId {
-        self.next += 1;
-        let id = DeliveryId(self.next);
-        self.by_id.insert(id, Delivery { identity, unsettled: 0, owed, sealed: false, ended: false, spooled });
-        id
-    }
-
-    /// Ends a delivery if nothing of it is left to be settled; gives back where its chunk was kept.
-    fn end_if_settled(&mut self, id: DeliveryId) -> Option<Arc<Spooled>> {
-        let delivery = self.by_id.get_mut(&id)?;
-        if delivery.unsettled > 0 || !delivery.sealed {
-            return None;
+    /// Ends a delivery if nothing of it is left to be settled.
+    fn end_if_settled(&mut self, id: DeliveryId, now: Instant, out: &mut Vec<Action>) {
+        let Some(delivery) = self.by_id.get(&id) else { return };
+        if delivery.unsettled > 0 || !delivery.sealed || delivery.ended {
+            return;
         }
-        if matches!(delivery.owed, Owed::Detached) {
-            if !std::mem::replace(&mut delivery.ended, true) {
-                self.remembered.push_back((Instant::now(), id));
-            }
-            return delivery.spooled.take();
+        self.answer_ok(id, out);
+        let Some(delivery) = self.by_id.get_mut(&id) else { return };
+        match delivery.kept {
+            // Its file must be removed, too, once it is there.
+            Kept::Storing(_) => return,
+            Kept::Stored(chunk) => out.push(Action::Remove { chunk }),
+            Kept::No => {}
         }
-        let Delivery { owed, spooled, .. } = self.by_id.remove(&id)?;
-        if let Owed::Flush(flush) = owed {
-            self.flushes -= 1;
-            flush.answer(Status::Ok);
+        delivery.kept = Kept::No;
+        self.unended -= 1;
+        if let Owed::Detached = delivery.owed {
+            delivery.ended = true;
+            self.remembered.push_back((now, id));
+        } else {
+            self.by_id.remove(&id);
         }
-        spooled
     }
 
     fn forget_detached(&mut self, identity: Identity, id: DeliveryId) {
@@ -308,133 +264,162 @@ impl Deliveries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::sync::oneshot::Receiver;
-
-    fn flush(wait: Duration) -> (Flush, Receiver<Status>) {
-        let (reply, answer) = oneshot::channel();
-        (Flush { reply, deadline: Instant::now() + wait }, answer)
-    }
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn started(ledger: &Ledger, identity: Identity, wait: Duration) -> (DeliveryId, Receiver<Status>) {
-        assert_eq!(ledger.detached(identity), None);
-        let id = ledger.begin(identity);
-        ledger.add(id, 3);
-        let (flush, answer) = flush(wait);
-        ledger.seal(id, flush);
-        (id, answer)
+    struct Host {
+        ledger: Ledger,
+        out: Vec<Action>,
+        now: Instant,
+        flushes: u64,
+    }
+
+    impl Host {
+        fn new() -> Host {
+            Host { ledger: Ledger::default(), out: Vec::new(), now: Instant::now(), flushes: 0 }
+        }
+
+        fn flush(&mut self, wait: Duration) -> Flush {
+            self.flushes += 1;
+            Flush { id: FlushId(self.flushes), deadline: self.now + wait, size: 7 }
+        }
+
+        fn started(&mut self, identity: Identity, wait: Duration) -> (DeliveryId, FlushId) {
+            let flush = self.flush(wait);
+            assert!(!self.ledger.attach(identity, flush, &mut self.out));
+            let id = self.ledger.begin_awaited(identity, flush, None);
+            self.ledger.add(id, 3);
+            self.ledger.seal(id, self.now, &mut self.out);
+            (id, flush.id)
+        }
+
+        fn attached(&mut self, identity: Identity) -> FlushId {
+            let flush = self.flush(LONG);
+            assert!(self.ledger.attach(identity, flush, &mut self.out));
+            flush.id
+        }
+
+        fn settle(&mut self, id: DeliveryId, records: u64) {
+            self.ledger.settle(id, records, self.now, &mut self.out);
+        }
+
+        fn expire(&mut self) {
+            self.ledger.expire(self.now, None, &mut self.out, |_| {});
+        }
+
+        fn replies(&mut self) -> Vec<(FlushId, Status)> {
+            let reply = |action| match action {
+                Action::Reply { flush, status } => Some((flush, status)),
+                _ => None,
+            };
+            self.out.drain(..).filter_map(reply).collect()
+        }
     }
 
     #[test]
     fn a_flush_is_answered_when_every_record_is_settled() {
-        let ledger = Ledger::new(Arc::default());
-        let (id, mut answer) = started(&ledger, Identity::of(b"t", b"x"), LONG);
-        ledger.settle(id, 2);
-        assert!(answer.try_recv().is_err());
-        assert_eq!(ledger.flushes(), 1);
-        ledger.settle(id, 1);
-        assert_eq!(answer.try_recv(), Ok(Status::Ok));
-        assert_eq!((ledger.unended(), ledger.flushes()), (0, 0));
+        let mut host = Host::new();
+        let (id, flush) = host.started(Identity::of(b"t", b"x"), LONG);
+        host.settle(id, 2);
+        assert!(host.replies().is_empty());
+        assert_eq!(host.ledger.flushes(), 1);
+        host.settle(id, 1);
+        assert_eq!(host.replies(), [(flush, Status::Ok)]);
+        assert_eq!((host.ledger.unended(), host.ledger.flushes()), (0, 0));
     }
 
     #[test]
-    fn the_next_flush_joins_what_the_first_left_behind() {
-        let ledger = Ledger::new(Arc::default());
+    fn the_next_flush_is_attached_to_what_the_first_left_behind() {
+        let mut host = Host::new();
         let identity = Identity::of(b"t", b"x");
-        let (id, mut first) = started(&ledger, identity, Duration::ZERO);
-        ledger.expire(Instant::now(), None);
-        assert_eq!(first.try_recv(), Ok(Status::Retry));
-        assert_eq!(ledger.flushes(), 0);
-        assert_eq!(ledger.detached(Identity::of(b"u", b"x")), None);
-        let joined = ledger.detached(identity).unwrap();
-        assert_eq!(joined, id);
-        let (second, mut answer) = flush(LONG);
-        ledger.attach(joined, second);
-        assert_eq!(ledger.flushes(), 1);
-        // Nobody else can join it now: an equal chunk is a delivery of its own.
-        assert_eq!(ledger.detached(identity), None);
-        ledger.settle(id, 3);
-        assert_eq!(answer.try_recv(), Ok(Status::Ok));
-        assert_eq!(ledger.detached(identity), None);
+        let (id, first) = host.started(identity, Duration::ZERO);
+        host.expire();
+        assert_eq!(host.replies(), [(first, Status::Retry)]);
+        let second = host.attached(identity);
+        // No other can be attached to it now: an equal chunk is a delivery of its own.
+        let third = host.flush(LONG);
+        assert!(!host.ledger.attach(identity, third, &mut Vec::new()));
+        host.settle(id, 3);
+        assert_eq!(host.replies(), [(second, Status::Ok)]);
+        assert_eq!(host.ledger.unended(), 0);
     }
 
     #[test]
     fn one_that_has_ended_meanwhile_answers_at_once_and_only_once() {
-        let ledger = Ledger::new(Arc::default());
+        let mut host = Host::new();
         let identity = Identity::of(b"t", b"x");
-        let (id, _) = started(&ledger, identity, Duration::ZERO);
-        ledger.expire(Instant::now(), None);
-        ledger.settle(id, 3);
-        assert_eq!(ledger.unended(), 0);
-        let (second, mut answer) = flush(LONG);
-        ledger.attach(ledger.detached(identity).unwrap(), second);
-        assert_eq!(answer.try_recv(), Ok(Status::Ok));
-        assert_eq!(ledger.detached(identity), None);
+        let (id, first) = host.started(identity, Duration::ZERO);
+        host.expire();
+        host.settle(id, 3);
+        let second = host.attached(identity);
+        assert_eq!(host.replies(), [(first, Status::Retry), (second, Status::Ok)]);
+        let third = host.flush(LONG);
+        assert!(!host.ledger.attach(identity, third, &mut Vec::new()));
     }
 
     #[test]
     fn two_equal_chunks_are_two_deliveries() {
-        let ledger = Ledger::new(Arc::default());
+        let mut host = Host::new();
         let identity = Identity::of(b"t", b"x");
-        let (one, _a) = started(&ledger, identity, Duration::ZERO);
-        let (two, _b) = started(&ledger, identity, Duration::ZERO);
-        ledger.expire(Instant::now(), None);
-        let (flush_one, mut answer_one) = flush(LONG);
-        let (flush_two, mut answer_two) = flush(LONG);
-        ledger.attach(ledger.detached(identity).unwrap(), flush_one);
-        ledger.attach(ledger.detached(identity).unwrap(), flush_two);
-        assert_eq!(ledger.detached(identity), None);
-        ledger.settle(one, 3);
-        assert_eq!((answer_one.try_recv().is_ok(), answer_two.try_recv().is_ok()), (true, false));
-        ledger.settle(two, 3);
-        assert_eq!(answer_two.try_recv(), Ok(Status::Ok));
+        let (one, _) = host.started(identity, Duration::ZERO);
+        let (two, _) = host.started(identity, Duration::ZERO);
+        host.expire();
+        host.replies();
+        let (first, second) = (host.attached(identity), host.attached(identity));
+        host.settle(one, 3);
+        assert_eq!(host.replies(), [(first, Status::Ok)]);
+        host.settle(two, 3);
+        assert_eq!(host.replies(), [(second, Status::Ok)]);
     }
 
     #[test]
-    fn a_chunk_that_was_left_in_the_spool_is_found_again_and_removed_once_settled() {
-        let folder = tempfile::tempdir().unwrap();
-        let (spool, _) = crate::storage::spool::Spool::open(folder.path(), 1 << 20).unwrap();
+    fn a_chunk_that_is_being_stored_answers_once_it_is_and_is_removed_once_settled() {
+        let mut host = Host::new();
         let identity = Identity::of(b"t", b"x");
-        for joined_before_its_end in [true, false] {
-            let ledger = Ledger::new(Arc::default());
-            let spooled = Arc::new(spool.add(identity, b"t", b"x").unwrap());
-            let id = ledger.begin_left(identity, spooled.clone());
-            ledger.add(id, 3);
-            let join = || {
-                let (flush, mut answer) = flush(LONG);
-                ledger.attach(ledger.detached(identity).unwrap(), flush);
-                assert_eq!(answer.try_recv(), Ok(Status::Ok));
-            };
-            if joined_before_its_end {
-                join();
+        let flush = host.flush(LONG);
+        let id = host.ledger.begin_awaited(identity, flush, Some(ChunkId(5)));
+        host.ledger.stored(id, host.now, &mut host.out);
+        assert_eq!(host.replies(), [(flush.id, Status::Ok)]);
+        host.ledger.add(id, 1);
+        host.ledger.seal(id, host.now, &mut host.out);
+        host.settle(id, 1);
+        assert!(matches!(host.out[..], [Action::Remove { chunk: ChunkId(5) }]));
+        // Left by an earlier process: found by the chunk's next flush, before its end and after it.
+        for before in [true, false] {
+            let mut host = Host::new();
+            let id = host.ledger.begin_recovered(identity, ChunkId(6));
+            host.ledger.add(id, 1);
+            host.ledger.seal(id, host.now, &mut host.out);
+            if before {
+                host.attached(identity);
+                host.settle(id, 1);
+            } else {
+                host.settle(id, 1);
+                host.attached(identity);
             }
-            ledger.seal_spooled(id);
-            assert!(spooled.file().exists());
-            ledger.settle(id, 3);
-            assert!(!spooled.file().exists());
-            if !joined_before_its_end {
-                join();
-            }
-            assert_eq!((ledger.detached(identity), ledger.unended()), (None, 0));
+            assert!(host.out.iter().any(|action| matches!(action, Action::Remove { chunk: ChunkId(6) })));
+            assert_eq!(host.replies().len(), 1);
+            assert_eq!(host.ledger.by_id.len(), 0);
         }
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_in_time_and_number() {
-        let ledger = Ledger::new(Arc::default());
-        let now = Instant::now();
-        for number in 0..REMEMBER_AT_MOST + 5 {
-            let (id, _) = started(&ledger, Identity::of(b"t", &number.to_le_bytes()), Duration::ZERO);
-            ledger.expire(now + Duration::from_secs(1), None);
-            ledger.settle(id, 3);
+    fn what_ended_detached_is_remembered_for_an_hour() {
+        let mut host = Host::new();
+        let identity = Identity::of(b"t", b"x");
+        let (id, _) = host.started(identity, Duration::ZERO);
+        host.expire();
+        host.settle(id, 3);
+        assert_eq!(host.ledger.expires_at(), Some(host.now + REMEMBER));
+        host.now += REMEMBER;
+        host.expire();
+        assert!(host.ledger.by_id.is_empty() && host.ledger.detached.is_empty() && host.ledger.remembered.is_empty());
+        for n in 0..REMEMBER_AT_MOST as u32 + 5 {
+            let (id, _) = host.started(Identity::of(b"t", &n.to_le_bytes()), Duration::ZERO);
+            host.expire();
+            host.settle(id, 3);
         }
-        ledger.expire(now, None);
-        assert_eq!(ledger.detached(Identity::of(b"t", &0usize.to_le_bytes())), None);
-        assert!(ledger.detached(Identity::of(b"t", &REMEMBER_AT_MOST.to_le_bytes())).is_some());
-        assert_eq!(ledger.lock().by_id.len(), REMEMBER_AT_MOST);
-        ledger.expire(Instant::now() + REMEMBER, None);
-        let deliveries = ledger.lock();
-        assert_eq!((deliveries.by_id.len(), deliveries.detached.len(), deliveries.remembered.len()), (0, 0, 0));
+        host.expire();
+        assert_eq!(host.ledger.remembered.len(), REMEMBER_AT_MOST);
     }
 }

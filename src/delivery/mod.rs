@@ -1,390 +1,964 @@
-//! Batches on their way: in flight, backoff, retry of what is left.
+//! The delivery core: what is to be done about each chunk, each reply, each failure of the disk, and the passing of time.
 //!
-//! One task owns all of it, the encoder too. A batch is *ready*, *in flight*, or *delayed* until its backoff is over; of a batch that was
-//! taken in part only the rest goes on. Each record ends settled in the ledger exactly once: accepted, or put aside.
+//! It knows no clock, no I/O, no thread, no lock and no await: [`Delivery::handle`] is given what happened and the time, and says what is
+//! to be done. The same inputs, times and seed give the same actions, so that tests/simulation can drive it through anything. Each
+//! record ends settled exactly once: accepted by the service, or dead-lettered and counted.
 
 pub mod batch;
-pub mod encode;
-pub mod ledger;
+mod encode;
+mod lane;
+mod ledger;
+pub mod pace;
+mod retry;
+pub mod room;
 
-use crate::delivery::batch::{Batch, Opening};
-use crate::delivery::encode::{Encoder, EncoderParts, HandOver};
-use crate::delivery::ledger::{DeliveryId, Ledger};
-use crate::firehose::http::TlsError;
-use crate::firehose::{Answer, Class, Fault, Firehose, Setup};
-use crate::host::{self, Level, Log, Metrics};
+use crate::delivery::encode::{Encoding, Slice, SplitEvents};
+use crate::delivery::lane::{Job, Lane, Owner, split};
+use crate::delivery::ledger::{DeliveryId, Flush, Kept, Ledger};
+use crate::delivery::pace::Concurrency;
+use crate::delivery::retry::Kind;
+use crate::delivery::room::{Copied, Reservation, Room};
+use crate::event::chunk::Time;
+use crate::firehose::{self, Class, Fault, Setup};
+use crate::host::{Level, Status};
 use crate::metrics::{Counts, billed};
-use crate::options::{Config, DeliveryConfig};
-use crate::record::RecordWriter;
-use crate::storage::dead_letters::Aside;
-use crate::storage::spool::{Spool, Spooled};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::future::Future;
+use crate::record::{MAX_RECORD, RecordOptions, RecordWriter};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::UnboundedReceiver;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
-/// What the task is told. When nobody can tell it anything any more, it drains.
-pub enum Command {
-    /// Deliver this chunk.
-    Take(HandOver),
-    /// Send these records of no chunk.
-    Send(ChunkOf, Batch),
-    /// Put aside what is left.
-    End,
+/// When a flush may say OK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// Once every record is settled.
+    Delivered,
+    /// Once the chunk is held in memory.
+    Buffered,
 }
 
-/// Backoff of records that were refused one by one: first and longest.
-const RECORD_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
-/// Backoff of calls that failed as a whole.
-const BATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// Backoff while something has to be mended.
-const SETUP_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// One log line for each kind of fault in this time.
+/// How records are delivered.
+#[derive(Clone, Debug)]
+pub struct DeliveryOptions {
+    /// Calls in flight.
+    pub concurrency: Concurrency,
+    /// Quota of records a second.
+    pub records_per_second: Option<u64>,
+    /// Quota of bytes a second.
+    pub bytes_per_second: Option<u64>,
+    /// When a flush may say OK.
+    pub acknowledge: Acknowledge,
+    /// Whether there is a spool: a chunk is acknowledged once it is there.
+    pub spool: bool,
+    /// How long a flush waits.
+    pub flush_timeout: Duration,
+    /// How long the exit waits, counted from the signal that ends the host if there was one.
+    pub shutdown_timeout: Duration,
+    /// Bytes held in memory.
+    pub max_buffer: usize,
+}
+
+/// One flush of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlushId(pub u64);
+
+/// One call of PutRecordBatch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// One chunk of the spool: its file's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChunkId(pub u64);
+
+/// One dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LetterId(pub u64);
+
+/// What makes a chunk the same chunk when it comes again: its tag and a 128-bit hash of its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity(u128);
+
+impl Identity {
+    /// Of these bytes under this tag.
+    pub fn of(tag: &[u8], bytes: &[u8]) -> Identity {
+        Identity(xxh3_128_with_seed(bytes, xxh3_64(tag)))
+    }
+
+    /// As it is written into files.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_le_bytes()
+    }
+
+    /// As it was written.
+    pub fn from_bytes(bytes: [u8; 16]) -> Identity {
+        Identity(u128::from_le_bytes(bytes))
+    }
+}
+
+/// Where records come from.
+#[derive(Debug)]
+pub struct Origin {
+    delivery: DeliveryId,
+    /// What their chunk is known by.
+    identity: Identity,
+    /// The tag of their chunk.
+    pub tag: Arc<str>,
+    /// Their chunk in the spool.
+    chunk: Option<ChunkId>,
+}
+
+/// A chunk that an earlier process left in the spool.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// Its number.
+    pub chunk: ChunkId,
+    /// What it is known by when the host brings it again.
+    pub identity: Identity,
+    /// Size of its file, in bytes.
+    pub size: usize,
+}
+
+/// A chunk, read back from the spool.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its tag.
+    pub tag: Vec<u8>,
+    /// Its bytes: all of them, or what a damaged file still holds.
+    pub bytes: Vec<u8>,
+    /// Events that were settled before, in ascending order.
+    pub settled: Vec<Range<u32>>,
+    /// What is wrong with the file, if anything is.
+    pub damage: Option<String>,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The host's thread has copied a chunk, and its flush waits.
+    Chunk {
+        /// The flush.
+        flush: FlushId,
+        /// Until when it waits.
+        deadline: Instant,
+        /// The chunk's tag.
+        tag: Vec<u8>,
+        /// What it is known by when it comes again.
+        identity: Identity,
+        /// The copy.
+        bytes: Copied,
+    },
+    /// A flush waits for [`Action::Admit`], since there was no room for the copy of its chunk.
+    Waiting {
+        /// The flush.
+        flush: FlushId,
+        /// Until when it waits.
+        deadline: Instant,
+        /// What its chunk is known by when it comes again.
+        identity: Identity,
+        /// The chunk's size, in bytes.
+        size: usize,
+    },
+    /// Records that need no encoding: dead letters that are sent again.
+    Records {
+        /// The tag of their chunk.
+        tag: Arc<str>,
+        /// Their bytes.
+        records: Vec<Vec<u8>>,
+    },
+    /// A call has ended.
+    Answered {
+        /// The call.
+        call: CallId,
+        /// What the service said.
+        outcome: Result<firehose::Reply, Fault>,
+    },
+    /// A chunk is in the spool.
+    Stored {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// A chunk is not in the spool.
+    NotStored {
+        /// The chunk.
+        chunk: ChunkId,
+        /// Why.
+        error: String,
+    },
+    /// What was read of a chunk of the spool.
+    Loaded {
+        /// The chunk.
+        chunk: ChunkId,
+        /// What there is of it, or why there is nothing.
+        loaded: Result<Loaded, String>,
+    },
+    /// Something was not written into the spool, or not removed from it.
+    SpoolFailed {
+        /// What, and why.
+        error: String,
+    },
+    /// A dead letter is written, or lost.
+    Lettered {
+        /// The letter.
+        letter: LetterId,
+        /// Why it is lost, if it is.
+        outcome: Result<(), String>,
+        /// How many older letters had to go, so that all stay within `dead_letter_limit`.
+        discarded: u64,
+    },
+    /// A signal has asked the host to end.
+    HostStopping {
+        /// When that was first seen.
+        since: Instant,
+    },
+    /// The output ends: no flush will come any more.
+    Close,
+    /// What cannot be delivered now is dead-lettered.
+    GiveUp,
+    /// Nothing but time.
+    Tick,
+}
+
+/// What is to be done. Stores, loads, notes, removals and dead letters are done in their order; nothing else depends on an order.
+#[derive(Debug)]
+pub enum Action {
+    /// The flush's thread may copy its chunk into this room.
+    Admit {
+        /// The flush.
+        flush: FlushId,
+        /// The room.
+        reservation: Reservation,
+    },
+    /// Answer a flush.
+    Reply {
+        /// The flush.
+        flush: FlushId,
+        /// The answer.
+        status: Status,
+    },
+    /// Call PutRecordBatch.
+    Call {
+        /// The call.
+        call: CallId,
+        /// Its body.
+        body: Bytes,
+        /// The number of its records.
+        records: usize,
+    },
+    /// Nobody waits for this call any more.
+    CancelCall {
+        /// The call.
+        call: CallId,
+    },
+    /// The credentials were refused, or could not be had: look for them from the beginning.
+    RenewCredentials,
+    /// Write a chunk into the spool.
+    Store {
+        /// The chunk.
+        chunk: ChunkId,
+        /// What it is known by when it comes again.
+        identity: Identity,
+        /// Its tag.
+        tag: Arc<str>,
+        /// Its bytes.
+        bytes: Arc<Copied>,
+    },
+    /// Note that events of a chunk of the spool are settled.
+    Note {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The events, in ascending order.
+        events: Vec<Range<u32>>,
+    },
+    /// Read a chunk back.
+    Load {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// All of a chunk is settled: remove it.
+    Remove {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// Write a dead letter.
+    DeadLetter {
+        /// The letter.
+        letter: LetterId,
+        /// The tag of its chunk.
+        tag: Arc<str>,
+        /// Why it could not be delivered.
+        reason: String,
+        /// The record.
+        record: Vec<u8>,
+    },
+    /// Write a line of the log.
+    Log {
+        /// How severe it is.
+        level: Level,
+        /// Its text.
+        text: String,
+    },
+    /// Write a line of the log that says what somebody has to fix, and how.
+    CannotDeliver {
+        /// What has to be fixed.
+        setup: Setup,
+        /// What happened.
+        text: String,
+    },
+}
+
+/// The time.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Of the clock that only goes forward.
+    pub at: Instant,
+    /// Of the calendar, for events without a time of their own.
+    pub wall: Time,
+}
+
+/// About so many bytes of a chunk are encoded in one [`Delivery::handle`], so that calls are looked after meanwhile.
+pub const SLICE: usize = 256 * 1024;
+
+/// How much memory a slice may take once it is encoded: JSON is about 1.2 times its msgpack, base64 4/3 of it.
+const SLICE_ROOM: usize = 2 * SLICE;
+
+/// One log line of a kind in this time.
 const LOG_EVERY: Duration = Duration::from_secs(60);
+
 /// After so many records, their mean size is known well enough to speak of the bill.
 const BILL_AFTER: u64 = 1000;
-/// How often the counts are shown while something happens.
-const PUBLISH_EVERY: Duration = Duration::from_millis(250);
-/// The calls in flight are not halved more often than this: replies to calls made before the last time say nothing new.
-const HALVE_EVERY: Duration = Duration::from_millis(200);
-/// A lone record that is refused as invalid while nothing else is accepted either is tried so often before it is blamed.
+
+/// A lone record that is refused as invalid while no other is accepted either is tried so often before it is blamed.
 const BLAME_AFTER: u32 = 8;
 
-/// A batch on its way.
-pub struct Job {
-    /// Whose records these are, in their order.
-    owners: Vec<Owner>,
-    batch: Batch,
-    attempt: u32,
-    /// The last call's outcome is unclear: to send it again may repeat it.
-    unclear: bool,
-    /// When its records were first refused as invalid.
-    suspect_since: Option<Instant>,
+/// How long a batch that is not full waits for the records of more chunks, where no flush waits for it: with a tag for each container,
+/// most chunks have a few events.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// The same where a flush does wait, but fewer do than did at once before: the others' workers may be about to bring more.
+const LINGER_AWAITED: Duration = Duration::from_millis(2);
+
+/// How long the exit waits for the disk once everything has been given up: since it last wrote something, and in all.
+const DISK_AT_EXIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
+
+/// When a chunk of the spool is read again that could not be read.
+const LOAD_AGAIN: Duration = Duration::from_secs(5);
+
+/// A flush that waits for room.
+#[derive(Debug)]
+struct Parked {
+    flush: Flush,
+    identity: Identity,
 }
 
-impl Job {
-    /// One that has not been sent yet.
-    pub fn new(owners: Vec<Owner>, batch: Batch) -> Job {
-        Job { owners, batch, attempt: 0, unclear: false, suspect_since: None }
-    }
+/// A chunk that waits to be encoded.
+#[derive(Debug)]
+struct Queued {
+    origin: Arc<Origin>,
+    source: Source,
 }
 
-/// A chunk and how many records of a batch, one after the other, are its own.
-pub struct Owner {
-    /// The chunk.
-    pub chunk: ChunkOf,
-    /// The number of its records.
-    pub records: usize,
+#[derive(Debug)]
+enum Source {
+    Memory(Arc<Copied>),
+    /// In the spool, with the size of its file.
+    Disk(usize),
 }
 
-/// The owners of the first `records`, and of the rest.
-fn split(owners: Vec<Owner>, records: usize) -> [Vec<Owner>; 2] {
-    let (mut first, mut rest, mut room) = (Vec::new(), Vec::new(), records);
-    for Owner { chunk, records } in owners {
-        let before = records.min(room);
-        room -= before;
-        if before > 0 {
-            first.push(Owner { chunk: chunk.clone(), records: before });
-        }
-        if records > before {
-            rest.push(Owner { chunk, records: records - before });
-        }
-    }
-    [first, rest]
+/// A dead letter that is being written.
+#[derive(Debug)]
+struct Letter {
+    origin: Arc<Origin>,
+    events: Range<u32>,
+    bytes: usize,
+    reason: String,
 }
 
-/// What a batch's records have in common.
-#[derive(Clone)]
-pub struct ChunkOf {
-    /// Their delivery.
-    pub delivery: DeliveryId,
-    /// The tag of their chunk, for dead letters.
-    pub tag: Arc<str>,
-    /// Where their chunk is kept, if it is.
-    pub spooled: Option<Arc<Spooled>>,
+/// What a [`Delivery`] needs from outside.
+pub struct Parts<'o> {
+    /// How records are delivered.
+    pub options: &'o DeliveryOptions,
+    /// How records look.
+    pub record: &'o RecordOptions,
+    /// The stream.
+    pub delivery_stream: &'o str,
+    /// The memory that may be used.
+    pub room: Arc<Room>,
+    /// What is counted.
+    pub counts: Arc<Counts>,
+    /// The source of jitter.
+    pub random: fastrand::Rng,
+    /// Chunks that an earlier process left in the spool, the oldest first.
+    pub recovered: Vec<Recovered>,
+    /// The number of the next chunk of the spool.
+    pub next_chunk: u64,
 }
 
-impl ChunkOf {
-    /// Of the chunk with this tag.
-    pub fn new(delivery: DeliveryId, tag: &[u8], spooled: Option<Arc<Spooled>>) -> ChunkOf {
-        ChunkOf { delivery, tag: String::from_utf8_lossy(tag).into(), spooled }
-    }
-}
-
-struct Delayed {
-    due: Instant,
-    number: u64,
-    job: Job,
-}
-
-impl PartialEq for Delayed {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Delayed {}
-
-impl PartialOrd for Delayed {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Delayed {
-    /// The one that is due first is the greatest, for the heap's sake.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (other.due, other.number).cmp(&(self.due, self.number))
-    }
-}
-
-type Call = Pin<Box<dyn Future<Output = (u64, Result<Answer, Fault>)> + Send>>;
-
-/// The task that delivers one output's batches.
-pub struct Courier {
-    firehose: Arc<Firehose>,
-    config: Config,
-    opening: Arc<Opening>,
-    ledger: Arc<Ledger>,
+/// The delivery of one output.
+pub struct Delivery<'o> {
+    options: &'o DeliveryOptions,
+    record: &'o RecordOptions,
+    writer: RecordWriter<'o>,
+    split: SplitEvents,
+    room: Arc<Room>,
     counts: Arc<Counts>,
-    aside: Arc<Aside>,
-    log: Arc<Log>,
-    encoder: Encoder,
-    commands: UnboundedReceiver<Command>,
-    metrics: Option<Metrics>,
-    published: Instant,
-    /// Something may have happened since.
-    unpublished: bool,
-
-    ready: VecDeque<Job>,
-    delayed: BinaryHeap<Delayed>,
-    in_flight: HashMap<u64, Job>,
-    calls: FuturesUnordered<Call>,
-    number: u64,
-    pressure: Pressure,
-    records_pace: Pace,
-    bytes_pace: Pace,
-    last_accepted: Option<Instant>,
-    trouble: Option<(Instant, Setup)>,
-    logged: HashMap<&'static str, (Instant, u64)>,
-    drain: Option<Instant>,
-    bill_told: bool,
+    random: fastrand::Rng,
+    ledger: Ledger,
+    lane: Lane,
+    parked: VecDeque<Parked>,
+    queue: VecDeque<Queued>,
+    /// Chunks of the spool that could not be read, and when they are tried again.
+    unreadable: VecDeque<(Instant, Queued)>,
+    encoding: Option<Encoding>,
+    /// The first of the queue is being read.
+    loading: bool,
+    storing: BTreeMap<ChunkId, DeliveryId>,
+    letters: BTreeMap<LetterId, Letter>,
+    /// How many flushes were last seen to wait at once.
+    together: usize,
+    next_chunk: u64,
+    next_call: u64,
+    next_letter: u64,
+    stopping: Option<Instant>,
+    /// Until when the exit waits.
+    closing: Option<Instant>,
+    /// Since when everything has been given up, and when the disk last wrote something since.
+    gave_up: Option<(Instant, Instant)>,
+    /// Records that were dead-lettered since, and how many of them stay in the spool.
+    given_up: (u64, u64),
+    /// Chunks, and their bytes, that were answered RETRY since a signal has asked the host to end.
+    refused_at_end: (u64, u64),
+    logged: BTreeMap<&'static str, (Instant, u64)>,
+    bill_logged: bool,
+    now: Option<Instant>,
 }
 
-/// What a courier needs from outside.
-pub struct CourierParts {
-    /// The output's options.
-    pub config: Config,
-    /// How bodies begin.
-    pub opening: Arc<Opening>,
-    /// What is owed to the host.
-    pub ledger: Arc<Ledger>,
-    /// Where records are put aside.
-    pub aside: Arc<Aside>,
-    /// The output's log.
-    pub log: Arc<Log>,
-    /// Where chunks are kept until they are delivered, if they are.
-    pub spool: Option<Spool>,
-    /// Chunks that an earlier process left there, the oldest first.
-    pub left: VecDeque<(DeliveryId, Arc<Spooled>)>,
-    /// What is to be sent.
-    pub commands: UnboundedReceiver<Command>,
-    /// Where the counts are shown, if the host has such a place.
-    pub metrics: Option<Metrics>,
-}
-
-impl Courier {
-    /// A courier with nothing to do yet.
-    ///
-    /// # Errors
-    /// See [`Firehose::new`].
-    pub fn new(parts: CourierParts) -> Result<Courier, TlsError> {
-        let DeliveryConfig { concurrency, records_per_second, bytes_per_second, .. } = parts.config.delivery;
-        let encoder = Encoder::new(EncoderParts {
-            config: parts.config.clone(),
-            opening: parts.opening.clone(),
-            ledger: parts.ledger.clone(),
-            aside: parts.aside.clone(),
-            log: parts.log.clone(),
-            spool: parts.spool,
-            left: parts.left,
-        });
-        Ok(Courier {
-            firehose: Arc::new(Firehose::new(parts.config.firehose.clone())?),
-            counts: parts.ledger.counts().clone(),
-            config: parts.config,
-            opening: parts.opening,
-            ledger: parts.ledger,
-            aside: parts.aside,
-            log: parts.log,
-            encoder,
-            commands: parts.commands,
-            metrics: parts.metrics,
-            published: Instant::now(),
-            unpublished: false,
-            ready: VecDeque::new(),
-            delayed: BinaryHeap::new(),
-            in_flight: HashMap::new(),
-            calls: FuturesUnordered::new(),
-            number: 0,
-            pressure: Pressure::new(concurrency),
-            records_pace: Pace::new(records_per_second),
-            bytes_pace: Pace::new(bytes_per_second),
-            last_accepted: None,
-            trouble: None,
-            logged: HashMap::new(),
-            drain: None,
-            bill_told: false,
-        })
+impl<'o> Delivery<'o> {
+    /// A delivery with nothing to do but what was recovered.
+    pub fn new(parts: Parts<'o>) -> Delivery<'o> {
+        let Parts { options, record, delivery_stream, room, counts, random, recovered, next_chunk } = parts;
+        let mut ledger = Ledger::default();
+        let queue = recovered
+            .into_iter()
+            .map(|Recovered { chunk, identity, size }| {
+                let delivery = ledger.begin_recovered(identity, chunk);
+                let origin = Arc::new(Origin { delivery, identity, tag: "".into(), chunk: Some(chunk) });
+                Queued { origin, source: Source::Disk(size) }
+            })
+            .collect();
+        Delivery {
+            options,
+            record,
+            writer: RecordWriter::new(record),
+            split: SplitEvents::default(),
+            lane: Lane::new(delivery_stream, options, room.clone()),
+            room,
+            counts,
+            random,
+            ledger,
+            parked: VecDeque::new(),
+            queue,
+            unreadable: VecDeque::new(),
+            encoding: None,
+            loading: false,
+            storing: BTreeMap::new(),
+            letters: BTreeMap::new(),
+            together: 0,
+            next_chunk,
+            next_call: 0,
+            next_letter: 0,
+            stopping: None,
+            closing: None,
+            gave_up: None,
+            given_up: (0, 0),
+            refused_at_end: (0, 0),
+            logged: BTreeMap::new(),
+            bill_logged: false,
+            now: None,
+        }
     }
 
-    /// Delivers until nobody can hand anything over any more and nothing is left, or no time.
-    pub async fn run(mut self) {
-        let options = self.config.record.clone();
-        let mut texts = RecordWriter::new(&options);
-        loop {
-            let expiry = self.encoder.work(&mut texts, &mut self.ready);
-            let wake = self.launch(Instant::now());
-            if self.unpublished && self.published.elapsed() >= PUBLISH_EVERY {
-                self.publish();
+    /// Takes in what has happened, and says what is to be done. It never blocks, and encodes about [`SLICE`] bytes at most.
+    pub fn handle(&mut self, input: Input, now: Now, out: &mut Vec<Action>) {
+        let Now { at: now, wall } = now;
+        self.now = Some(now);
+        match input {
+            Input::Chunk { flush, deadline, tag, identity, bytes } => {
+                let flush = Flush { id: flush, deadline, size: bytes.len() };
+                self.chunk(flush, &tag, identity, bytes, now, out);
             }
-            if let Some(deadline) = self.drain {
-                let left = self.ready.len() + self.delayed.len() + self.calls.len() + self.encoder.waiting();
-                if left == 0 || Instant::now() >= deadline {
-                    break;
+            Input::Waiting { flush, deadline, identity, size } => {
+                let flush = Flush { id: flush, deadline, size };
+                if self.closing.is_some() {
+                    self.refuse(flush, now, out);
+                } else if !self.ledger.attach(identity, flush, out) {
+                    self.parked.push_back(Parked { flush, identity });
                 }
             }
-            let publish = self.unpublished.then(|| self.published + PUBLISH_EVERY);
-            let wake = [expiry, wake, self.drain, publish].into_iter().flatten().min();
-            tokio::select! {
-                biased;
-                Some((number, result)) = self.calls.next(), if !self.calls.is_empty() => self.finished(number, result),
-                command = self.commands.recv(), if self.drain.is_none() => self.accept(command),
-                () = sleep_until(wake) => {}
+            Input::Records { tag, records } => self.records(tag, &records, now, out),
+            Input::Answered { call, outcome } => self.answered(call, outcome, now, out),
+            Input::Stored { chunk } => {
+                if let Some(delivery) = self.storing.remove(&chunk) {
+                    self.ledger.stored(delivery, now, out);
+                    self.leave_to_disk(chunk);
+                }
             }
-            if !self.commands.is_empty() {
-                // The connections are tasks of their own, and write only while this one rests.
-                tokio::task::yield_now().await;
+            Input::NotStored { chunk, error } => self.not_stored(chunk, &error, now, out),
+            Input::Loaded { chunk, loaded } => self.loaded(chunk, loaded, now, out),
+            Input::SpoolFailed { error } => {
+                let text = format!("spool_dir: {error}; what it concerns is sent again after a restart");
+                self.log_sometimes("spool", Level::Error, &text, now, out);
             }
+            Input::Lettered { letter, outcome, discarded } => {
+                self.lettered(letter, outcome, now, out);
+                self.discarded(discarded, now, out);
+            }
+            Input::HostStopping { since } => {
+                self.stopping.get_or_insert(since);
+            }
+            Input::Close => {
+                let from = self.stopping.unwrap_or(now);
+                self.closing.get_or_insert(from + self.options.shutdown_timeout);
+                while let Some(Parked { flush, .. }) = self.parked.pop_front() {
+                    self.refuse(flush, now, out);
+                }
+            }
+            Input::GiveUp => {
+                self.closing = Some(now);
+            }
+            Input::Tick => {}
         }
-        self.give_up();
-        self.publish();
+        self.advance(now, wall, out);
     }
 
-    fn publish(&mut self) {
-        self.published = Instant::now();
-        self.unpublished = false;
-        if let Some(metrics) = &self.metrics {
-            metrics.publish(&self.counts);
+    /// When [`Delivery::handle`] should be called with [`Input::Tick`], if nothing else happens before; a time that has passed means at once.
+    pub fn wake_at(&self) -> Option<Instant> {
+        if self.can_encode() {
+            return self.now;
+        }
+        let limit = self.flush_limit().filter(|_| self.ledger.flushes() + self.parked.len() > 0);
+        let parked = self.parked.iter().map(|parked| parked.flush.deadline).min();
+        let closing = self.disk_limit().or(self.closing);
+        let lane = if self.gave_up.is_some() { None } else { self.lane.wake_at() };
+        let unreadable = self.unreadable.front().map(|(again, _)| *again);
+        [self.ledger.expires_at(), limit, parked, closing, lane, unreadable].into_iter().flatten().min()
+    }
+
+    /// Whether the exit has nothing more to wait for.
+    pub fn is_done(&self) -> bool {
+        if self.closing.is_none() {
+            return false;
+        }
+        let waits_for_disk = !self.letters.is_empty() || !self.storing.is_empty();
+        let over = self.disk_limit() <= self.now;
+        let in_memory = self.queue.iter().any(|queued| matches!(queued.source, Source::Memory(_)));
+        let idle = self.lane.is_empty() && !self.lane.has_open() && self.encoding.is_none();
+        match self.gave_up.is_some() {
+            true => !in_memory && idle && !waits_for_disk || over && !self.can_encode(),
+            false => idle && self.queue.is_empty() && self.unreadable.is_empty() && !waits_for_disk,
         }
     }
 
-    fn accept(&mut self, command: Option<Command>) {
-        self.unpublished = true;
-        match command {
-            Some(Command::Take(hand_over)) => self.encoder.take(hand_over),
-            Some(Command::Send(chunk, batch)) => {
-                let records = batch.places().len();
-                self.ready.push_back(Job::new(vec![Owner { chunk, records }], batch));
-            }
-            Some(Command::End) => self.drain = Some(Instant::now()),
-            None => {
-                self.encoder.close();
-                // Flushes may have used up that time while the host ended, and other outputs, which end one after the other.
-                let since = host::ending_since().unwrap_or_else(Instant::now);
-                self.drain = Some(since + self.config.delivery.shutdown_timeout);
-            }
+    /// What is left to say at the very end.
+    pub fn last_words(&self, out: &mut Vec<Action>) {
+        let (records, in_spool) = self.given_up;
+        let on_disk = self.queue.iter().filter(|queued| queued.origin.chunk.is_some()).count() + self.unreadable.len();
+        if on_disk > 0 {
+            let text = format!("{on_disk} chunks stay in spool_dir for the next start");
+            out.push(Action::Log { level: Level::Info, text });
+        }
+        if in_spool > 0 {
+            let text = format!("{in_spool} records stay in spool_dir for the next start");
+            out.push(Action::Log { level: Level::Info, text });
+        }
+        if records > 0 {
+            let timeout = self.options.shutdown_timeout;
+            let text = format!("{records} records could not be delivered within shutdown_timeout ({timeout:?})");
+            out.push(Action::Log { level: Level::Error, text });
+        }
+        let lost: u64 = self.letters.values().map(|_| 1).sum();
+        if lost > 0 {
+            self.counts.records_dropped.add(lost);
+            let text = format!("{lost} dead letters were not written in time, and are lost");
+            out.push(Action::Log { level: Level::Error, text });
+        }
+        let (chunks, bytes) = self.refused_at_end;
+        if chunks > 0 {
+            let text = format!(
+                "{chunks} chunks ({bytes} bytes) were answered RETRY after the signal to end: the host keeps those with storage.type filesystem"
+            );
+            out.push(Action::Log { level: Level::Warn, text });
         }
     }
 
-    /// Makes the calls that may be made now; says when to look again.
-    fn launch(&mut self, now: Instant) -> Option<Instant> {
-        while self.delayed.peek().is_some_and(|next| next.due <= now) {
-            // What has waited goes before what has not been sent yet.
-            if let Some(next) = self.delayed.pop() {
-                self.ready.push_front(next.job);
-            }
-        }
-        let mut wake = self.delayed.peek().map(|next| next.due);
-        while self.in_flight.len() < self.pressure.limit() && !self.ready.is_empty() {
-            let start =
-                [self.pressure.resume, self.records_pace.ready, self.bytes_pace.ready].into_iter().flatten().max();
-            if let Some(start) = start.filter(|start| *start > now) {
-                wake = Some(wake.map_or(start, |wake| wake.min(start)));
-                break;
-            }
-            if let Some(job) = self.ready.pop_front() {
-                self.call(job, now);
-            }
-        }
-        wake
+    /// Until when the exit waits for the disk, once everything has been given up.
+    fn disk_limit(&self) -> Option<Instant> {
+        let (since, wrote) = self.gave_up?;
+        Some((wrote + DISK_AT_EXIT.0).min(since + DISK_AT_EXIT.1))
     }
 
-    fn call(&mut self, job: Job, now: Instant) {
-        let records = job.batch.places().len() as u64;
-        self.records_pace.spend(records, now);
-        self.bytes_pace.spend(job.batch.bytes(), now);
-        if job.attempt > 0 || job.suspect_since.is_some() {
-            self.counts.records_resent.add(records);
+    /// From when on each flush is answered at once: the host waits for all of them before it ends.
+    fn flush_limit(&self) -> Option<Instant> {
+        self.stopping.map(|since| since + self.options.shutdown_timeout)
+    }
+
+    /// All that does not depend on what has just happened.
+    fn advance(&mut self, now: Instant, wall: Time, out: &mut Vec<Action>) {
+        self.expire(now, out);
+        if self.closing.is_some_and(|deadline| deadline <= now) && self.gave_up.is_none() {
+            self.gave_up = Some((now, now));
+            self.give_up(out);
         }
-        if job.unclear {
-            self.counts.records_possibly_duplicate.add(records);
+        while self.unreadable.front().is_some_and(|(again, _)| *again <= now)
+            && let Some((_, queued)) = self.unreadable.pop_front()
+        {
+            self.queue.push_back(queued);
         }
-        self.number += 1;
-        let (number, firehose, body) = (self.number, self.firehose.clone(), job.batch.body());
-        self.in_flight.insert(number, job);
+        self.admit(out);
+        self.encode(now, wall, out);
+        if self.lane.linger.is_some_and(|until| until <= now) {
+            self.together = self.waiting_flushes();
+            self.lane.close_batch();
+        }
+        if self.gave_up.is_some() {
+            self.give_up(out);
+        }
+        while self.gave_up.is_none()
+            && let Some(job) = self.lane.next_call(now)
+        {
+            self.call(job, out);
+        }
+        self.lane.rest();
+        self.lane.count();
+    }
+
+    /// A chunk that was copied: it joins its earlier delivery, or becomes one.
+    fn chunk(
+        &mut self,
+        flush: Flush,
+        tag: &[u8],
+        identity: Identity,
+        bytes: Copied,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        if self.closing.is_some() {
+            return self.refuse(flush, now, out);
+        }
+        if self.ledger.attach(identity, flush, out) {
+            return;
+        }
+        let tag: Arc<str> = String::from_utf8_lossy(tag).into();
+        let bytes = Arc::new(bytes);
+        let (delivery, chunk) = if self.options.spool {
+            let chunk = ChunkId(self.next_chunk);
+            self.next_chunk += 1;
+            let delivery = self.ledger.begin_awaited(identity, flush, Some(chunk));
+            self.storing.insert(chunk, delivery);
+            out.push(Action::Store { chunk, identity, tag: tag.clone(), bytes: bytes.clone() });
+            (delivery, Some(chunk))
+        } else if self.options.acknowledge == Acknowledge::Buffered {
+            out.push(Action::Reply { flush: flush.id, status: Status::Ok });
+            (self.ledger.begin_acknowledged(identity), None)
+        } else {
+            (self.ledger.begin_awaited(identity, flush, None), None)
+        };
+        self.queue.push_back(Queued {
+            origin: Arc::new(Origin { delivery, identity, tag, chunk }),
+            source: Source::Memory(bytes),
+        });
+    }
+
+    /// Records that need no encoding.
+    fn records(&mut self, tag: Arc<str>, records: &[Vec<u8>], now: Instant, out: &mut Vec<Action>) {
+        let identity = Identity::of(b"", b"");
+        let delivery = self.ledger.begin_acknowledged(identity);
+        let origin = Arc::new(Origin { delivery, identity, tag, chunk: None });
+        self.ledger.add(delivery, records.len() as u64);
+        for record in records {
+            self.lane.add(record, 0..1, &origin);
+        }
+        self.ledger.seal(delivery, now, out);
+        self.linger_until(now + LINGER);
+    }
+
+    fn linger_until(&mut self, until: Instant) {
+        if self.lane.has_open() {
+            self.lane.linger = Some(self.lane.linger.map_or(until, |earlier| earlier.min(until)));
+        }
+    }
+
+    /// A chunk that is in the spool need not be in memory, too, where memory is short.
+    fn leave_to_disk(&mut self, chunk: ChunkId) {
+        if self.parked.is_empty() && self.room.copies() <= self.room.limit() / 4 {
+            return;
+        }
+        let queued = self.queue.iter_mut().skip(1).find(|queued| queued.origin.chunk == Some(chunk));
+        if let Some(queued) = queued
+            && let Source::Memory(bytes) = &queued.source
+        {
+            queued.source = Source::Disk(bytes.len());
+        }
+    }
+
+    fn not_stored(&mut self, chunk: ChunkId, error: &str, now: Instant, out: &mut Vec<Action>) {
+        let Some(delivery) = self.storing.remove(&chunk) else { return };
+        // It is acknowledged once it is delivered; with `spool_dir` nothing is ever acknowledged for being in memory.
+        self.ledger.not_stored(delivery, now, out);
+        let text =
+            format!("spool_dir: {error}; chunks are acknowledged once they are delivered, until there is space again");
+        self.log_sometimes("not stored", Level::Warn, &text, now, out);
+    }
+
+    fn loaded(&mut self, chunk: ChunkId, loaded: Result<Loaded, String>, now: Instant, out: &mut Vec<Action>) {
+        self.loading = false;
+        if self.queue.front().is_none_or(|queued| queued.origin.chunk != Some(chunk)) {
+            return;
+        }
+        let Some(Queued { origin, source }) = self.queue.pop_front() else { return };
+        let Loaded { tag, bytes, settled, damage } = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let text = format!("cannot read chunk {} of spool_dir: {error}; it is tried again", chunk.0);
+                self.log_sometimes("load", Level::Error, &text, now, out);
+                // Others go before it.
+                self.unreadable.push_back((now + LOAD_AGAIN, Queued { origin, source }));
+                return;
+            }
+        };
+        if let Some(damage) = &damage {
+            self.counts.chunks_damaged.add(1);
+            let text = format!(
+                "chunk {} of spool_dir is damaged: {damage}; what can be read of it is sent, and a damaged file is kept as N.bad",
+                chunk.0
+            );
+            out.push(Action::Log { level: Level::Error, text });
+        }
+        let tag: Arc<str> = String::from_utf8_lossy(&tag).into();
+        let Origin { delivery, identity, .. } = *origin;
+        let origin = Arc::new(Origin { delivery, identity, tag, chunk: Some(chunk) });
+        let bytes = Arc::new(self.room.count_copy(bytes));
+        self.encoding = Some(Encoding::new(origin, bytes, settled, self.record));
+    }
+
+    /// Answers RETRY to a flush whose chunk was not admitted.
+    fn refuse(&mut self, flush: Flush, now: Instant, out: &mut Vec<Action>) {
+        out.push(Action::Reply { flush: flush.id, status: Status::Retry });
+        self.counts.chunks_refused.add(1);
+        if self.stopping.is_some() {
+            self.refused_at_end.0 += 1;
+            self.refused_at_end.1 += flush.size as u64;
+            return;
+        }
+        let text =
+            format!("max_buffer ({} bytes) is full: the host keeps a chunk and brings it again", self.room.limit());
+        self.log_sometimes("full", Level::Warn, &text, now, out);
+    }
+
+    fn expire(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let limit = self.flush_limit();
+        let ended = limit.is_some_and(|limit| limit <= now);
+        while let Some(at) = self.parked.iter().position(|parked| ended || parked.flush.deadline <= now)
+            && let Some(Parked { flush, .. }) = self.parked.remove(at)
+        {
+            self.refuse(flush, now, out);
+        }
+        let (stopping, refused) = (self.stopping.is_some(), &mut self.refused_at_end);
+        self.ledger.expire(now, limit, out, |size| {
+            if stopping {
+                refused.0 += 1;
+                refused.1 += size as u64;
+            }
+        });
+    }
+
+    /// Lets flushes copy their chunks, in order, where there is room.
+    fn admit(&mut self, out: &mut Vec<Action>) {
+        while let Some(Parked { flush, identity }) = self.parked.front() {
+            let (flush, identity) = (*flush, *identity);
+            // Its earlier delivery may have been given up by its own flush meanwhile.
+            if self.ledger.attach(identity, flush, out) {
+                self.parked.pop_front();
+                continue;
+            }
+            let Some(reservation) = self.room.reserve(flush.size) else { break };
+            self.parked.pop_front();
+            out.push(Action::Admit { flush: flush.id, reservation });
+        }
+    }
+
+    /// Whether there is something to be encoded, and room and use for it.
+    fn can_encode(&self) -> bool {
+        let waits = self.encoding.is_some()
+            || self.queue.front().is_some_and(|queued| match queued.source {
+                Source::Memory(_) => true,
+                Source::Disk(_) => false,
+            });
+        waits && (self.gave_up.is_some() || self.wants_more(SLICE_ROOM))
+    }
+
+    fn wants_more(&self, bytes: usize) -> bool {
+        self.lane.wants_more() && (self.room.fits(bytes) || self.lane.is_empty())
+    }
+
+    /// Asks for the next chunk, if it is in the spool.
+    fn load(&mut self, out: &mut Vec<Action>) {
+        if self.encoding.is_none()
+            && self.gave_up.is_none()
+            && !self.loading
+            && let Some(Queued { origin, source: Source::Disk(size) }) = self.queue.front()
+            && let Some(chunk) = origin.chunk
+            && self.wants_more(*size)
+        {
+            self.loading = true;
+            out.push(Action::Load { chunk });
+        }
+    }
+
+    /// Encodes a slice.
+    fn encode(&mut self, now: Instant, wall: Time, out: &mut Vec<Action>) {
+        self.load(out);
+        if !self.can_encode() {
+            return;
+        }
+        if self.encoding.is_none()
+            && let Some(Queued { origin, source: Source::Memory(bytes) }) = self.queue.pop_front()
+        {
+            // At the exit, what is in the spool stays there.
+            if self.gave_up.is_some() && matches!(self.ledger.kept(origin.delivery), Kept::Stored(_) | Kept::Storing(_))
+            {
+                self.given_up.1 += 1;
+                return;
+            }
+            self.encoding = Some(Encoding::new(origin, bytes, Vec::new(), self.record));
+        }
+        let Some(mut encoding) = self.encoding.take() else { return };
+        let slice = encoding.slice(&mut self.writer, &mut self.lane, &self.counts, SLICE, wall);
+        let done = slice.done;
+        let origin = encoding.origin.clone();
+        self.note_slice(&origin, slice, now, out);
+        if !done {
+            self.encoding = Some(encoding);
+            return;
+        }
+        self.ledger.seal(origin.delivery, now, out);
+        drop(encoding);
+        // All of it may have been settled before, so that no call's end comes to ask.
+        self.load(out);
+        if !self.queue.is_empty() {
+            return;
+        }
+        let awaited = origin.chunk.is_none() && self.options.acknowledge == Acknowledge::Delivered;
+        if self.stopping.is_some() || self.closing.is_some() || awaited && self.all_are_here() {
+            self.lane.close_batch();
+        } else {
+            self.linger_until(now + if awaited { LINGER_AWAITED } else { LINGER });
+        }
+    }
+
+    /// Flushes that wait for an answer.
+    fn waiting_flushes(&self) -> usize {
+        self.ledger.flushes() + self.parked.len()
+    }
+
+    /// Whether no more chunks can come before a reply is there.
+    fn all_are_here(&mut self) -> bool {
+        let here = self.waiting_flushes();
+        self.together = self.together.max(here);
+        self.parked.is_empty() && here == self.together
+    }
+
+    /// Counts and logs what came of a slice.
+    fn note_slice(&mut self, origin: &Arc<Origin>, slice: Slice, now: Instant, out: &mut Vec<Action>) {
+        let tag = &origin.tag;
+        self.ledger.add(origin.delivery, slice.records + slice.rejected.len() as u64);
+        if let Some(chunk) = origin.chunk {
+            for (event, records) in slice.split {
+                self.split.add(chunk, event, records);
+            }
+        }
+        for rejected in slice.rejected {
+            let events = rejected.event..rejected.event + 1;
+            self.dead_letter(origin.clone(), events, rejected.reason, rejected.bytes, out);
+        }
+        for text in slice.errors {
+            out.push(Action::Log { level: Level::Error, text });
+        }
+        if slice.truncated > 0 {
+            self.counts.records_truncated.add(slice.truncated);
+            let all = self.counts.records_truncated.get();
+            let text =
+                format!("a record with tag {tag} was cut to Firehose's limit of {MAX_RECORD} bytes ({all} so far)");
+            self.log_sometimes("truncated", Level::Warn, &text, now, out);
+        }
+        if slice.empty > 0 {
+            self.counts.records_empty.add(slice.empty);
+            let all = self.counts.records_empty.get();
+            let text = format!("an event with tag {tag} is empty, and so there is no record of it ({all} so far)");
+            self.log_sometimes("empty", Level::Info, &text, now, out);
+        }
+        if slice.undecodable > 0 {
+            self.counts.undecodable.add(slice.undecodable);
+            let text = format!("a chunk with tag {tag}: {} parts of it are no event", slice.undecodable);
+            self.log_sometimes("undecodable", Level::Warn, &text, now, out);
+        }
+    }
+
+    fn call(&mut self, job: Job, out: &mut Vec<Action>) {
+        let records = job.batch.places().len();
+        if job.attempts.any() || job.suspect_since.is_some() {
+            self.counts.records_resent.add(records as u64);
+        }
+        if job.ambiguous {
+            self.counts.records_possibly_duplicate.add(records as u64);
+        }
+        self.next_call += 1;
+        let call = CallId(self.next_call);
+        out.push(Action::Call { call, body: job.batch.body(), records });
+        self.lane.called(call, job);
         self.counts.in_flight.add(1);
-        let counts = self.counts.clone();
-        self.calls.push(Box::pin(async move {
-            let result = firehose.put(body, records as usize).await;
-            counts.call_seconds.observe(now.elapsed());
-            (number, result)
-        }));
     }
 
-    fn finished(&mut self, number: u64, result: Result<Answer, Fault>) {
-        self.unpublished = true;
+    fn answered(&mut self, call: CallId, outcome: Result<firehose::Reply, Fault>, now: Instant, out: &mut Vec<Action>) {
+        let in_demand = self.lane.in_demand();
+        let Some(mut job) = self.lane.ended(call) else { return };
         self.counts.in_flight.sub(1);
-        let Some(mut job) = self.in_flight.remove(&number) else { return };
-        match result {
+        match outcome {
             Ok(answer) => {
-                job.unclear = false;
-                self.answered(job, &answer);
+                job.ambiguous = false;
+                self.accepted(job, &answer, in_demand, now, out);
             }
             Err(fault) => {
                 self.counts.error(fault.class);
-                job.unclear = fault.unclear;
+                job.ambiguous = fault.ambiguous;
                 match fault.class {
-                    Class::Poison => self.poisoned(job, &fault),
-                    class => self.failed(job, class, &fault),
+                    Class::Poison => self.poisoned(job, &fault, now, out),
+                    class => self.failed(job, class, &fault, now, out),
                 }
             }
         }
     }
 
-    fn answered(&mut self, job: Job, answer: &Answer) {
-        let now = Instant::now();
-        let records = job.batch.places().len();
-        let taken = records - answer.refused.len();
-        if taken > 0 {
-            self.last_accepted = Some(now);
+    /// A call was answered: what was accepted is settled, the rest goes out again.
+    fn accepted(&mut self, job: Job, answer: &firehose::Reply, in_demand: bool, now: Instant, out: &mut Vec<Action>) {
+        let cost = job.cost();
+        let Job { owners, batch, mut attempts, .. } = job;
+        let records = batch.places().len();
+        let accepted = records - answer.refused.len();
+        if accepted > 0 {
             self.counts.batches.add(1);
-            self.pressure.went_well();
-            if let Some((since, _)) = self.trouble.take() {
-                self.log.line(Level::Info, &format!("records are taken again after {:.0?}", now - since));
+            self.lane.went_well(now, in_demand);
+            if let Some((since, _)) = self.lane.trouble.take() {
+                let text = format!("records are accepted again after {:.0?}", now.saturating_duration_since(since));
+                out.push(Action::Log { level: Level::Info, text });
             }
         }
-        let Job { owners, batch, attempt, .. } = job;
         let mut refused = answer.refused.iter().map(|refused| refused.index).peekable();
         let mut places = batch.places().iter().enumerate();
-        let (mut settled, mut left) = (Vec::with_capacity(owners.len()), Vec::new());
-        for Owner { chunk, records } in owners {
-            let mut events = Vec::new();
+        let (mut settled, mut remaining) = (Vec::with_capacity(owners.len()), Vec::new());
+        for Owner { origin, records } in owners {
+            let mut events: Vec<Range<u32>> = Vec::new();
             let mut accepted = 0;
             for (index, place) in places.by_ref().take(records) {
                 if refused.next_if_eq(&index).is_some() {
@@ -393,287 +967,285 @@ impl Courier {
                 accepted += 1;
                 self.counts.bytes.add(place.bytes.into());
                 self.counts.billed_bytes.add(billed(place.bytes.into()));
-                if chunk.spooled.is_some() {
-                    events.push(place.events.clone());
+                let Some(chunk) = origin.chunk else { continue };
+                let settled = self.split.settle(chunk, place.events.clone());
+                match events.last_mut() {
+                    Some(last) if last.end == settled.start => last.end = settled.end,
+                    _ if settled.is_empty() => {}
+                    _ => events.push(settled),
                 }
             }
-            self.note(&chunk, &events);
-            settled.push((chunk.delivery, accepted as u64));
+            if let Some(chunk) = origin.chunk.filter(|_| !events.is_empty()) {
+                self.note(chunk, origin.delivery, events, out);
+            }
+            settled.push((origin.delivery, accepted as u64));
             if accepted < records {
-                left.push(Owner { chunk, records: records - accepted });
+                remaining.push(Owner { origin, records: records - accepted });
             }
         }
-        self.counts.records_accepted.add(taken as u64);
-        self.tell_the_bill();
+        self.counts.records_accepted.add(accepted as u64);
         let rest = match answer.refused.as_slice() {
             [] => None,
-            refused => {
-                let mut indices = refused.iter().map(|refused| refused.index).peekable();
+            [first, ..] => {
+                let refused = &answer.refused;
                 let throttled = refused.iter().filter(|refused| refused.code == "ServiceUnavailableException").count();
                 if throttled > 0 {
                     self.counts.throttled.add(throttled as u64);
-                    self.pressure.throttled(now);
+                    self.lane.limit.throttled(now);
                 }
-                let text = format!("{}: {} of {records} records", refused[0].code, refused.len());
-                self.log_now_and_then("refused", Level::Warn, &format!("{text} were not taken; they are sent again"));
-                batch.part(&self.opening, |index| indices.next_if_eq(&index).is_some())
+                let text = format!(
+                    "{}: {} of {records} records were not accepted; they are sent again",
+                    first.code,
+                    refused.len()
+                );
+                self.log_sometimes("refused", Level::Warn, &text, now, out);
+                let mut indices = refused.iter().map(|refused| refused.index).peekable();
+                self.lane.part(&batch, |index| indices.next_if_eq(&index).is_some())
             }
         };
-        self.release(batch);
+        self.lane.release(batch, cost);
         for (delivery, records) in settled {
-            self.ledger.settle(delivery, records);
+            self.ledger.settle(delivery, records, now, out);
         }
         if let Some(batch) = rest {
-            self.counts.held.add(batch.held() as u64);
-            let attempt = attempt + 1;
-            let job = Job { owners: left, batch, attempt, unclear: false, suspect_since: None };
-            self.delay(job, backoff(RECORD_BACKOFF, attempt));
+            if accepted > 0 {
+                // Other records' failures are not these ones'.
+                attempts = attempts.of_kind(Kind::Record);
+            }
+            let job = self.lane.job(remaining, batch, attempts, None);
+            self.lane.delay(job, Kind::Record, retry::RECORD, now, &mut self.random);
         }
+        self.log_bill(out);
     }
 
     /// Says once what the rounding to 5 KB costs, when it costs a multiple.
-    fn tell_the_bill(&mut self) {
+    fn log_bill(&mut self, out: &mut Vec<Action>) {
         let (records, bytes) = (self.counts.records_accepted.get(), self.counts.bytes.get());
-        if self.bill_told || records < BILL_AFTER || self.config.record.pack.aggregate {
+        if self.bill_logged || records < BILL_AFTER || self.record.pack.aggregate {
             return;
         }
-        self.bill_told = true;
+        self.bill_logged = true;
         let times = self.counts.billed_bytes.get() as f64 / bytes.max(1) as f64;
         if times >= 2.0 {
             let mean = bytes / records;
-            let line = format!(
+            let text = format!(
                 "records of {mean} bytes on average are billed as {times:.0} times their size (steps of 5 KB); \
                  simple_aggregation avoids that where the destination splits lines (S3, OpenSearch)"
             );
-            self.log.line(Level::Info, &line);
+            out.push(Action::Log { level: Level::Info, text });
         }
     }
 
-    /// The call came to nothing: the same batch again, later.
-    fn failed(&mut self, mut job: Job, class: Class, fault: &Fault) {
-        let now = Instant::now();
-        job.attempt += 1;
-        let limits = match class {
+    /// The whole call failed: the same batch again, later.
+    fn failed(&mut self, job: Job, class: Class, fault: &Fault, now: Instant, out: &mut Vec<Action>) {
+        let (kind, limits) = match class {
             Class::Setup(setup) => {
                 if matches!(setup, Setup::Credentials | Setup::Refused | Setup::Denied) {
-                    // They may have been mended where the SDK looks only once.
-                    self.firehose.forget_credentials();
+                    out.push(Action::RenewCredentials);
                 }
-                self.trouble.get_or_insert((now, setup));
-                let cure = setup.cure(&self.config.firehose);
-                let line = format!("cannot deliver: {fault}; the records are kept. To mend it: {cure}");
-                self.log_now_and_then(class.name(), Level::Error, &line);
-                SETUP_BACKOFF
+                self.lane.trouble.get_or_insert((now, setup));
+                if let Some(more) = self.is_due(class.name(), now) {
+                    out.push(Action::CannotDeliver { setup, text: with_more(&fault.text, more) });
+                }
+                (Kind::Setup, retry::SETUP)
             }
             Class::Throttled | Class::Service | Class::Poison => {
-                let line = format!("PutRecordBatch failed: {fault}; its records are sent again");
-                self.log_now_and_then(class.name(), Level::Warn, &line);
-                BATCH_BACKOFF
+                let text = format!("PutRecordBatch failed: {fault}; its records are sent again");
+                self.log_sometimes(class.name(), Level::Warn, &text, now, out);
+                (Kind::Call, retry::CALL)
             }
         };
         if class == Class::Throttled {
             self.counts.throttled.add(1);
-            self.pressure.throttled(now);
+            self.lane.limit.throttled(now);
         }
-        let wait = backoff(limits, job.attempt);
-        self.pressure.went_wrong(now, limits, matches!(class, Class::Setup(_)));
-        self.delay(job, wait);
+        self.lane.went_wrong(now, limits, kind == Kind::Setup, &mut self.random);
+        self.lane.delay(job, kind, limits, now, &mut self.random);
     }
 
-    /// The service will never take this batch: halve it, until the offender stands alone.
-    fn poisoned(&mut self, mut job: Job, fault: &Fault) {
-        let now = Instant::now();
+    /// The service will never accept this batch: halve it, until the record at fault stands alone.
+    fn poisoned(&mut self, mut job: Job, fault: &Fault, now: Instant, out: &mut Vec<Action>) {
+        self.lane.probed();
         let since = *job.suspect_since.get_or_insert(now);
         let records = job.batch.places().len();
         if records > 1 {
+            let cost = job.cost();
             let halves = [
-                job.batch.part(&self.opening, |index| index < records / 2),
-                job.batch.part(&self.opening, |index| index >= records / 2),
+                self.lane.part(&job.batch, |index| index < records / 2),
+                self.lane.part(&job.batch, |index| index >= records / 2),
             ];
-            let Job { owners, batch, attempt, .. } = job;
-            self.release(batch);
+            let Job { owners, batch, attempts, .. } = job;
+            self.lane.release(batch, cost);
             for (owners, batch) in split(owners, records / 2).into_iter().zip(halves) {
                 let Some(batch) = batch else { continue };
-                self.counts.held.add(batch.held() as u64);
-                self.ready.push_front(Job { owners, batch, attempt, unclear: false, suspect_since: Some(since) });
+                let half = self.lane.job(owners, batch, attempts, Some(since));
+                self.lane.probe(half, now);
             }
             return;
         }
         // Is it the record, or would the service refuse any? Another one's acceptance since tells.
-        if self.last_accepted.is_some_and(|accepted| accepted >= since) || job.attempt >= BLAME_AFTER {
+        let another = self.lane.last_accepted.is_some_and(|accepted| accepted >= since);
+        if another || job.attempts.count_of(Kind::Poison) >= BLAME_AFTER {
+            let cost = job.cost();
             let Job { owners, batch, .. } = job;
-            for (Owner { chunk, .. }, place) in owners.iter().zip(batch.places()) {
-                self.aside.record(&chunk.tag, &fault.text, batch.record(place));
-                self.note(chunk, std::slice::from_ref(&place.events));
+            for (Owner { origin, .. }, place) in owners.iter().zip(batch.places()) {
+                let record = batch.record(place);
+                self.dead_letter(origin.clone(), place.events.clone(), fault.text.clone(), record, out);
             }
-            self.release(batch);
-            for Owner { chunk, .. } in owners {
-                self.ledger.settle(chunk.delivery, 1);
-            }
+            self.lane.release(batch, cost);
         } else {
-            job.attempt += 1;
-            let line = format!("a record is refused, and no other was taken since: {fault}; it is tried again");
-            self.log_now_and_then("poison", Level::Warn, &line);
-            let wait = backoff(SETUP_BACKOFF, job.attempt);
-            self.delay(job, wait);
+            let text = format!("a record is refused, and no other was accepted since: {fault}; it is tried again");
+            self.log_sometimes("poison", Level::Warn, &text, now, out);
+            self.lane.delay(job, Kind::Poison, retry::SETUP, now, &mut self.random);
         }
     }
 
-    /// Notes in the spool that these events are settled.
-    fn note(&mut self, chunk: &ChunkOf, events: &[Range<u32>]) {
-        if let Some(spooled) = &chunk.spooled
-            && let Err(error) = spooled.note(events)
-        {
-            let file = spooled.file();
-            let line = format!(
-                "cannot note beside {} what was delivered: {error}; after a crash it would be sent again. Free space in spool_dir",
-                file.display()
-            );
-            self.log_now_and_then("spool", Level::Error, &line);
+    /// Writes a record to the dead letters. It is settled once that is done.
+    fn dead_letter(
+        &mut self,
+        origin: Arc<Origin>,
+        events: Range<u32>,
+        reason: String,
+        record: Vec<u8>,
+        out: &mut Vec<Action>,
+    ) {
+        self.counts.records_dead_lettered.add(1);
+        self.next_letter += 1;
+        let letter = LetterId(self.next_letter);
+        let bytes = record.capacity();
+        self.room.add(bytes);
+        out.push(Action::DeadLetter { letter, tag: origin.tag.clone(), reason: reason.clone(), record });
+        self.letters.insert(letter, Letter { origin, events, bytes, reason });
+    }
+
+    fn lettered(&mut self, letter: LetterId, outcome: Result<(), String>, now: Instant, out: &mut Vec<Action>) {
+        let Some(Letter { origin, events, bytes, reason }) = self.letters.remove(&letter) else { return };
+        self.room.sub(bytes);
+        if let Some((_, wrote)) = &mut self.gave_up {
+            *wrote = now;
+        }
+        let Origin { tag, chunk, delivery, .. } = &*origin;
+        let all = self.counts.records_dead_lettered.get();
+        let about = format!("a record with tag {tag} cannot be delivered: {reason}");
+        match outcome {
+            Ok(()) => {
+                let text = format!("{about}; it is in the dead_letter_file ({all} so far)");
+                self.log_sometimes("dead letter", Level::Warn, &text, now, out);
+            }
+            Err(error) => {
+                self.counts.records_dropped.add(1);
+                let text = format!("{about}; it is lost: {error} ({} so far)", self.counts.records_dropped.get());
+                self.log_sometimes("lost", Level::Error, &text, now, out);
+            }
+        }
+        if let Some(chunk) = chunk {
+            let settled = self.split.settle(*chunk, events);
+            if !settled.is_empty() {
+                self.note(*chunk, *delivery, vec![settled], out);
+            }
+        }
+        self.ledger.settle(*delivery, 1, now, out);
+    }
+
+    /// Older dead letters are gone.
+    fn discarded(&mut self, letters: u64, now: Instant, out: &mut Vec<Action>) {
+        if letters == 0 {
+            return;
+        }
+        self.counts.dead_letters_discarded.add(letters);
+        let all = self.counts.dead_letters_discarded.get();
+        let text = format!(
+            "the oldest dead letters were deleted to stay within dead_letter_limit, and are lost ({all} so far); raise it, or move the files away in time"
+        );
+        self.log_sometimes("discarded", Level::Error, &text, now, out);
+    }
+
+    /// Notes in the spool that these events are settled, if the chunk is there or on its way.
+    fn note(&mut self, chunk: ChunkId, delivery: DeliveryId, events: Vec<Range<u32>>, out: &mut Vec<Action>) {
+        if self.ledger.kept(delivery) != Kept::No {
+            out.push(Action::Note { chunk, events });
         }
     }
 
-    fn delay(&mut self, job: Job, wait: Duration) {
-        self.number += 1;
-        self.delayed.push(Delayed { due: Instant::now() + wait, number: self.number, job });
-    }
-
-    /// Gives a batch's memory back.
-    fn release(&mut self, batch: Batch) {
-        self.counts.held.sub(batch.held() as u64);
-        if let Some(buffer) = batch.into_buffer() {
-            self.encoder.reuse(buffer);
-        }
-    }
-
-    /// At the exit: puts aside what could not be sent in time.
-    fn give_up(&mut self) {
-        self.calls.clear();
-        let unclear = self.in_flight.drain().map(|(_, job)| (job, "the exit came before the reply to its call"));
-        let rest = self.ready.drain(..).chain(std::mem::take(&mut self.delayed).into_iter().map(|delayed| delayed.job));
-        let left: Vec<_> = unclear.chain(rest.map(|job| (job, "the exit came before it could be sent"))).collect();
-        let (mut records, mut spooled) = (0, 0);
-        for (job, reason) in left {
-            let mut places = job.batch.places().iter();
-            for owner in &job.owners {
-                let places = places.by_ref().take(owner.records);
-                if owner.chunk.spooled.is_some() {
-                    spooled += places.count();
+    /// At the exit: dead-letters what could not be sent in time, and is not in the spool.
+    fn give_up(&mut self, out: &mut Vec<Action>) {
+        let (calls, jobs) = self.lane.give_up();
+        self.counts.in_flight.sub(calls.len() as u64);
+        out.extend(calls.into_iter().map(|call| Action::CancelCall { call }));
+        for (job, in_flight) in jobs {
+            let cost = job.cost();
+            let ambiguous = in_flight || job.ambiguous;
+            let Job { owners, batch, .. } = job;
+            let mut places = batch.places().iter();
+            for Owner { origin, records } in &owners {
+                let places = places.by_ref().take(*records);
+                if matches!(self.ledger.kept(origin.delivery), Kept::Stored(_)) {
+                    self.given_up.1 += places.count() as u64;
                     continue;
                 }
                 for place in places {
-                    self.aside.record(&owner.chunk.tag, reason, job.batch.record(place));
-                    records += 1;
+                    let reason = match ambiguous {
+                        true => "the exit came before the reply to its call, which may have been accepted",
+                        false => "the exit came before it could be sent",
+                    };
+                    self.given_up.0 += 1;
+                    let record = batch.record(place);
+                    self.dead_letter(origin.clone(), place.events.clone(), reason.to_owned(), record, out);
                 }
             }
-            self.release(job.batch);
-        }
-        if self.encoder.waiting() > 0 {
-            let line = format!("{} chunks stay in spool_dir for the next start", self.encoder.waiting());
-            self.log.line(Level::Info, &line);
-        }
-        if spooled > 0 {
-            self.log.line(Level::Info, &format!("{spooled} records stay in spool_dir for the next start"));
-        }
-        if records > 0 {
-            let timeout = self.config.delivery.shutdown_timeout;
-            let line = format!("{records} records could not be delivered within shutdown_timeout ({timeout:?})");
-            self.log.line(Level::Error, &line);
+            self.lane.release(batch, cost);
         }
     }
 
-    /// One line for each kind of fault a minute, with how many there were.
-    fn log_now_and_then(&mut self, kind: &'static str, level: Level, text: &str) {
-        let now = Instant::now();
-        let (last, more) = self.logged.entry(kind).or_insert((now, 0));
-        if *last != now && now - *last < LOG_EVERY {
-            *more += 1;
-            return;
-        }
-        let more = std::mem::replace(more, 0);
-        *last = now;
-        match more {
-            0 => self.log.line(level, text),
-            more => self.log.line(level, &format!("{text} ({more} more of the kind since the last line)")),
-        }
-    }
-}
-
-/// Full jitter: anything up to the bound, which doubles with each attempt.
-/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
-fn backoff((first, longest): (Duration, Duration), attempt: u32) -> Duration {
-    let bound = first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(longest);
-    bound.mul_f64(fastrand::f64())
-}
-
-async fn sleep_until(wake: Option<Instant>) {
-    match wake {
-        Some(wake) => tokio::time::sleep_until(wake.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// How many calls may be in flight: halved under throttling, and grown back by what goes well.
-struct Pressure {
-    most: f64,
-    limit: f64,
-    halved: Option<Instant>,
-    /// Calls that failed as a whole since the last one that did not.
-    failures: u32,
-    setup: bool,
-    /// No call before this.
-    resume: Option<Instant>,
-}
-
-impl Pressure {
-    fn new(most: usize) -> Pressure {
-        Pressure { most: most as f64, limit: most as f64, halved: None, failures: 0, setup: false, resume: None }
-    }
-
-    fn limit(&self) -> usize {
-        // While something has to be mended, one call at a time asks whether it has been.
-        if self.setup { 1 } else { self.limit as usize }
-    }
-
-    fn went_well(&mut self) {
-        self.failures = 0;
-        self.setup = false;
-        self.resume = None;
-        self.limit = (self.limit + 0.25).min(self.most);
-    }
-
-    fn throttled(&mut self, now: Instant) {
-        if self.halved.is_none_or(|halved| now - halved >= HALVE_EVERY) {
-            self.halved = Some(now);
-            self.limit = (self.limit / 2.0).max(1.0);
+    /// Whether a line of this kind is due; then, how many there were since the last one.
+    fn is_due(&mut self, kind: &'static str, now: Instant) -> Option<u64> {
+        match self.logged.get_mut(kind) {
+            Some((last, more)) if now.saturating_duration_since(*last) < LOG_EVERY => {
+                *more += 1;
+                None
+            }
+            Some((last, more)) => {
+                *last = now;
+                Some(std::mem::take(more))
+            }
+            None => {
+                self.logged.insert(kind, (now, 0));
+                Some(0)
+            }
         }
     }
 
-    fn went_wrong(&mut self, now: Instant, limits: (Duration, Duration), setup: bool) {
-        self.failures += 1;
-        self.setup |= setup;
-        // A single failure holds up its own batch only; a run of them, everything.
-        if setup || self.failures >= 3 {
-            self.resume = Some(now + backoff(limits, self.failures).max(limits.0));
+    /// One line of each kind a minute, with how many there were.
+    fn log_sometimes(&mut self, kind: &'static str, level: Level, text: &str, now: Instant, out: &mut Vec<Action>) {
+        if let Some(more) = self.is_due(kind, now) {
+            out.push(Action::Log { level, text: with_more(text, more) });
         }
+    }
+
+    /// What of the room is taken by what the core holds besides copies, counted anew: for tests.
+    #[doc(hidden)]
+    pub fn measure(&self) -> usize {
+        self.lane.measure() + self.letters.values().map(|letter| letter.bytes).sum::<usize>()
+    }
+
+    /// Whether nothing is held or owed any more: for tests.
+    #[doc(hidden)]
+    pub fn is_idle(&self) -> bool {
+        self.lane.is_empty()
+            && !self.lane.has_open()
+            && self.queue.is_empty()
+            && self.unreadable.is_empty()
+            && self.encoding.is_none()
+            && self.parked.is_empty()
+            && self.letters.is_empty()
+            && self.storing.is_empty()
+            && self.ledger.unended() == 0
     }
 }
 
-/// Keeps under a quota: the next call may be made when the last one's share of a second is over.
-struct Pace {
-    per_second: Option<f64>,
-    ready: Option<Instant>,
-}
-
-impl Pace {
-    fn new(per_second: Option<u64>) -> Pace {
-        Pace { per_second: per_second.map(|rate| rate as f64), ready: None }
-    }
-
-    fn spend(&mut self, amount: u64, now: Instant) {
-        if let Some(rate) = self.per_second {
-            let from = self.ready.map_or(now, |ready| ready.max(now));
-            self.ready = Some(from + Duration::from_secs_f64(amount as f64 / rate));
-        }
+fn with_more(text: &str, more: u64) -> String {
+    match more {
+        0 => text.to_owned(),
+        more => format!("{text} ({more} more of the kind since the last line)"),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Not the SDK's own, because that offers HTTP/2: there one cut connection takes down all calls that share it, taken or
 //! not, and each would have to be sent again. With HTTP/1.1 a connection carries one call at a time, a cut makes at most
-//! one call's outcome unclear, and a large body needs no second framing.
+//! one call's outcome ambiguous, and a large body needs no second framing.
 
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,

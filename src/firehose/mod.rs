@@ -2,6 +2,9 @@
 
 mod access;
 pub(crate) mod http;
+pub mod reply;
+
+pub use crate::firehose::reply::Reply;
 
 use crate::firehose::access::{Access, CONNECT_TIMEOUT};
 use crate::firehose::http::{Http1, ProxyFault, Route, TlsError, never_connected};
@@ -13,7 +16,6 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
-use serde::Deserialize;
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -25,29 +27,13 @@ use tokio::time::timeout;
 /// below the five minutes that the service allows.
 const CLOCK_OFF: Duration = Duration::from_secs(4 * 60);
 
-/// What became of a batch that the service answered.
-#[derive(Debug, Default)]
-pub struct Answer {
-    /// The records that it did not take, by their index in the batch; empty if it took all.
-    pub refused: Vec<Refused>,
-}
-
-/// A record that was not taken.
-#[derive(Debug)]
-pub struct Refused {
-    /// Its index in the batch.
-    pub index: usize,
-    /// The service's code, such as `ServiceUnavailableException`.
-    pub code: String,
-}
-
 /// Why a call as a whole came to nothing.
 #[derive(Debug)]
 pub struct Fault {
     /// What to do about it.
     pub class: Class,
-    /// Whether the service may have taken the records all the same, so that sending them again may repeat them.
-    pub unclear: bool,
+    /// Whether the service may have accepted the records all the same, so that sending them again may repeat them.
+    pub ambiguous: bool,
     /// What happened, for the log.
     pub text: String,
 }
@@ -201,17 +187,21 @@ impl Firehose {
     /// Makes one PutRecordBatch call with a finished body of `records` records.
     ///
     /// # Errors
-    /// A [`Fault`] when the service took none of them, or did not say what it took.
-    pub async fn put(&self, body: Bytes, records: usize) -> Result<Answer, Fault> {
+    /// A [`Fault`] when the service accepted none of them, or did not say which.
+    pub async fn put(&self, body: Bytes, records: usize) -> Result<Reply, Fault> {
         let limit = self.config.request_timeout;
         let request = self.request(body).await?;
         match timeout(limit, http::reply(self.client.request(request))).await {
-            Ok(Ok(reply)) if reply.status().is_success() => read_answer(reply.body(), records),
+            Ok(Ok(reply)) if reply.status().is_success() => reply::read(reply.body(), records).map_err(|text| Fault {
+                class: Class::Service,
+                ambiguous: true,
+                text,
+            }),
             Ok(Ok(reply)) => Err(self.read_fault(&reply)),
             Ok(Err(error)) => Err(not_answered(&*error)),
             Err(_) => {
                 let text = format!("no reply within request_timeout ({limit:?})");
-                Err(Fault { class: Class::Service, unclear: true, text })
+                Err(Fault { class: Class::Service, ambiguous: true, text })
             }
         }
     }
@@ -255,7 +245,7 @@ impl Firehose {
             }),
             Err(_) => {
                 let text = format!("no credentials were found within request_timeout ({limit:?})");
-                Err(Fault { class: Class::Setup(Setup::Credentials), unclear: false, text })
+                Err(Fault { class: Class::Setup(Setup::Credentials), ambiguous: false, text })
             }
         }
     }
@@ -283,8 +273,14 @@ impl Firehose {
                 );
             }
         }
-        Fault { class, unclear: false, text }
+        Fault { class, ambiguous: may_have_accepted(status, class), text }
     }
+}
+
+/// Whether the service may have accepted the records of a call that it answered with this error: a server's error says nothing of how
+/// far it came, but for the throttling that is documented.
+fn may_have_accepted(status: u16, class: Class) -> bool {
+    status >= 500 && class != Class::Throttled
 }
 
 /// Another call's look-up of credentials has failed meanwhile.
@@ -306,53 +302,6 @@ fn clock_ahead(headers: &HeaderMap) -> Option<i64> {
     (ahead.unsigned_abs() >= CLOCK_OFF.as_secs()).then_some(ahead)
 }
 
-/// What a PutRecordBatch's reply says, as far as it matters here.
-/// <https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html>
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct PutRecordBatchOutput {
-    failed_put_count: u64,
-    #[serde(default)]
-    request_responses: Vec<PutRecordBatchResponseEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct PutRecordBatchResponseEntry {
-    error_code: Option<String>,
-}
-
-/// Reads which records were taken. The reply's order is the request's.
-fn read_answer(reply: &[u8], records: usize) -> Result<Answer, Fault> {
-    if says_that_all_were_taken(reply) {
-        return Ok(Answer::default());
-    }
-    let unclear = |text| Fault { class: Class::Service, unclear: true, text };
-    let output: PutRecordBatchOutput =
-        serde_json::from_slice(reply).map_err(|error| unclear(format!("the reply is not Firehose's: {error}")))?;
-    if output.failed_put_count == 0 {
-        return Ok(Answer::default());
-    }
-    let entries = output.request_responses;
-    if entries.len() != records {
-        let text = format!("the reply speaks of {} records, the request had {records}", entries.len());
-        return Err(unclear(text));
-    }
-    let refused = entries.into_iter().enumerate();
-    let refused = refused.filter_map(|(index, entry)| entry.error_code.map(|code| Refused { index, code }));
-    Ok(Answer { refused: refused.collect() })
-}
-
-/// A reply names each record, which nobody needs when all were taken: 500 identifiers that would be read one by one, at a
-/// tenth of what a call costs.
-fn says_that_all_were_taken(reply: &[u8]) -> bool {
-    const ALL_TAKEN: [&[u8]; 2] = [b"\"FailedPutCount\":0,", b"\"FailedPutCount\":0}"];
-    // It stands at one of the two ends; the service does not promise which.
-    let (head, tail) = (&reply[..reply.len().min(64)], &reply[reply.len().saturating_sub(64)..]);
-    let said = |end: &[u8]| end.windows(ALL_TAKEN[0].len()).any(|window| ALL_TAKEN.contains(&window));
-    reply.starts_with(b"{") && (said(head) || said(tail))
-}
-
 /// Code and message of an error: Firehose's JSON, or the XML of what stands before it.
 /// <https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html#operation-error-serialization>
 fn read_error(headers: &HeaderMap, body: &[u8]) -> (String, String) {
@@ -369,7 +318,7 @@ fn read_error(headers: &HeaderMap, body: &[u8]) -> (String, String) {
 
 /// Of a call that was not sent, since something has to be mended.
 fn setup(what: Setup, error: &(dyn Error + 'static)) -> Fault {
-    Fault { class: Class::Setup(what), unclear: false, text: told(error) }
+    Fault { class: Class::Setup(what), ambiguous: false, text: told(error) }
 }
 
 /// Of a call without a whole reply.
@@ -384,7 +333,7 @@ fn not_answered(error: &(dyn Error + 'static)) -> Fault {
     }
     match never_connected(error) {
         true => setup(Setup::Unreachable, error),
-        false => Fault { class: Class::Service, unclear: true, text },
+        false => Fault { class: Class::Service, ambiguous: true, text },
     }
 }
 
@@ -500,33 +449,17 @@ mod tests {
     }
 
     #[test]
-    fn only_a_reply_that_says_that_all_were_taken_is_passed_by() {
-        let entry = r#"{"RecordId":"abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz"},"#.repeat(9);
-        let list = entry.trim_end_matches(',');
-        for (failed, taken) in [("0", true), ("1", false), ("10", false), ("07", false)] {
-            for text in [
-                format!(r#"{{"FailedPutCount":{failed},"Encrypted":false,"RequestResponses":[{list}]}}"#),
-                format!(r#"{{"RequestResponses":[{list}],"Encrypted":false,"FailedPutCount":{failed}}}"#),
+    fn a_server_error_may_have_accepted_the_records_unless_it_is_a_documented_refusal() {
+        for status in 400..600 {
+            for (code, refusal) in [
+                ("ServiceUnavailableException", true),
+                ("InternalFailure", false),
+                ("AccessDenied", false),
+                ("", false),
             ] {
-                assert_eq!(says_that_all_were_taken(text.as_bytes()), taken, "{text}");
+                let class = classify_code(code, "", status);
+                assert_eq!(may_have_accepted(status, class), status >= 500 && !refusal, "{status} {code}");
             }
-        }
-        assert!(!says_that_all_were_taken(b"<html>\"FailedPutCount\":0,</html>"));
-    }
-
-    #[test]
-    fn a_reply_is_read_in_order_and_what_is_no_reply_is_unclear() {
-        let entries = r#"[{"RecordId":"a"},{"ErrorCode":"InternalFailure","ErrorMessage":"m"},{"RecordId":"b"}]"#;
-        let text = format!(r#"{{"FailedPutCount":1,"Encrypted":false,"RequestResponses":{entries}}}"#);
-        let refused = read_answer(text.as_bytes(), 3).unwrap().refused;
-        assert_eq!(refused.len(), 1);
-        assert_eq!((refused[0].index, refused[0].code.as_str()), (1, "InternalFailure"));
-        assert!(read_answer(br#"{"FailedPutCount" : 0}"#, 3).unwrap().refused.is_empty());
-        for (text, records) in
-            [(text.as_str(), 4), ("", 3), ("{}", 3), ("<html></html>", 3), ("[]", 3), ("{\"FailedPutCount\":", 3)]
-        {
-            let fault = read_answer(text.as_bytes(), records).unwrap_err();
-            assert!(fault.unclear && fault.class == Class::Service, "{text}");
         }
     }
 

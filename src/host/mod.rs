@@ -14,6 +14,7 @@ use once_cell::sync::{Lazy, OnceCell};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// The plugin's name in an `[OUTPUT]` section. It must differ from the host's own `firehose` and `kinesis_firehose`.
@@ -203,9 +204,15 @@ impl Output<'_> {
     pub fn log(&self) -> Log {
         let (functions, name) = (Functions::find(), self.name());
         let (queue, waiting) = crossbeam_channel::bounded(QUEUED_LINES);
+        let shown = |level: &Level| match functions.log_check {
+            // SAFETY: the instance is valid during Init; the function only compares a number of it.
+            Some(check) => unsafe { check(self.plugin.o_ins, level.code()) != 0 },
+            None => *level != Level::Debug,
+        };
+        let levels = [Level::Debug, Level::Info, Level::Warn];
         Log {
-            functions,
-            instance: Some(self.plugin.o_ins as usize),
+            print: functions.log_print,
+            level: levels.into_iter().find(shown).unwrap_or(Level::Error),
             prefix: format!("[output:{}:{name}] ", NAME.to_string_lossy()),
             queue,
             waiting,
@@ -274,7 +281,7 @@ impl Output<'_> {
                 1,
                 keys.as_mut_ptr(),
             );
-            Metrics { functions, name, counters, gauges, errors, seconds }
+            Metrics { functions, name, counters, gauges, errors, seconds, gate: Gate(Arc::new(Mutex::new(true))) }
         };
         let made = metrics.counters.iter().all(|counter| !counter.is_null())
             && metrics.gauges.iter().all(|gauge| !gauge.is_null())
@@ -334,16 +341,37 @@ pub struct Metrics {
     gauges: [*mut ffi::cmt_gauge; GAUGES.len()],
     errors: *mut ffi::cmt_counter,
     seconds: *mut ffi::cmt_histogram,
+    gate: Gate,
 }
 
-// SAFETY: the host's objects live until the output's ExitCtx has returned, and no thread of ours outlives that. The first
+/// Whether the host's metrics are there. Once it is closed, before ExitCtx returns, no thread that is left behind touches them.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<Mutex<bool>>);
+
+impl Gate {
+    /// Closes it for good; what is being published is done when this returns.
+    pub fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+}
+
+// SAFETY: the host's objects live until the output's ExitCtx has returned, and the gate is closed before that. The first
 // `publish`, at Init on the host's thread, makes every series; later ones, from one other thread, find them and store
 // numbers atomically, which is how the host itself counts from several threads.
 unsafe impl Send for Metrics {}
 
 impl Metrics {
+    /// What has to be closed before the host's metrics go.
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
     /// Shows the counts as they are now.
     pub fn publish(&self, counts: &Counts) {
+        let open = self.gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*open {
+            return;
+        }
         let MetricFunctions {
             set_counter: Some(set_counter),
             set_gauge: Some(set_gauge),
@@ -398,9 +426,10 @@ const QUEUED_LINES: usize = 256;
 
 /// An output's log: lines from any thread, in the host's own format, at the output's `log_level`.
 pub struct Log {
-    functions: Functions,
-    /// The host's instance, as a number: it is only ever given back to the host.
-    instance: Option<usize>,
+    print: ffi::flb_log_print_fn,
+    /// The least severe level that is shown, as it was at Init: the host is not asked again, since a thread that is left behind at the
+    /// exit may still log.
+    level: Level,
     prefix: String,
     queue: Sender<(Level, CString)>,
     waiting: Receiver<(Level, CString)>,
@@ -411,26 +440,12 @@ impl Log {
     /// A log without a host, whose lines can be read with [`Log::take`]: for the command line and the tests.
     pub fn detached() -> Log {
         let (queue, waiting) = crossbeam_channel::bounded(QUEUED_LINES);
-        Log {
-            functions: Functions { log_print: None, log_check: None, name: None },
-            instance: None,
-            prefix: String::new(),
-            queue,
-            waiting,
-            lost: AtomicU64::new(0),
-        }
+        Log { print: None, level: Level::Info, prefix: String::new(), queue, waiting, lost: AtomicU64::new(0) }
     }
 
-    /// Whether a line of this level would be shown.
+    /// Whether a line of this level is shown.
     pub fn shows(&self, level: Level) -> bool {
-        match (self.functions.log_check, self.instance) {
-            // SAFETY: the instance lives until its ExitCtx has returned, and no thread of ours outlives that; the
-            // function only compares a number of it.
-            (Some(check), Some(instance)) => unsafe {
-                check(instance as *mut ffi::flb_output_instance, level.code()) != 0
-            },
-            _ => level != Level::Debug,
-        }
+        level.code() <= self.level.code()
     }
 
     /// Queues a line; [`Log::emit`] shows it.
@@ -450,7 +465,7 @@ impl Log {
     /// Shows what has been queued. Only threads of the host call this. It is called on the small stack of a flush too:
     /// the host's own outputs log there, and there is nothing of ours on it but this frame.
     pub fn emit(&self) {
-        let Some(print) = self.functions.log_print else { return };
+        let Some(print) = self.print else { return };
         while let Ok((level, line)) = self.waiting.try_recv() {
             // SAFETY: the format takes one string; both texts end with a NUL and live during the call; a null file name
             // is what the host's own macros pass.
@@ -469,15 +484,12 @@ impl Log {
     }
 }
 
-/// What the host hands over to be flushed: memory that is valid until the flush answers.
+/// What the host gives to be flushed: memory that is valid until the flush answers. It is not `Send`: only the host's own thread reads it.
 pub struct FlushData {
     data: NonNull<u8>,
     length: usize,
     tag: NonNull<c_char>,
 }
-
-// SAFETY: the memory is read-only while the flush waits, and whoever holds a FlushData keeps it waiting (see `new`).
-unsafe impl Send for FlushData {}
 
 impl FlushData {
     /// # Safety
@@ -495,9 +507,6 @@ impl FlushData {
         // SAFETY: as promised to `new`.
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.length) }
     }
-
-    /// Ends its use: from here on the flush may be answered, and the memory is the host's again.
-    pub fn release(self) {}
 
     /// Its tag.
     pub fn tag(&self) -> &[u8] {

@@ -75,7 +75,10 @@ impl Packer {
             return self.pack(text, events, &mut each);
         }
         let between = usize::from(!self.joined.is_empty() && !self.joined.ends_with(b"\n"));
-        if !self.joined.is_empty() && self.joined.len() + between + text.len() > self.options.limit() {
+        // A part of an event that is split, none of whose events ends with it, is joined with nothing: a record holds a part of the first
+        // of its events only, and all of the others.
+        let alone = events.is_empty() || self.events.is_empty();
+        if !self.joined.is_empty() && (alone || self.joined.len() + between + text.len() > self.options.limit()) {
             self.finish(&mut each)?;
         }
         match self.joined.last() {

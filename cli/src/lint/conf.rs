@@ -57,6 +57,16 @@ pub struct Conf {
     pub directives: Vec<Word>,
     /// Whether an input names its outputs itself (`routes`, YAML of 4.2 and later), which then need no Match.
     pub routes: bool,
+    /// Whether it was written in the classic format.
+    pub classic: bool,
+}
+
+impl Conf {
+    /// Whether other files belong to it.
+    pub fn includes(&self) -> bool {
+        let set = |word: &Word| word.text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("@set"));
+        self.directives.iter().any(|directive| !set(directive))
+    }
 }
 
 /// Where line and column of a text lie in the file that holds it.
@@ -70,7 +80,8 @@ pub enum Origin<'a> {
 }
 
 impl Origin<'_> {
-    fn at(&self, line: usize, column: usize, text: &str) -> Place {
+    /// Where a line and column of the text, counted from 0, lie; `text` is that line.
+    pub fn at(&self, line: usize, column: usize, text: &str) -> Place {
         match self {
             Self::File => Place { line: line + 1, column: column + 1 },
             Self::Block { first_line, lines } => {
@@ -88,9 +99,51 @@ fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
+/// The names that open a section of each kind, in the order in which Fluent Bit compares them; the beginning of one is enough.
+const KINDS: [(&str, &str); 11] = [
+    ("SERVICE", "SERVICE"),
+    ("PARSER", "PARSER"),
+    ("MULTILINE_PARSER", "MULTILINE_PARSER"),
+    ("STREAM_PROCESSOR", "STREAM_PROCESSOR"),
+    ("PLUGINS", "PLUGINS"),
+    ("UPSTREAM_SERVERS", "UPSTREAM_SERVERS"),
+    ("CUSTOMS", "CUSTOM"),
+    ("INPUTS", "INPUT"),
+    ("FILTERS", "FILTER"),
+    ("OUTPUTS", "OUTPUT"),
+    ("STREAM_TASK", "STREAM_TASK"),
+];
+
+/// The kind of section that `name` opens, else the name in capitals.
+fn kind(name: &str) -> String {
+    let upper = name.to_ascii_uppercase();
+    let found = KINDS.iter().find(|(full, _)| !upper.is_empty() && full.starts_with(&upper));
+    found.map_or(upper, |(_, kind)| (*kind).to_owned())
+}
+
+/// Why Fluent Bit refuses a line for how it is indented, or the bytes of indent before its content.
+fn check_indent(line: &str, indent: &str) -> Result<usize, String> {
+    let common = line.bytes().zip(indent.bytes()).take_while(|(a, b)| a == b).count();
+    let rest = line.as_bytes().get(common..).unwrap_or_default();
+    if common < indent.len() {
+        return Err(if rest.first().is_some_and(|byte| is_blank(*byte)) {
+            "tabs and spaces are mixed".to_owned()
+        } else {
+            let depth = line.bytes().take_while(|byte| is_blank(*byte)).count();
+            format!("it stands {depth} deep, the first key of the file {}", indent.len())
+        });
+    }
+    let extra = rest.iter().take_while(|byte| is_blank(**byte)).count();
+    // Twice as deep is the content of a group, and accepted anywhere.
+    if extra == 0 || extra == common {
+        return Ok(common + extra);
+    }
+    Err(format!("it stands {} deep, the first key of the file {}", common + extra, indent.len()))
+}
+
 /// Reads `text`; what Fluent Bit would refuse goes to `findings`.
 pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
-    let mut conf = Conf::default();
+    let mut conf = Conf { classic: true, ..Conf::default() };
     let mut indent: Option<String> = None;
     let mut in_section = false;
     for (number, line) in text.lines().enumerate() {
@@ -98,7 +151,18 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        if line.starts_with('@') {
+        if let Some(rest) = line.strip_prefix('\u{feff}') {
+            findings.add(&rules::BOM, at(0), format!("a byte order mark stands before `{}`", first_word(rest)));
+            // Read on without it.
+            if rest.starts_with(['#', '@']) || rest.is_empty() {
+                continue;
+            }
+        }
+        let line = line.strip_prefix('\u{feff}').unwrap_or(line);
+        if line.starts_with('@') && line.len() > 3 {
+            if !line.contains(' ') {
+                findings.add(&rules::VALUE_MISSING, at(0), format!("`{line}` has no value"));
+            }
             conf.directives.push(Word { text: line.trim_end().to_owned(), at: at(0) });
             continue;
         }
@@ -110,58 +174,68 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
             };
             close(&conf, in_section, findings);
             in_section = true;
-            let name = rest.get(..end).unwrap_or_default().trim().to_ascii_uppercase();
+            let name = kind(rest.get(..end).unwrap_or_default());
             conf.sections.push(Section { name, at: at(0), entries: Vec::new() });
             continue;
         }
         let blanks = line.bytes().take_while(|byte| is_blank(*byte)).count();
-        let body = line.get(blanks..).unwrap_or_default().trim_end();
-        if body.is_empty() || body.starts_with('#') {
-            continue;
-        }
-        let given = line.get(..blanks).unwrap_or_default();
-        let known_section = body.starts_with('[')
-            && body.ends_with(']')
-            && SECTIONS.contains(&body[1..body.len() - 1].to_ascii_uppercase().as_str());
-        if known_section {
-            findings.add(&rules::SECTION_INDENTED, at(blanks), format!("`{body}` is indented"));
+        let body = line.get(blanks..).unwrap_or_default();
+        let shown = first_word(body);
+        let inner = body.trim_end();
+        let known_section = inner.starts_with('[')
+            && inner.ends_with(']')
+            && SECTIONS.contains(&inner[1..inner.len() - 1].to_ascii_uppercase().as_str());
+        if known_section && blanks > 0 {
+            findings.add(&rules::SECTION_INDENTED, at(blanks), format!("`{inner}` is indented"));
             // Read on as if it were not: its keys are worth checking too.
             close(&conf, in_section, findings);
             in_section = true;
             indent = None;
-            let name = body[1..body.len() - 1].to_ascii_uppercase();
+            let name = kind(&inner[1..inner.len() - 1]);
             conf.sections.push(Section { name, at: at(blanks), entries: Vec::new() });
             continue;
         }
-        match &indent {
-            _ if blanks == 0 && in_section => {
-                findings.add(&rules::INDENT, at(0), format!("`{}` is not indented", first_word(body)));
+        let mut start = blanks;
+        if blanks == 0 {
+            // Fluent Bit takes the first letter of such a line for its indent.
+            if in_section {
+                findings.add(&rules::INDENT, at(0), format!("`{shown}` is not indented"));
             }
-            _ if blanks == 0 => {}
-            None => indent = Some(given.to_owned()),
-            // Twice as deep is the content of a group, and taken anywhere.
-            Some(indent) if indent == given || format!("{indent}{indent}") == given => {}
-            Some(indent) => {
-                let why = match (indent.contains('\t'), given.contains('\t')) {
-                    (a, b) if a != b => "tabs and spaces are mixed".to_owned(),
-                    _ => format!("it stands {blanks} deep, the first key of the file {}", indent.len()),
-                };
-                findings.add(&rules::INDENT, at(blanks), format!("`{}`: {why}", first_word(body)));
+        } else {
+            let first = indent.is_none();
+            let indent = indent.get_or_insert_with(|| line.get(..blanks).unwrap_or_default().to_owned());
+            if first && body.is_empty() {
+                continue;
+            }
+            match check_indent(line, indent) {
+                Ok(depth) => start = depth,
+                Err(why) => {
+                    let what = match body.chars().next() {
+                        None => "a line of blanks".to_owned(),
+                        Some('#') => "a comment".to_owned(),
+                        Some(_) => format!("`{shown}`"),
+                    };
+                    findings.add(&rules::INDENT, at(blanks), format!("{what}: {why}"));
+                }
             }
         }
-        if body.starts_with('[') {
+        let body = line.get(start..).unwrap_or_default();
+        if body.is_empty() || body.starts_with('#') {
+            continue;
+        }
+        let Some((key, value)) = body.split_once(' ').filter(|(_, value)| !value.is_empty()) else {
+            let hint = if body.contains('\t') { " (a tab parts them, where a space must)" } else { "" };
+            findings.add(&rules::VALUE_MISSING, at(start), format!("`{shown}` has no value{hint}"));
+            continue;
+        };
+        if key.starts_with('[') {
             // A group, for the plugins that have them.
             continue;
         }
-        let Some((key, value)) = body.split_once(' ') else {
-            let hint = if body.contains('\t') { " (a tab parts them, where a space must)" } else { "" };
-            findings.add(&rules::VALUE_MISSING, at(blanks), format!("`{}` has no value{hint}", first_word(body)));
-            continue;
-        };
         let gap = value.len() - value.trim_start().len();
         let entry = Entry {
-            key: Word { text: key.to_owned(), at: at(blanks) },
-            value: Word { text: value.trim().to_owned(), at: at(blanks + key.len() + 1 + gap) },
+            key: Word { text: key.trim().to_owned(), at: at(start) },
+            value: Word { text: value.trim().to_owned(), at: at(start + key.len() + 1 + gap) },
         };
         match conf.sections.last_mut().filter(|_| in_section) {
             Some(section) => section.entries.push(entry),
@@ -177,7 +251,7 @@ fn first_word(text: &str) -> &str {
 }
 
 /// The sections of the classic format.
-pub const SECTIONS: [&str; 10] = [
+pub const SECTIONS: [&str; 12] = [
     "SERVICE",
     "INPUT",
     "FILTER",
@@ -187,7 +261,9 @@ pub const SECTIONS: [&str; 10] = [
     "PLUGINS",
     "CUSTOM",
     "STREAM_TASK",
+    "STREAM_PROCESSOR",
     "UPSTREAM",
+    "UPSTREAM_SERVERS",
 ];
 
 /// The sections that need a Name.

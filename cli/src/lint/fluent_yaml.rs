@@ -82,7 +82,7 @@ fn section(name: &str, node: &Node) -> Section {
     let mut entries = Vec::new();
     for (key, value) in node.pairs() {
         let Some(text) = key.text() else { continue };
-        let word = Word { text: text.to_owned(), at: key.at };
+        let word = Word { text: snake_case(text), at: key.at };
         let values = if value.items().is_empty() { std::slice::from_ref(value) } else { value.items() };
         for value in values {
             if let Some(text) = value.text() {
@@ -91,6 +91,21 @@ fn section(name: &str, node: &Node) -> Section {
         }
     }
     Section { name: name.to_owned(), at: node.at, entries }
+}
+
+/// camelCase as Fluent Bit reads it, which has small letters and underscores (flb_cf_key_translate).
+fn snake_case(key: &str) -> String {
+    if !key.starts_with(|c: char| c.is_ascii_lowercase()) || key.contains('_') {
+        return key.to_owned();
+    }
+    let mut out = String::new();
+    for c in key.chars() {
+        if c.is_ascii_uppercase() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
 }
 
 /// `plugins:` is a list of paths.

@@ -2,12 +2,11 @@
 
 use std::rc::Rc;
 
-use saphyr_parser::ScalarStyle;
-
-use super::conf::{self, Conf, Origin, Section};
+use super::conf::{self, Conf, Section};
+use super::embedded;
 use super::options::near;
 use super::router::{self, OwnLog, Scope};
-use super::yaml::{Node, Place, Value};
+use super::yaml::{Node, Place};
 use super::{Findings, rules};
 use crate::fargate;
 
@@ -35,7 +34,11 @@ pub fn check(document: &Node, lines: &[&str], findings: &mut Findings, seen: &mu
         }
         Some("Namespace") => check_namespace(document, findings, seen),
         Some("ConfigMap") => check_config_map(document, lines, findings, seen),
-        _ => {}
+        // Charts' values inside of other kinds (HelmRelease, Application), and configurations that an operator is given whole.
+        Some(_) => {
+            embedded::search(document, lines, findings);
+        }
+        None => {}
     }
 }
 
@@ -49,6 +52,7 @@ fn check_namespace(document: &Node, findings: &mut Findings, seen: &mut Seen) {
         return;
     }
     seen.namespace = true;
+    findings.checked = true;
     let (key, value) = fargate::NAMESPACE_LABEL;
     match metadata(document, "labels").and_then(|labels| labels.get(key)) {
         None => findings.add(&rules::NAMESPACE_LABEL, name.at, format!("there is no label {key}")),
@@ -95,34 +99,14 @@ fn check_config_map(document: &Node, lines: &[&str], findings: &mut Findings, se
     check_aws_logging(document, lines, findings);
 }
 
-/// A ConfigMap of someone who runs Fluent Bit by himself.
+/// A ConfigMap of someone who runs Fluent Bit by himself: what is under `data` counts, whatever the names of the files.
 fn check_other(document: &Node, lines: &[&str], findings: &mut Findings) {
-    for (key, value) in document.get("data").map_or(&[][..], |data| data.pairs()) {
-        let (Some(name), Some(text)) = (key.text(), value.text()) else {
-            continue;
-        };
-        let is_configuration = name.ends_with(".conf") && text.lines().any(super::is_section_line);
-        if is_configuration {
-            let read = conf::read(text, &origin(value, lines), findings);
-            // The other files of the ConfigMap are included in an order that only the program knows.
-            let open = name != "fluent-bit.conf" || !read.directives.is_empty() || super::names_other_files(&read);
-            router::check(&read, Scope { fargate: None, open }, findings);
-        }
-    }
-}
-
-fn origin<'l>(value: &Node, lines: &'l [&'l str]) -> Origin<'l> {
-    match &value.value {
-        // The parser puts a literal block where its first line that is not empty begins.
-        Value::Scalar { style: ScalarStyle::Literal, text } => {
-            let empty = text.lines().take_while(|line| line.trim().is_empty()).count();
-            Origin::Block { first_line: value.at.line.saturating_sub(empty).max(1), lines }
-        }
-        _ => Origin::Point(value.at),
-    }
+    let files = document.get("data").map_or(&[][..], |data| data.pairs());
+    embedded::check(files.iter().map(|(key, value)| (key.text().unwrap_or_default(), &**value)), lines, findings);
 }
 
 fn check_aws_logging(document: &Node, lines: &[&str], findings: &mut Findings) {
+    findings.checked = true;
     if let Some(binary) = document.get("binaryData") {
         findings.add(&rules::DATA_BINARY, binary.at, "binaryData is there".to_owned());
     }
@@ -158,13 +142,8 @@ fn check_aws_logging(document: &Node, lines: &[&str], findings: &mut Findings) {
             }
             continue;
         }
-        let read = conf::read(text, &origin(value, lines), findings);
-        for directive in &read.directives {
-            findings.add(&rules::DIRECTIVE_NOT_ALLOWED, directive.at, format!("`{}`", directive.text));
-        }
-        for section_read in &read.sections {
-            check_place(section_read, name, section.map(|(_, wanted)| *wanted), findings);
-        }
+        let read = conf::read(text, &embedded::origin(value, lines), findings);
+        check_parts(&read, section.map(|(_, wanted)| (name, *wanted)), findings);
         all.sections.extend(read.sections);
     }
     if characters > fargate::MAX_CHARACTERS {
@@ -175,8 +154,18 @@ fn check_aws_logging(document: &Node, lines: &[&str], findings: &mut Findings) {
     router::check(&all, Scope { fargate: Some(own_log), open: false }, findings);
 }
 
-/// Whether `section` may stand under `key`.
-fn check_place(section: &Section, key: &str, wanted: Option<&str>, findings: &mut Findings) {
+/// Whether the parts of a file may stand in aws-logging; `place` is its key there, and the section that the key is for.
+pub fn check_parts(conf: &Conf, place: Option<(&str, &str)>, findings: &mut Findings) {
+    for directive in &conf.directives {
+        findings.add(&rules::DIRECTIVE_NOT_ALLOWED, directive.at, format!("`{}`", directive.text));
+    }
+    for section in &conf.sections {
+        check_place(section, place, findings);
+    }
+}
+
+/// Whether `section` may stand there.
+fn check_place(section: &Section, place: Option<(&str, &str)>, findings: &mut Findings) {
     let name = section.name.as_str();
     let allowed = fargate::SECTION_OF_KEY.iter().map(|(_, section)| *section);
     match fargate::SECTION_OF_KEY.iter().find(|(_, allowed)| *allowed == name) {
@@ -187,7 +176,8 @@ fn check_place(section: &Section, key: &str, wanted: Option<&str>, findings: &mu
             let more = near(name, allowed).map_or(String::new(), |near| format!(": did you mean [{near}]?"));
             findings.add(&rules::SECTION_UNKNOWN, section.at, format!("there is no [{name}]{more}"));
         }
-        Some((right, _)) if wanted.is_some_and(|wanted| wanted != name) => {
+        Some((right, _)) if place.is_some_and(|(_, wanted)| wanted != name) => {
+            let key = place.map_or("", |(key, _)| key);
             findings.add(&rules::SECTION_KEY, section.at, format!("[{name}] stands under {key}, not under {right}"));
         }
         Some(_) => {}

@@ -3,7 +3,7 @@
 use super::conf::{self, Conf, Entry, Section};
 use super::options::{self, FIREHOSE_OUTPUTS};
 use super::pattern::overlap;
-use super::{Findings, rules};
+use super::{Findings, plugins, regex, rules};
 use crate::{datadog, fargate};
 
 /// What is known about where the configuration runs.
@@ -24,15 +24,49 @@ pub enum OwnLog {
 
 /// Checks everything that needs no more than the sections.
 pub fn check(conf: &Conf, scope: Scope, findings: &mut Findings) {
+    let count = |name: &str| conf.sections.iter().filter(|section| section.name == name).count();
+    // The host connects one input and one output whatever they say (src/flb_router.c).
+    let one_to_one = count("INPUT") == 1 && count("OUTPUT") == 1 && scope.fargate.is_none();
+    let loads = scope.open
+        || conf.sections.iter().any(|section| {
+            section.name.ends_with("PLUGINS") || section.name == "SERVICE" && section.get("plugins_file").is_some()
+        });
     for section in &conf.sections {
-        check_section(section, scope, conf.routes, findings);
+        check_section(section, scope, conf.routes || one_to_one, findings);
+        if scope.fargate.is_none() || !is_refused_on_fargate(section) {
+            plugins::check(section, loads, findings);
+        }
     }
+    check_parser_names(conf, findings);
     check_service(conf, scope, findings);
     let on_router = Router::of(conf, scope);
     on_router.check_matches(findings);
     on_router.check_parsers(findings);
     on_router.check_remap(findings);
+    on_router.check_dotted_keys(findings);
+    on_router.check_same_stream(findings);
     on_router.check_outputs(findings);
+}
+
+/// Whether the router of EKS Fargate has no such plugin anyway, which has a rule of its own.
+fn is_refused_on_fargate(section: &Section) -> bool {
+    let plugin = section.plugin();
+    match section.name.as_str() {
+        "FILTER" => !fargate::FILTER_NAMES.contains(&plugin.as_str()),
+        "OUTPUT" => true,
+        _ => false,
+    }
+}
+
+fn check_parser_names(conf: &Conf, findings: &mut Findings) {
+    let mut names = std::collections::HashSet::new();
+    for parser in conf.sections.iter().filter(|section| section.name == "PARSER") {
+        if let Some(entry) = parser.get("name")
+            && !names.insert(entry.value.text.as_str())
+        {
+            findings.add(&rules::PARSER_TWICE, entry.value.at, format!("{} stands twice", entry.value.text));
+        }
+    }
 }
 
 /// What the guide, or anyone's, wants to have filled in: `<REGION>`.
@@ -51,6 +85,19 @@ fn placeholder(text: &str) -> Option<&str> {
     None
 }
 
+/// What a template's engine would have filled in: `#{…}#`, `{{…}}`, or a word that asks for it.
+fn template(text: &str) -> Option<&str> {
+    for (open, close) in [("#{", "}#"), ("{{", "}}")] {
+        if let Some(start) = text.find(open)
+            && let Some(length) = text.get(start..)?.find(close)
+        {
+            return text.get(start..start + length + close.len());
+        }
+    }
+    let words = ["CHANGE_ME", "CHANGEME", "REPLACE_ME", "YOUR_REGION", "YOUR-REGION"];
+    words.into_iter().find(|word| text.contains(word))
+}
+
 fn check_section(section: &Section, scope: Scope, routes: bool, findings: &mut Findings) {
     let plugin = section.plugin();
     let named = conf::NAMED.contains(&section.name.as_str());
@@ -59,7 +106,9 @@ fn check_section(section: &Section, scope: Scope, routes: bool, findings: &mut F
     }
     let routed = section.name == "FILTER" || (section.name == "OUTPUT" && !routes);
     if routed && section.get("match").is_none() && section.get("match_regex").is_none() && !section.entries.is_empty() {
-        findings.add(&rules::MATCH_MISSING, section.at, format!("[{}] {plugin} has no Match", section.name));
+        let refused = section.name == "FILTER" || scope.fargate.is_some();
+        let rule = if refused { &rules::MATCH_MISSING } else { &rules::OUTPUT_UNMATCHED };
+        findings.add(rule, section.at, format!("[{}] {plugin} has no Match", section.name));
     }
     if section.name == "PARSER" && !section.entries.is_empty() {
         match section.value("format").map(str::to_ascii_lowercase).as_deref() {
@@ -74,7 +123,11 @@ fn check_section(section: &Section, scope: Scope, routes: bool, findings: &mut F
         let key = entry.key.text.as_str();
         let value = entry.value.text.as_str();
         if let Some(found) = placeholder(value) {
-            findings.add(&rules::PLACEHOLDER, entry.value.at, format!("{key} is still {found}"));
+            let ours = scope.fargate.is_some() || FIREHOSE_OUTPUTS.contains(&plugin.as_str());
+            let rule = if ours { &rules::PLACEHOLDER } else { &rules::PLACEHOLDER_LEFT };
+            findings.add(rule, entry.value.at, format!("{key} is still {found}"));
+        } else if let Some(found) = template(value) {
+            findings.add(&rules::PLACEHOLDER_LEFT, entry.value.at, format!("{key} holds {found}"));
         }
         if scope.fargate.is_some() && value.contains("${") {
             findings.add(&rules::ENVIRONMENT_NOT_ALLOWED, entry.value.at, format!("{key} is {value}"));
@@ -113,7 +166,10 @@ fn check_fargate_section(section: &Section, plugin: &str, findings: &mut Finding
             );
         }
         "OUTPUT" if !fargate::OUTPUT_NAMES.contains(&plugin) => {
-            let more = options::near(plugin, fargate::OUTPUT_NAMES)
+            // Its name outside of Fargate, which looks more like another's.
+            let other = (plugin == "kinesis_streams").then_some("kinesis");
+            let more = other
+                .or_else(|| options::near(plugin, fargate::OUTPUT_NAMES))
                 .map_or(String::new(), |near| format!(": did you mean {near}?"));
             findings.add(
                 &rules::OUTPUT_NOT_ALLOWED,
@@ -194,17 +250,13 @@ fn check_firehose_output(section: &Section, plugin: &str, scope: Scope, findings
 const OPTIONS_OF_FILES: [&str; 2] = ["ca_file", "dead_letter_file"];
 
 fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, scope: Scope, findings: &mut Findings) {
-    if let Some(entry) = section.get("tls")
-        && is_switched_on(&entry.value.text)
-    {
-        findings.add(&rules::TLS_ON, entry.key.at, "tls is on".to_owned());
-    }
     for name in ["host", "port"] {
         if let Some(entry) = section.get(name) {
             findings.add(&rules::HOST_PORT, entry.key.at, format!("{name} is set"));
         }
     }
     let checked_elsewhere = ["region", "delivery_stream"];
+    let mut alone = true;
     for spec in kubehose::options::OPTIONS {
         let Some(entry) = section.get(spec.name).filter(known) else {
             continue;
@@ -216,16 +268,41 @@ fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, sco
         let get = |name: &str| match name {
             "region" => Some("eu-west-1".to_owned()),
             "delivery_stream" => Some("logs".to_owned()),
-            "role_arn" if spec.name == "external_id" => section.value("role_arn").map(str::to_owned),
+            // Where it is missing, the reader over the whole section says so.
+            "role_arn" if spec.name == "external_id" => Some("arn:aws:iam::123456789012:role/logs".to_owned()),
             _ => (name == spec.name).then(|| entry.value.text.clone()),
         };
         if let Err(error) = kubehose::options::Config::read(&get, &|_| None) {
             findings.add(&rules::OPTION_VALUE, entry.value.at, error.to_string());
+            alone = false;
         }
+    }
+    if alone {
+        check_together(section, known, findings);
     }
     if scope.fargate.is_none() && section.value("workers").unwrap_or("0") == "0" {
         let at = section.get("workers").map_or(section.at, |entry| entry.value.at);
         findings.add(&rules::WORKERS, at, "kubehose runs on the pipeline's own thread".to_owned());
+    }
+}
+
+/// The plugin's own reader over the whole section: what each option passes alone may be refused together.
+fn check_together(section: &Section, known: &dyn Fn(&&Entry) -> bool, findings: &mut Findings) {
+    let get = |name: &str| match (name, section.get(name)) {
+        // Those two have rules of their own, which name them if they are wrong.
+        ("region", _) => Some("eu-west-1".to_owned()),
+        ("delivery_stream", _) => Some("logs".to_owned()),
+        _ if OPTIONS_OF_FILES.contains(&name) => None,
+        (_, entry) => entry.filter(|entry| known(entry)).map(|entry| entry.value.text.clone()),
+    };
+    if let Err(error) = kubehose::options::Config::read(&get, &|_| None) {
+        let message = error.to_string();
+        // The message names the option that is refused.
+        let named = section
+            .entries
+            .iter()
+            .find(|entry| message.contains(&format!("'{}'", entry.key.text.to_ascii_lowercase())));
+        findings.add(&rules::OPTIONS_TOGETHER, named.map_or(section.at, |entry| entry.value.at), message);
     }
 }
 
@@ -234,6 +311,9 @@ fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
         return;
     }
     let main = conf.sections.iter().any(|section| ["INPUT", "OUTPUT", "SERVICE"].contains(&section.name.as_str()));
+    for section in conf.sections.iter().filter(|section| main && conf.classic && section.name.ends_with("PARSER")) {
+        findings.add(&rules::PARSER_SECTION, section.at, format!("[{}] stands in the main file", section.name));
+    }
     for section in conf.sections.iter().filter(|section| section.name.ends_with("PLUGINS")) {
         if main && section.name == "PLUGINS" {
             findings.add(&rules::PLUGINS_SECTION, section.at, "[PLUGINS] stands in the main file".to_owned());
@@ -242,6 +322,21 @@ fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
             if entry.value.text.rsplit('/').next().is_some_and(|file| file.starts_with("flb-")) {
                 findings.add(&rules::PLUGIN_FILE, entry.value.at, entry.value.text.clone());
             }
+        }
+    }
+    let reloads = conf
+        .sections
+        .iter()
+        .filter(|section| section.name == "SERVICE")
+        .find_map(|service| service.get("hot_reload").filter(|entry| is_switched_on(&entry.value.text)));
+    if let Some(entry) = reloads {
+        let works = |section: &&Section| {
+            section.name == "OUTPUT"
+                && section.plugin() == "kubehose"
+                && section.value("workers").is_some_and(|workers| workers != "0")
+        };
+        if conf.sections.iter().any(|section| works(&section)) {
+            findings.add(&rules::HOT_RELOAD, entry.key.at, "kubehose has Workers".to_owned());
         }
     }
     let path = conf.sections.iter().any(|section| section.name == "SERVICE" && section.get("storage.path").is_some());
@@ -271,6 +366,13 @@ fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
         }
     }
 }
+
+/// Lines as container runtimes write them.
+const CRI_LINES: [&str; 3] = [
+    "2026-01-02T03:04:05.123456789Z stdout F text",
+    "2026-01-02T03:04:05.123456789+01:00 stderr F {\"level\":\"info\"}",
+    "2026-01-02T03:04:05.123456789Z stdout P text",
+];
 
 /// The parts of a configuration that work on records, in order.
 struct Router<'a> {
@@ -401,6 +503,7 @@ impl<'a> Router<'a> {
                         );
                     }
                     Some(parser) => {
+                        self.check_cri(parser, entry, findings);
                         if let Some(regex) = parser.get("regex")
                             && kubernetes.is_some()
                             && !["(?<log>", "(?P<log>"].iter().any(|group| regex.value.text.contains(group))
@@ -428,10 +531,78 @@ impl<'a> Router<'a> {
         }
     }
 
+    /// Whether the first parser over `log` of a container's file fits any line that the runtime writes.
+    fn check_cri(&self, parser: &Section, used: &Entry, findings: &mut Findings) {
+        let containers = |input: &Section| input.value("path").is_some_and(|path| path.contains("/containers/"));
+        let first = self.log_parsers().next().and_then(|(_, filter)| filter.get("parser"));
+        let files = self.scope.fargate.is_some() || self.inputs.iter().any(|input| containers(input));
+        let parsed_by_input = self
+            .inputs
+            .iter()
+            .any(|input| ["parser", "multiline.parser", "docker_mode"].iter().any(|key| input.get(key).is_some()));
+        // With several parsers, one that fits is enough; a later filter sees what an earlier one made.
+        let alone = self.log_parsers().next().is_some_and(|(_, filter)| filter.all("parser").count() == 1);
+        if !files || parsed_by_input || !alone || first.is_none_or(|first| first.key.at != used.key.at) {
+            return;
+        }
+        // A docker parser for docker's own files is right on clusters that still have it.
+        let Some(regex) = parser.get("regex") else { return };
+        let Ok(compiled) = regex::compile(&regex.value.text) else { return };
+        if !CRI_LINES.iter().any(|line| compiled.find(line).is_some()) {
+            let message = format!("{} does not match `{}`", used.value.text, CRI_LINES[0]);
+            findings.add(&rules::CRI_NEVER_MATCHES, regex.value.at, message);
+        }
+    }
+
+    fn check_dotted_keys(&self, findings: &mut Findings) {
+        for filter in &self.filters {
+            let keys: &[&str] = match filter.plugin().as_str() {
+                "grep" => &["regex", "exclude"],
+                "modify" => &["rename", "hard_rename", "copy", "hard_copy", "remove"],
+                _ => continue,
+            };
+            let entries =
+                filter.entries.iter().filter(|entry| keys.iter().any(|key| entry.key.text.eq_ignore_ascii_case(key)));
+            for entry in entries {
+                let name = entry.value.text.split(' ').next().unwrap_or_default();
+                let nested = ["kubernetes.", "log."].iter().any(|start| name.starts_with(start));
+                // modify's paths into `kubernetes` have a rule of their own.
+                let renamed = filter.plugin() == "modify" && !entry.key.text.eq_ignore_ascii_case("remove");
+                if nested && !(renamed && name.starts_with("kubernetes.")) {
+                    findings.add(
+                        &rules::DOTTED_KEY,
+                        entry.value.at,
+                        format!("{name} is one key with a dot in its name"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn check_same_stream(&self, findings: &mut Findings) {
+        for (index, output) in self.outputs.iter().enumerate() {
+            let stream = |section: &Section| {
+                let name = section.get("delivery_stream")?.value.text.clone();
+                FIREHOSE_OUTPUTS
+                    .contains(&section.plugin().as_str())
+                    .then(|| (name, section.value("region").map(str::to_owned)))
+            };
+            let (Some(own), Some(pattern)) = (stream(output), output.value("match")) else { continue };
+            let before = self.outputs.iter().take(index).find(|other| {
+                stream(other).as_ref() == Some(&own)
+                    && other.value("match").is_some_and(|other| overlap(other, pattern))
+            });
+            if let Some(other) = before {
+                let message = format!("{} gets them from the output on line {} too", own.0, other.at.line);
+                findings.add(&rules::SAME_STREAM, output.at, message);
+            }
+        }
+    }
+
     fn check_remap(&self, findings: &mut Findings) {
         let kubernetes = self.position("kubernetes");
         let sends = self.outputs.iter().any(|output| FIREHOSE_OUTPUTS.contains(&output.plugin().as_str()));
-        if kubernetes.is_none() && self.scope.fargate.is_some() && sends {
+        if kubernetes.is_none() && self.scope.fargate.is_some() && !self.scope.open && sends {
             let at = self.outputs[0].at;
             findings.add(&rules::KUBERNETES_MISSING, at, "no filter adds the pod's metadata".to_owned());
         }
@@ -480,7 +651,7 @@ impl<'a> Router<'a> {
     }
 
     fn check_outputs(&self, findings: &mut Findings) {
-        if self.scope.fargate.is_some() && self.outputs.is_empty() {
+        if self.scope.fargate.is_some() && self.outputs.is_empty() && !self.scope.open {
             findings.add_at_start(&rules::OUTPUT_MISSING, "nothing is sent anywhere".to_owned());
         }
     }

@@ -43,7 +43,9 @@ rules! {
     // The file.
     NOT_TEXT = Error "not-text", "the file is not text in UTF-8, or far larger than any configuration",
         "give a manifest or a Fluent Bit configuration";
-    YAML_SYNTAX = Error "yaml-syntax", "the file is not YAML", "mend it where the position points to";
+    BOM = Error "byte-order-mark", "a byte order mark stands at the beginning; Fluent Bit refuses the file",
+        "save the file as UTF-8 without it";
+    YAML_SYNTAX = Error "yaml-syntax", "the file is not YAML", "fix it where the position points to";
     YAML_DUPLICATE_KEY = Error "yaml-duplicate-key", "a key stands twice in one mapping; kubectl refuses it, or the last one wins",
         "leave one of them";
     UNKNOWN_DOCUMENT = Error "unknown-document", "the document is neither a Kubernetes manifest nor a Fluent Bit configuration",
@@ -100,7 +102,11 @@ rules! {
         "write a space, not a tab, and a value";
     NAME_MISSING = Error "name-missing", "the section has no Name", "add Name";
     MATCH_MISSING = Error "match-missing", "the section has no Match, so no record reaches it", "add Match";
-    PARSER_FORMAT = Error "parser-format", "the parser has no Format", "add Format, as a rule regex or json";
+    OUTPUT_UNMATCHED = Warning "output-unmatched", "the output has no Match, so no record reaches it", "add Match";
+    PARSER_SECTION = Error "parser-section", "a [PARSER] stands in the main file, which Fluent Bit refuses",
+        "put it into a file of its own, and name that in [SERVICE] parsers_file";
+    PARSER_TWICE = Error "parser-twice", "two parsers have one name; Fluent Bit refuses the second", "rename one of them";
+    PARSER_FORMAT = Error "parser-format", "the parser has no Format that exists", "add Format, as a rule regex or json";
     PARSER_REGEX = Error "parser-regex", "a parser of Format regex has no Regex", "add Regex";
     PLUGINS_SECTION = Error "plugins-section", "[PLUGINS] in the main file fails on Fluent Bit 5",
         "put it into a file of its own, and name that in [SERVICE] plugins_file";
@@ -111,15 +117,22 @@ rules! {
 
     // Options.
     PLACEHOLDER = Error "placeholder", "a placeholder of the guide is still there", "put the value in";
+    PLACEHOLDER_LEFT = Warning "placeholder-left", "something is left that looks as if it is to be filled in", "put the value in";
     OPTION_UNKNOWN = Error "option-unknown", "the plugin has no such option", "check its name";
-    OPTION_TWICE = Warning "option-twice", "an option stands twice, and one of them is ignored", "leave one of them";
+    OPTION_TWICE = Error "option-twice", "an option that may stand once only stands twice; Fluent Bit refuses it", "leave one of them";
+    OPTION_NUMBER = Warning "option-number", "the option's value is no number, and Fluent Bit reads it as 0", "write a number";
+    OPTIONS_EXCLUDE = Error "options-exclude", "the options exclude each other; Fluent Bit refuses them", "leave one of them";
+    OPTIONS_TOGETHER = Error "options-together", "kubehose refuses the options as they stand together", "do what the message says";
+    PLUGIN_UNKNOWN = Error "plugin-unknown", "there is no such plugin; Fluent Bit refuses the file", "check its name, or load it with plugins_file";
+    ARITY = Error "arity", "the value has another number of words than the plugin needs", "write them all, and quote what holds blanks";
+    REGEX = Error "regex", "the regular expression does not compile", "fix it; it is Ruby's dialect (Onigmo)";
     OPTION_MISSING = Error "option-missing", "the output needs this option", "add it";
     OPTION_VALUE = Error "option-value", "the option does not accept this value", "use an accepted value";
     REGION = Error "region", "this is no AWS region", "write one such as eu-west-1";
     STREAM_NAME = Error "stream-name", "this is no delivery stream's name",
         "write the name alone, not the ARN: 1 to 64 of a-z A-Z 0-9 _ . -";
-    TLS_ON = Error "tls-on", "a plugin of the proxy kind has no `tls` of the host's; `tls on` aborts the configuration",
-        "leave it out: kubehose speaks TLS by itself";
+    TLS_ON = Error "tls-on", "the plugin has no `tls` of the host's; `tls on` aborts the configuration",
+        "leave it out: the AWS outputs speak TLS by themselves";
     HOST_PORT = Error "host-port", "`host` and `port` are Fluent Bit's own and never reach kubehose, which goes to the region's endpoint",
         "write both into endpoint, as host:port";
     LOG_KEY = Warning "log-key", "log_key sends that key's value alone, so no name, id or namespace goes along",
@@ -145,6 +158,14 @@ rules! {
         "add a parser filter with a CRI parser before the kubernetes filter (kubehose manifest writes one)";
     PARSER_UNDEFINED = Error "parser-undefined", "the parser is not defined here",
         "add the [PARSER], under parsers.conf on EKS Fargate";
+    CRI_NEVER_MATCHES = Error "cri-never-matches", "the parser matches no line of the container runtime, so nothing is parsed",
+        "use the CRI parser (kubehose manifest writes it): time, stream, P or F, text";
+    DOTTED_KEY = Warning "dotted-key", "a dot in a key is part of its name here, so nested keys are never found",
+        "write a record accessor, $a['b'], for grep; lift the map with nest first, for modify";
+    SAME_STREAM = Warning "same-stream", "two outputs send the same records to one stream, so each arrives twice",
+        "leave one of them, or give them a Match each";
+    HOT_RELOAD = Warning "hot-reload", "a hot reload leaves worker threads of a proxy plugin behind, and crashes Fluent Bit 5.1.1",
+        "set Workers 0 on kubehose, or Hot_Reload Off";
     PARSER_ORDER = Error "parser-order", "the kubernetes filter comes before the parser that it needs, so JSON is never merged",
         "put the parser filter first";
     PARSER_DROPS_LOG = Error "parser-drops-log", "the parser's expression has no group `log`, so the text itself is lost",

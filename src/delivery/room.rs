@@ -1,0 +1,137 @@
+//! `max_buffer`: how many bytes an output holds, and whether there is room for a chunk. The host's threads reserve, the core counts.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The memory of one output. What is counted is what was allocated, not what is in it.
+#[derive(Debug)]
+pub struct Room {
+    limit: usize,
+    held: AtomicUsize,
+    /// The part of `held` that is copies of chunks which have not been encoded.
+    copies: AtomicUsize,
+}
+
+impl Room {
+    /// Room for `limit` bytes.
+    pub fn new(limit: usize) -> Room {
+        Room { limit, held: AtomicUsize::new(0), copies: AtomicUsize::new(0) }
+    }
+
+    /// Reserves `bytes` for the copy of a chunk. Copies get half of the room, so that there is always some for the bodies that are made
+    /// of them; a single chunk is let in whatever its size.
+    pub fn reserve(self: &Arc<Room>, bytes: usize) -> Option<Reservation> {
+        let fits = |held: usize| {
+            let copies = self.copies.load(Relaxed);
+            held == 0 || held + bytes <= self.limit && copies + bytes <= self.limit / 2
+        };
+        // Two threads may pass the check for copies at once; the check for all is exact.
+        self.held.fetch_update(Relaxed, Relaxed, |held| fits(held).then(|| held + bytes)).ok()?;
+        self.copies.fetch_add(bytes, Relaxed);
+        Some(Reservation { room: self.clone(), bytes })
+    }
+
+    /// Counts a chunk that was read from the spool, whether there is room or not.
+    pub fn count_copy(self: &Arc<Room>, bytes: Vec<u8>) -> Copied {
+        Reservation { room: self.clone(), bytes: 0 }.fill(bytes)
+    }
+
+    /// Bytes of chunks that have not been encoded.
+    pub fn copies(&self) -> usize {
+        self.copies.load(Relaxed)
+    }
+
+    /// Counts bytes that are held in any case.
+    pub fn add(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts bytes that are held no more.
+    pub fn sub(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Whether `bytes` more stay within the limit.
+    pub fn fits(&self, bytes: usize) -> bool {
+        self.held() + bytes <= self.limit
+    }
+
+    /// Bytes held now.
+    pub fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
+    /// The most bytes that may be held.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+}
+
+/// A part of the room, until it is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// Fills it: a copy of a chunk, made by the host's thread, or read from the spool.
+    pub fn fill(mut self, bytes: Vec<u8>) -> Copied {
+        // What was allocated is what counts.
+        let (had, has) = (self.bytes, bytes.capacity());
+        self.room.add(has);
+        self.room.copies.fetch_add(has, Relaxed);
+        self.room.copies.fetch_sub(had, Relaxed);
+        self.room.sub(had);
+        self.bytes = has;
+        Copied { bytes, _reservation: self }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.room.copies.fetch_sub(self.bytes, Relaxed);
+        self.room.sub(self.bytes);
+    }
+}
+
+/// A chunk in our own memory, counted in the room until it is dropped.
+#[derive(Debug)]
+pub struct Copied {
+    bytes: Vec<u8>,
+    _reservation: Reservation,
+}
+
+impl Deref for Copied {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_take_half_of_the_room_and_a_single_chunk_always_fits() {
+        let room = Arc::new(Room::new(100));
+        let alone = room.reserve(500).unwrap();
+        assert!(room.reserve(1).is_none());
+        drop(alone);
+        let first = room.reserve(40).unwrap();
+        assert!(room.reserve(20).is_none());
+        let second = room.reserve(10).unwrap();
+        drop(room.reserve(0));
+        room.add(45);
+        assert!(room.reserve(6).is_none());
+        room.sub(45);
+        drop(first);
+        let copied = second.fill(Vec::with_capacity(30));
+        assert_eq!((room.held(), room.copies(), copied.len()), (30, 30, 0));
+        drop(copied);
+        assert_eq!((room.held(), room.copies()), (0, 0));
+    }
+}

@@ -1,0 +1,150 @@
+//! The disk: does one thing after the other, late, or not at all.
+
+use crate::host::EventId;
+use crate::service::event_of;
+use kubehose::delivery::room::Copied;
+use kubehose::delivery::{Action, ChunkId, Identity, Input, LetterId, Loaded, Recovered};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What is wrong with it for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    None,
+    /// Nothing can be written.
+    Full,
+    /// Nothing comes back.
+    Hangs,
+    /// Each thing fails now and then.
+    Fails,
+}
+
+/// A chunk in the spool.
+pub struct Stored {
+    identity: Identity,
+    tag: Vec<u8>,
+    pub bytes: Vec<u8>,
+    pub settled: Vec<Range<u32>>,
+}
+
+#[derive(Debug)]
+pub enum Task {
+    Store(ChunkId, Identity, Arc<str>, Arc<Copied>),
+    Note(ChunkId, Vec<Range<u32>>),
+    Load(ChunkId),
+    Remove(ChunkId),
+    Letter(LetterId, Vec<u8>),
+}
+
+#[derive(Default)]
+pub struct Disk {
+    pub chunks: BTreeMap<u64, Stored>,
+    /// How often each event was dead-lettered.
+    pub letters: BTreeMap<EventId, u32>,
+    /// How often the core was told that a letter is lost.
+    pub lost: BTreeMap<EventId, u32>,
+    pub queue: VecDeque<Task>,
+    pub refused: u64,
+}
+
+impl Disk {
+    /// Takes what is the disk's to do; gives back what is not.
+    pub fn take(&mut self, action: Action) -> Option<Action> {
+        self.queue.push_back(match action {
+            Action::Store { chunk, identity, tag, bytes } => Task::Store(chunk, identity, tag, bytes),
+            Action::Note { chunk, events } => Task::Note(chunk, events),
+            Action::Load { chunk } => Task::Load(chunk),
+            Action::Remove { chunk } => Task::Remove(chunk),
+            Action::DeadLetter { letter, record, .. } => Task::Letter(letter, record),
+            other => return Some(other),
+        });
+        None
+    }
+
+    /// Does the next thing.
+    pub fn step(&mut self, trouble: Trouble, random: &mut fastrand::Rng) -> Result<Option<Input>, String> {
+        let Some(task) = self.queue.pop_front() else { return Ok(None) };
+        let fails = match trouble {
+            Trouble::Full => true,
+            Trouble::Fails => random.u8(..3) == 0,
+            Trouble::None | Trouble::Hangs => false,
+        };
+        self.refused += u64::from(fails);
+        Ok(match task {
+            Task::Store(chunk, ..) if fails => Some(Input::NotStored { chunk, error: "full".to_owned() }),
+            Task::Store(chunk, identity, tag, bytes) => {
+                let stored =
+                    Stored { identity, tag: tag.as_bytes().to_vec(), bytes: bytes.to_vec(), settled: Vec::new() };
+                if self.chunks.insert(chunk.0, stored).is_some() {
+                    return Err(format!("chunk {} is stored twice", chunk.0));
+                }
+                Some(Input::Stored { chunk })
+            }
+            Task::Note(..) if fails => Some(Input::SpoolFailed { error: "full".to_owned() }),
+            Task::Note(chunk, events) => {
+                // One that was not stored has no notes either.
+                if let Some(stored) = self.chunks.get_mut(&chunk.0) {
+                    stored.settled.extend(events);
+                    stored.settled.sort_by_key(|range| range.start);
+                }
+                None
+            }
+            Task::Load(chunk) if trouble == Trouble::Fails && fails => {
+                Some(Input::Loaded { chunk, loaded: Err("cannot read".to_owned()) })
+            }
+            Task::Load(chunk) => {
+                let Some(stored) = self.chunks.get(&chunk.0) else {
+                    return Err(format!("chunk {} is read and not there", chunk.0));
+                };
+                let loaded = Loaded {
+                    tag: stored.tag.clone(),
+                    bytes: stored.bytes.clone(),
+                    settled: stored.settled.clone(),
+                    damage: None,
+                };
+                Some(Input::Loaded { chunk, loaded: Ok(loaded) })
+            }
+            Task::Remove(_) if trouble == Trouble::Fails && fails => {
+                Some(Input::SpoolFailed { error: "cannot remove".to_owned() })
+            }
+            Task::Remove(chunk) => {
+                if self.chunks.remove(&chunk.0).is_none() {
+                    return Err(format!("chunk {} is removed and not there", chunk.0));
+                }
+                None
+            }
+            Task::Letter(letter, record) => {
+                let id = letter_of(&record)?;
+                let outcome = match fails {
+                    true => {
+                        *self.lost.entry(id).or_default() += 1;
+                        Err("full".to_owned())
+                    }
+                    false => {
+                        *self.letters.entry(id).or_default() += 1;
+                        Ok(())
+                    }
+                };
+                Some(Input::Lettered { letter, outcome, discarded: 0 })
+            }
+        })
+    }
+
+    /// What a new process finds.
+    pub fn recovered(&self) -> Vec<Recovered> {
+        let found = self.chunks.iter();
+        found
+            .map(|(chunk, stored)| Recovered {
+                chunk: ChunkId(*chunk),
+                identity: stored.identity,
+                size: stored.bytes.len(),
+            })
+            .collect()
+    }
+}
+
+/// The event of a dead letter: its record, too large ones included.
+fn letter_of(record: &[u8]) -> Result<EventId, String> {
+    event_of(record)
+}

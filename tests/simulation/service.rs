@@ -1,0 +1,205 @@
+//! Amazon Data Firehose as the core sees it: what it accepts, what it says of that, and when.
+
+use crate::host::{EventId, expected, pad_of};
+use kubehose::firehose::reply::Refused;
+use kubehose::firehose::{Class, Fault, Reply, Setup};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What is wrong for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    Fine,
+    /// Some records of a call fail.
+    Partial,
+    /// Calls are throttled, some of them in part.
+    Throttled,
+    /// 5xx and cut connections, before and after the records were accepted.
+    Broken,
+    /// No reply ever: the client gives up.
+    Silent,
+    /// Nobody listens.
+    Unreachable,
+    /// Credentials fail, slowly.
+    Credentials,
+    /// The stream is gone.
+    Missing,
+    /// A quota of records a second.
+    Quota,
+}
+
+pub const WEATHERS: [Weather; 9] = [
+    Weather::Fine,
+    Weather::Partial,
+    Weather::Throttled,
+    Weather::Broken,
+    Weather::Silent,
+    Weather::Unreachable,
+    Weather::Credentials,
+    Weather::Missing,
+    Weather::Quota,
+];
+
+/// The service's memory.
+#[derive(Default)]
+pub struct Service {
+    /// How often each event was accepted in this life of the process.
+    pub in_life: BTreeMap<EventId, u32>,
+    /// How often in all.
+    pub accepted: BTreeMap<EventId, u32>,
+    /// Calls whose outcome the client cannot know.
+    pub ambiguous: u64,
+    /// Records of a second, and which second.
+    quota: (u64, u32),
+    pub calls: u64,
+    pub partial: u64,
+    pub poisoned: u64,
+}
+
+/// How a call ends.
+pub struct Outcome {
+    pub after: Duration,
+    pub outcome: Result<Reply, Fault>,
+}
+
+/// Records that the service never accepts.
+pub fn is_poison(id: EventId) -> bool {
+    id % 5003 == 77
+}
+
+impl Service {
+    /// Checks a body, accepts what it accepts, and says when the client is told what.
+    pub fn call(
+        &mut self,
+        body: &[u8],
+        records: usize,
+        weather: Weather,
+        second: u64,
+        random: &mut fastrand::Rng,
+    ) -> Result<Outcome, String> {
+        self.calls += 1;
+        let ids = read(body)?;
+        if ids.len() != records {
+            return Err(format!("a call of {records} records has {}", ids.len()));
+        }
+        let near = Duration::from_millis(random.u64(1..200));
+        let whole = |class, ambiguous| Err(Fault { class, ambiguous, text: format!("{class:?}") });
+        let setup = |setup| whole(Class::Setup(setup), false);
+        if ids.iter().any(|id| is_poison(*id)) && !matches!(weather, Weather::Unreachable | Weather::Credentials) {
+            self.poisoned += 1;
+            return Ok(Outcome { after: near, outcome: whole(Class::Poison, false) });
+        }
+        let outcome = match weather {
+            Weather::Fine => {
+                self.accept(&ids, |_| true);
+                Ok(Reply::default())
+            }
+            Weather::Partial | Weather::Throttled if random.u8(..4) > 0 => {
+                let share = random.u8(1..=10);
+                let code = match weather {
+                    Weather::Partial if random.bool() => "InternalFailure",
+                    _ => "ServiceUnavailableException",
+                };
+                let refused: Vec<usize> = (0..ids.len()).filter(|_| random.u8(..10) < share).collect();
+                self.accept(&ids, |index| refused.binary_search(&index).is_err());
+                self.partial += 1;
+                let refused = refused.into_iter().map(|index| Refused { index, code: code.to_owned() });
+                Ok(Reply { refused: refused.collect() })
+            }
+            Weather::Partial => {
+                self.accept(&ids, |_| true);
+                Ok(Reply::default())
+            }
+            Weather::Throttled => whole(Class::Throttled, false),
+            Weather::Broken => match random.u8(..5) {
+                0 => {
+                    self.accept(&ids, |_| true);
+                    Ok(Reply::default())
+                }
+                1 | 2 => {
+                    self.accept(&ids, |_| true);
+                    self.ambiguous += 1;
+                    whole(Class::Service, true)
+                }
+                _ => {
+                    self.ambiguous += 1;
+                    whole(Class::Service, true)
+                }
+            },
+            Weather::Silent => {
+                if random.bool() {
+                    self.accept(&ids, |_| true);
+                }
+                self.ambiguous += 1;
+                return Ok(Outcome { after: Duration::from_secs(30), outcome: whole(Class::Service, true) });
+            }
+            Weather::Unreachable => setup(Setup::Unreachable),
+            Weather::Credentials => {
+                let after = Duration::from_millis(random.u64(1..30_000));
+                return Ok(Outcome { after, outcome: setup(Setup::Credentials) });
+            }
+            Weather::Missing => setup(Setup::Stream),
+            Weather::Quota => {
+                if self.quota.0 != second {
+                    self.quota = (second, 0);
+                }
+                let mut refused = Vec::new();
+                let mut room = 300u32.saturating_sub(self.quota.1);
+                for index in 0..ids.len() {
+                    match room.checked_sub(1) {
+                        Some(left) => room = left,
+                        None => refused.push(Refused { index, code: "ServiceUnavailableException".to_owned() }),
+                    }
+                }
+                let accepted = ids.len() - refused.len();
+                self.quota.1 += accepted as u32;
+                self.accept(&ids, |index| index < accepted);
+                Ok(Reply { refused })
+            }
+        };
+        Ok(Outcome { after: near, outcome })
+    }
+
+    fn accept(&mut self, ids: &[EventId], which: impl Fn(usize) -> bool) {
+        for (index, id) in ids.iter().enumerate() {
+            if which(index) {
+                *self.in_life.entry(*id).or_default() += 1;
+                *self.accepted.entry(*id).or_default() += 1;
+            }
+        }
+    }
+}
+
+/// The events of a body, each of whose records must be what it should be.
+fn read(body: &[u8]) -> Result<Vec<EventId>, String> {
+    if body.len() > 4 * 1024 * 1024 {
+        return Err(format!("a body of {} bytes", body.len()));
+    }
+    let value: serde_json::Value = serde_json::from_slice(body).map_err(|error| format!("a body: {error}"))?;
+    if value["DeliveryStreamName"] != "logs" {
+        return Err(format!("a call to {}", value["DeliveryStreamName"]));
+    }
+    let records = value["Records"].as_array().ok_or("a body without records")?;
+    if records.is_empty() || records.len() > 500 {
+        return Err(format!("a body of {} records", records.len()));
+    }
+    records
+        .iter()
+        .map(|record| {
+            let data = record["Data"].as_str().ok_or("a record without data")?;
+            let data = base64_simd::STANDARD.decode_to_vec(data).map_err(|error| error.to_string())?;
+            event_of(&data)
+        })
+        .collect()
+}
+
+/// The event of a record, which must be what it should be.
+pub fn event_of(record: &[u8]) -> Result<EventId, String> {
+    let text = String::from_utf8(record.to_vec()).map_err(|error| error.to_string())?;
+    let id = text.strip_prefix("{\"n\":").and_then(|rest| rest.split_once(',')?.0.parse().ok());
+    let id: EventId = id.ok_or_else(|| format!("a record: {}", &text[..text.len().min(80)]))?;
+    if text != expected(id, pad_of(id)) {
+        return Err(format!("the record of event {id} is another"));
+    }
+    Ok(id)
+}

@@ -1,0 +1,931 @@
+//! One world: the real core between models of its host, its service and its disk; every step is checked, and the end of each life.
+
+use crate::disk::{Disk, Trouble};
+use crate::host::{self, Chunk, EventId, Fate, Worker, pad_of};
+use crate::service::{Service, WEATHERS, Weather, is_poison};
+use kubehose::delivery::room::Room;
+use kubehose::delivery::{Action, CallId, Delivery, FlushId, Identity, Input, Now, Parts};
+use kubehose::event::chunk::Time;
+use kubehose::host::Status;
+use kubehose::metrics::Counts;
+use kubehose::options::Config;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a host's thread takes at most from its admission to its copy, and a little more.
+const COPY: Duration = Duration::from_micros(2300);
+
+/// What has been seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    events: u64,
+    calls: u64,
+    steps: u64,
+    simulated: Duration,
+    lives: u64,
+    crashes: u64,
+    signals: u64,
+    reloads: u64,
+    ambiguous: u64,
+    partial: u64,
+    poisoned: u64,
+    retries: u64,
+    host_dropped: u64,
+    dead_lettered: u64,
+    disk_refused: u64,
+    parked: u64,
+    attached: u64,
+}
+
+impl Summary {
+    pub fn add(&mut self, other: &Summary) {
+        let Summary {
+            events,
+            calls,
+            steps,
+            simulated,
+            lives,
+            crashes,
+            signals,
+            reloads,
+            ambiguous,
+            partial,
+            poisoned,
+            retries,
+            host_dropped,
+            dead_lettered,
+            disk_refused,
+            parked,
+            attached,
+        } = other;
+        self.events += events;
+        self.calls += calls;
+        self.steps += steps;
+        self.simulated += *simulated;
+        self.lives += lives;
+        self.crashes += crashes;
+        self.signals += signals;
+        self.reloads += reloads;
+        self.ambiguous += ambiguous;
+        self.partial += partial;
+        self.poisoned += poisoned;
+        self.retries += retries;
+        self.host_dropped += host_dropped;
+        self.dead_lettered += dead_lettered;
+        self.disk_refused += disk_refused;
+        self.parked += parked;
+        self.attached += attached;
+    }
+
+    /// Whether each kind of fault has happened.
+    pub fn every_fault_fired(&self) -> bool {
+        [
+            self.crashes,
+            self.signals,
+            self.reloads,
+            self.ambiguous,
+            self.partial,
+            self.poisoned,
+            self.retries,
+            self.host_dropped,
+            self.dead_lettered,
+            self.disk_refused,
+            self.parked,
+            self.attached,
+        ]
+        .iter()
+        .all(|count| *count > 0)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "{} events, {} calls, {} steps, {:.0} simulated hours, {} lives ({} crashes, {} signals, {} reloads), {} ambiguous \
+             outcomes, {} partial, {} poisoned calls, {} RETRY, {} attached, {} chunks dropped by the host, {} dead letters, {} times \
+             refused by the disk, {} flushes parked",
+            self.events,
+            self.calls,
+            self.steps,
+            self.simulated.as_secs_f64() / 3600.0,
+            self.lives,
+            self.crashes,
+            self.signals,
+            self.reloads,
+            self.ambiguous,
+            self.partial,
+            self.poisoned,
+            self.retries,
+            self.attached,
+            self.host_dropped,
+            self.dead_lettered,
+            self.disk_refused,
+            self.parked
+        )
+    }
+}
+
+/// What happens at a time.
+#[derive(Debug)]
+enum Happening {
+    NewChunk,
+    /// The host brings a chunk again.
+    Again(usize),
+    /// A call's outcome reaches the client.
+    Answer(CallId),
+    /// The disk does its next thing.
+    Disk,
+    /// The flush's thread has copied its chunk.
+    Copied(u64, kubehose::delivery::room::Reservation),
+    Weather,
+    DiskTrouble,
+    /// A signal, a reload, or `kill -9`.
+    End(Ending),
+    /// The engine stops waiting for its tasks.
+    GraceOver,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Signal,
+    Reload,
+    Crash,
+}
+
+struct Entry {
+    at: Instant,
+    number: u64,
+    life: u32,
+    happening: Happening,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Entry) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Entry) -> std::cmp::Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+/// Why a life ended badly for what was in memory.
+struct World<'o> {
+    config: &'o Config,
+    host: host::Options,
+    random: fastrand::Rng,
+    begin: Instant,
+    now: Instant,
+    agenda: BinaryHeap<Entry>,
+    number: u64,
+    trace: bool,
+
+    life: u32,
+    core: Option<Delivery<'o>>,
+    room: Arc<Room>,
+    counts: Arc<Counts>,
+    workers: Vec<Worker>,
+    chunks: Vec<Chunk>,
+    /// Chunks that were flushed in this life.
+    flushed: BTreeSet<usize>,
+    next_flush: u64,
+    next_event: EventId,
+    open_calls: BTreeMap<CallId, Result<kubehose::firehose::Reply, kubehose::firehose::Fault>>,
+    service: Service,
+    disk: Disk,
+    disk_busy: bool,
+    weather: Weather,
+    trouble: Trouble,
+    /// From here on nothing goes wrong any more.
+    calm: bool,
+    chunks_to_come: u32,
+    ending: Option<(Ending, Instant)>,
+    grace_over: bool,
+    closed: Option<Instant>,
+    /// Allowed copies of each event over all lives.
+    allowed: BTreeMap<EventId, u32>,
+    log_lines: (u64, u64),
+    summary: Summary,
+    largest_chunk: usize,
+}
+
+type Checked = Result<(), String>;
+
+/// Runs the world of a seed to its end; the first invariant that does not hold is the error.
+pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
+    let mut random = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mode = random.u8(..3);
+    let workers = [0usize, 1, 2, 8][random.usize(..4)];
+    let max_buffer = ["1M", "4M", "64M"][random.usize(..3)];
+    let concurrency = ["auto", "1", "8"][random.usize(..3)];
+    let flush_timeout = ["1s", "10s", "60s"][random.usize(..3)];
+    let quota = ["100", "100000"][random.usize(..2)];
+    let properties = |name: &str| {
+        let value = match name {
+            "region" => "eu-west-1",
+            "delivery_stream" => "logs",
+            "oversize" => "drop",
+            "spool_dir" if mode == 2 => "/simulated",
+            "acknowledge" if mode == 1 => "buffered",
+            "max_buffer" => max_buffer,
+            "concurrency" => concurrency,
+            "flush_timeout" => flush_timeout,
+            "shutdown_timeout" => "5s",
+            "records_per_second" if seed % 11 == 3 => quota,
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    let config = Config::read(&properties, &|_| None).map_err(|error| error.to_string())?;
+    let flush_timeout = match workers {
+        0 => config.delivery.flush_timeout.min(Duration::from_millis(500)),
+        _ => config.delivery.flush_timeout,
+    };
+    let host = host::Options {
+        workers: workers.max(1),
+        flush_timeout,
+        retry_limit: [1, 1, 3, u32::MAX][random.usize(..4)],
+        filesystem: random.bool(),
+        grace: Duration::from_secs([1, 5, 30][random.usize(..3)]),
+    };
+    if trace {
+        println!("{host:?}\nmode {mode}, max_buffer {max_buffer}, concurrency {concurrency}");
+    }
+    let begin = Instant::now();
+    let chunks_to_come = random.u32(1..120);
+    let mut world = World {
+        config: &config,
+        host,
+        random,
+        begin,
+        now: begin,
+        agenda: BinaryHeap::new(),
+        number: 0,
+        trace,
+        life: 0,
+        core: None,
+        room: Arc::new(Room::new(config.delivery.max_buffer)),
+        counts: Arc::default(),
+        workers: Vec::new(),
+        chunks: Vec::new(),
+        flushed: BTreeSet::new(),
+        next_flush: 0,
+        next_event: 0,
+        open_calls: BTreeMap::new(),
+        service: Service::default(),
+        disk: Disk::default(),
+        disk_busy: false,
+        weather: Weather::Fine,
+        trouble: Trouble::None,
+        calm: false,
+        chunks_to_come,
+        ending: None,
+        grace_over: false,
+        closed: None,
+        allowed: BTreeMap::new(),
+        log_lines: (0, 0),
+        summary: Summary::default(),
+        largest_chunk: 0,
+    };
+    world.whole_life().map_err(|what| format!("at {:?} in life {}: {what}", world.now - world.begin, world.life))?;
+    world.summary.simulated = world.now - world.begin;
+    world.summary.calls = world.service.calls;
+    world.summary.ambiguous = world.service.ambiguous;
+    world.summary.partial = world.service.partial;
+    world.summary.poisoned = world.service.poisoned;
+    world.summary.disk_refused = world.disk.refused;
+    Ok(world.summary)
+}
+
+impl World<'_> {
+    fn whole_life(&mut self) -> Checked {
+        self.boot()?;
+        self.later(Duration::ZERO, Happening::NewChunk);
+        self.later(Duration::ZERO, Happening::Weather);
+        self.later(Duration::ZERO, Happening::DiskTrouble);
+        let mut calm_since = None;
+        loop {
+            if self.chunks_to_come == 0 && !self.calm && self.ending.is_none() {
+                // The faults end; all that is owed must be delivered within a bounded time.
+                self.calm = true;
+                (self.weather, self.trouble) = (Weather::Fine, Trouble::None);
+                calm_since = Some(self.now);
+                self.trace("calm");
+            }
+            if let Some(since) = calm_since {
+                let idle = self.core.as_ref().is_some_and(Delivery::is_idle)
+                    && self.chunks.iter().all(|chunk| chunk.fate != Fate::Host)
+                    && self.disk.queue.is_empty()
+                    && self.ending.is_none();
+                if idle {
+                    self.check_idle()?;
+                    return self.check_end_of_life(false, true);
+                }
+                if self.now - since > Duration::from_secs(1800) {
+                    return Err(format!("half an hour of calm, and something is still owed: {}", self.owed()));
+                }
+            }
+            self.step()?;
+        }
+    }
+
+    fn owed(&self) -> String {
+        let hosts = self.chunks.iter().filter(|chunk| chunk.fate == Fate::Host).count();
+        let core = self.core.as_ref().map(Delivery::is_idle);
+        format!(
+            "{hosts} chunks of the host, core idle: {core:?}, disk {} busy {} {:?}, wakes {:?}",
+            self.disk.queue.len(),
+            self.disk_busy,
+            self.trouble,
+            self.core.as_ref().and_then(Delivery::wake_at).map(|at| at - self.begin)
+        )
+    }
+
+    fn trace(&self, what: impl fmt::Display) {
+        if self.trace {
+            println!("{:>12.6} {what}", (self.now - self.begin).as_secs_f64());
+        }
+    }
+
+    fn later(&mut self, after: Duration, happening: Happening) {
+        self.number += 1;
+        self.agenda.push(Entry { at: self.now + after, number: self.number, life: self.life, happening });
+    }
+
+    /// A process starts.
+    fn boot(&mut self) -> Checked {
+        self.life += 1;
+        self.summary.lives += 1;
+        self.trace(format_args!("life {}", self.life));
+        self.room = Arc::new(Room::new(self.config.delivery.max_buffer));
+        self.counts = Arc::default();
+        self.open_calls.clear();
+        self.service.in_life.clear();
+        self.disk.queue.clear();
+        (self.disk_busy, self.ending, self.closed, self.grace_over) = (false, None, None, false);
+        self.workers = (0..self.host.workers).map(|_| Worker::default()).collect();
+        self.flushed.clear();
+        let recovered = self.disk.recovered();
+        for found in &recovered {
+            // What is in the spool may be sent once more in this life.
+            for id in events_of(&self.disk.chunks[&found.chunk.0].bytes) {
+                *self.allowed.entry(id).or_default() += 1;
+            }
+        }
+        let next_chunk = self.disk.chunks.keys().last().map_or(1, |last| last + 1);
+        self.core = Some(Delivery::new(Parts {
+            options: &self.config.delivery,
+            record: &self.config.record,
+            delivery_stream: "logs",
+            room: self.room.clone(),
+            counts: self.counts.clone(),
+            random: fastrand::Rng::with_seed(self.random.u64(..)),
+            recovered,
+            next_chunk,
+        }));
+        // The host's own backlog.
+        for index in 0..self.chunks.len() {
+            if self.chunks[index].fate == Fate::Host {
+                self.chunks[index].retries = 0;
+                self.later(Duration::from_millis(10), Happening::Again(index));
+            }
+        }
+        self.feed(Input::Tick)
+    }
+
+    fn step(&mut self) -> Checked {
+        self.summary.steps += 1;
+        if self.summary.steps > 2_000_000 {
+            return Err("no end after two million steps".to_owned());
+        }
+        let wake = self.core.as_ref().and_then(Delivery::wake_at).map(|wake| wake.max(self.now));
+        let next = self.agenda.peek().map(|entry| entry.at.max(self.now));
+        match (wake, next) {
+            (Some(wake), next) if next.is_none_or(|next| wake <= next) => {
+                if wake == self.now {
+                    // Encoding takes a moment.
+                    self.now += Duration::from_micros(300);
+                } else {
+                    self.now = wake;
+                }
+                self.feed(Input::Tick)?;
+            }
+            (_, Some(_)) => {
+                if let Some(Entry { at, life, happening, .. }) = self.agenda.pop() {
+                    self.now = self.now.max(at);
+                    let ours = matches!(happening, Happening::NewChunk | Happening::Weather | Happening::DiskTrouble);
+                    if ours || life == self.life {
+                        self.happen(happening)?;
+                    }
+                }
+            }
+            (None, None) => return Err(format!("nothing will ever happen any more: {}", self.owed())),
+            (Some(_), None) => unreachable!("covered above"),
+        }
+        self.check_step()
+    }
+
+    fn happen(&mut self, happening: Happening) -> Checked {
+        match happening {
+            Happening::NewChunk => {
+                if self.chunks_to_come > 0 {
+                    self.chunks_to_come -= 1;
+                    let chunk = self.new_chunk();
+                    let wait = Duration::from_millis(self.random.u64(0..4000) * u64::from(self.random.bool()));
+                    self.later(wait, Happening::NewChunk);
+                    self.queue(chunk);
+                    if self.random.u8(..40) == 0 && self.ending.is_none() {
+                        let ending = [Ending::Signal, Ending::Reload, Ending::Crash][self.random.usize(..3)];
+                        let after = Duration::from_millis(self.random.u64(0..5000));
+                        self.later(after, Happening::End(ending));
+                    }
+                }
+                self.start_flushes()
+            }
+            Happening::Again(chunk) => {
+                self.queue(chunk);
+                self.start_flushes()
+            }
+            Happening::Answer(call) => match self.open_calls.remove(&call) {
+                Some(outcome) => self.feed(Input::Answered { call, outcome }),
+                None => Ok(()),
+            },
+            Happening::Copied(flush, reservation) => {
+                let Some((_, chunk, deadline)) =
+                    self.workers.iter().find_map(|worker| worker.flush.filter(|(id, _, _)| *id == flush))
+                else {
+                    return Ok(());
+                };
+                let Chunk { tag, bytes, .. } = self.chunks[chunk].clone();
+                let input = Input::Chunk {
+                    flush: FlushId(flush),
+                    deadline,
+                    tag: tag.as_bytes().to_vec(),
+                    identity: Identity::of(tag.as_bytes(), &bytes),
+                    bytes: reservation.fill(bytes.to_vec()),
+                };
+                self.feed(input)
+            }
+            Happening::Disk => {
+                self.trace(format_args!("disk: {:?}", self.disk.queue.front()));
+                self.disk_busy = false;
+                if self.trouble == Trouble::Hangs {
+                    self.disk_busy = true;
+                    self.later(Duration::from_millis(500), Happening::Disk);
+                    return Ok(());
+                }
+                let input = self.disk.step(self.trouble, &mut self.random)?;
+                self.disk_goes_on();
+                match input {
+                    Some(input) => self.feed(input),
+                    None => Ok(()),
+                }
+            }
+            Happening::Weather => {
+                if !self.calm {
+                    self.weather = match self.random.bool() {
+                        true => Weather::Fine,
+                        false => WEATHERS[self.random.usize(..WEATHERS.len())],
+                    };
+                    self.trace(format_args!("{:?}", self.weather));
+                    let wait = Duration::from_millis(self.random.u64(100..60_000));
+                    self.later(wait, Happening::Weather);
+                }
+                Ok(())
+            }
+            Happening::DiskTrouble => {
+                if !self.calm {
+                    let troubles =
+                        [Trouble::None, Trouble::None, Trouble::None, Trouble::Full, Trouble::Hangs, Trouble::Fails];
+                    self.trouble = troubles[self.random.usize(..troubles.len())];
+                    let wait = Duration::from_millis(self.random.u64(100..60_000));
+                    self.later(wait, Happening::DiskTrouble);
+                }
+                Ok(())
+            }
+            Happening::End(ending) => self.end(ending),
+            Happening::GraceOver => {
+                self.grace_over = true;
+                // The engine brings nothing any more, but the workers run what is queued.
+                self.start_flushes()?;
+                self.close_if_joined()
+            }
+        }
+    }
+
+    fn new_chunk(&mut self) -> usize {
+        // Now and then the same chunk once more, as a hot pipe may make it.
+        let chunk = if self.random.u8(..30) == 0 && !self.chunks.is_empty() {
+            let earlier = self.chunks[self.random.usize(..self.chunks.len())].clone();
+            Chunk { retries: 0, fate: Fate::Host, ..earlier }
+        } else {
+            let count = [1, 3, 40, 700, 2500][self.random.usize(..5)];
+            let (mut bytes, mut events) = (Vec::new(), Vec::new());
+            for _ in 0..self.random.usize(1..=count) {
+                self.next_event += 1;
+                // Large ones stand in few chunks.
+                let id = match self.next_event % 1000 {
+                    990.. if self.random.u8(..4) > 0 => {
+                        self.next_event += 20;
+                        self.next_event
+                    }
+                    _ => self.next_event,
+                };
+                host::encode(id, pad_of(id), &mut bytes);
+                events.push(id);
+            }
+            let tag = ["kube.a", "kube.b", "kube.c"][self.random.usize(..3)];
+            Chunk {
+                tag,
+                bytes: Arc::new(bytes),
+                events: Arc::new(events),
+                on_disk: self.host.filesystem,
+                retries: 0,
+                fate: Fate::Host,
+            }
+        };
+        self.summary.events += chunk.events.len() as u64;
+        self.largest_chunk = self.largest_chunk.max(chunk.bytes.len());
+        self.chunks.push(chunk);
+        self.chunks.len() - 1
+    }
+
+    fn queue(&mut self, chunk: usize) {
+        if self.ending.is_some() && self.grace_over {
+            return;
+        }
+        let worker = self.random.usize(..self.workers.len());
+        self.workers[worker].queue.push_back(chunk);
+    }
+
+    /// Workers that do nothing flush their next chunk.
+    fn start_flushes(&mut self) -> Checked {
+        if self.closed.is_some() {
+            return Ok(());
+        }
+        for worker in 0..self.workers.len() {
+            if self.workers[worker].flush.is_some() {
+                continue;
+            }
+            let Some(chunk) = self.workers[worker].queue.pop_front() else { continue };
+            // Past the limit the plugin answers without asking the core: src/output.rs.
+            let shutdown = self.config.delivery.shutdown_timeout;
+            if self.ending.is_some_and(|(ending, since)| ending == Ending::Signal && self.now >= since + shutdown) {
+                self.replied(worker, chunk, Status::Retry);
+                self.workers[worker].queue.clear();
+                continue;
+            }
+            self.next_flush += 1;
+            let (flush, deadline) = (self.next_flush, self.now + self.host.flush_timeout);
+            self.workers[worker].flush = Some((flush, chunk, deadline));
+            let Chunk { tag, bytes, events, .. } = self.chunks[chunk].clone();
+            if self.flushed.insert(chunk) {
+                for id in events.iter() {
+                    *self.allowed.entry(*id).or_default() += 1;
+                }
+            }
+            let identity = Identity::of(tag.as_bytes(), &bytes);
+            self.trace(format_args!("flush {flush} of chunk {chunk}, {} events", events.len()));
+            let input = match self.room.reserve(bytes.len()) {
+                Some(reservation) => Input::Chunk {
+                    flush: FlushId(flush),
+                    deadline,
+                    tag: tag.as_bytes().to_vec(),
+                    identity,
+                    bytes: reservation.fill(bytes.to_vec()),
+                },
+                None => {
+                    self.summary.parked += 1;
+                    Input::Waiting { flush: FlushId(flush), deadline, identity, size: bytes.len() }
+                }
+            };
+            if self.chunks[chunk].retries > 0 {
+                self.summary.attached += 1;
+            }
+            self.feed(input)?;
+        }
+        Ok(())
+    }
+
+    /// What the host does with an answer.
+    fn replied(&mut self, _worker: usize, chunk: usize, status: Status) {
+        // After Grace nobody reads it: a chunk in memory is gone, one on disk comes again.
+        if self.grace_over {
+            match status {
+                Status::Ok if !self.chunks[chunk].on_disk => self.chunks[chunk].fate = Fate::Acknowledged(self.life),
+                Status::Ok => {}
+                _ if !self.chunks[chunk].on_disk => self.chunks[chunk].fate = Fate::Dropped,
+                _ => {}
+            }
+            return;
+        }
+        match status {
+            Status::Ok => self.chunks[chunk].fate = Fate::Acknowledged(self.life),
+            Status::Retry => {
+                self.summary.retries += 1;
+                self.chunks[chunk].retries += 1;
+                if self.chunks[chunk].retries > self.host.retry_limit {
+                    self.chunks[chunk].fate = Fate::Dropped;
+                    self.summary.host_dropped += 1;
+                } else {
+                    let wait = match self.ending {
+                        Some(_) => Duration::from_secs(1),
+                        None => Duration::from_millis(self.random.u64(1000..20_000)),
+                    };
+                    self.later(wait, Happening::Again(chunk));
+                }
+            }
+            Status::Error => self.chunks[chunk].fate = Fate::Dropped,
+        }
+    }
+
+    fn disk_goes_on(&mut self) {
+        if !self.disk_busy && !self.disk.queue.is_empty() {
+            self.disk_busy = true;
+            let wait = Duration::from_micros(self.random.u64(50..5000));
+            self.later(wait, Happening::Disk);
+        }
+    }
+
+    /// The core is told something, and what it says is done.
+    fn feed(&mut self, input: Input) -> Checked {
+        let mut out = Vec::new();
+        let Some(core) = &mut self.core else { return Ok(()) };
+        let since = self.now - self.begin;
+        let wall = Time { seconds: 1_800_000_000 + since.as_secs() as i64, nanos: since.subsec_nanos() };
+        core.handle(input, Now { at: self.now, wall }, &mut out);
+        self.perform(out)
+    }
+
+    fn perform(&mut self, out: Vec<Action>) -> Checked {
+        let mut freed = false;
+        for action in out {
+            let Some(action) = self.disk.take(action) else { continue };
+            match action {
+                Action::Reply { flush, status } => {
+                    let worker =
+                        self.workers.iter().position(|worker| worker.flush.is_some_and(|(id, _, _)| id == flush.0));
+                    let Some(worker) = worker else { return Err(format!("{flush:?} is answered twice, or unknown")) };
+                    let Some((_, chunk, deadline)) = self.workers[worker].flush.take() else { continue };
+                    self.trace(format_args!("{flush:?} of chunk {chunk}: {status:?}"));
+                    // The copy of its chunk may come that much later.
+                    if self.now > deadline + COPY {
+                        return Err(format!("{flush:?} is answered {:?} late", self.now - deadline));
+                    }
+                    if status == Status::Error {
+                        return Err("a flush is answered ERROR".to_owned());
+                    }
+                    self.replied(worker, chunk, status);
+                    freed = true;
+                }
+                Action::Admit { flush, reservation } => {
+                    let wait = self.random.u64(10..COPY.as_micros() as u64);
+                    let wait = Duration::from_micros(wait);
+                    self.later(wait, Happening::Copied(flush.0, reservation));
+                }
+                Action::Call { call, body, records } => {
+                    let second = (self.now - self.begin).as_secs();
+                    let outcome = self.service.call(&body, records, self.weather, second, &mut self.random)?;
+                    self.trace(format_args!(
+                        "{call:?}: {records} records, {:?} after {:?}",
+                        outcome.outcome.as_ref().map(|answer| answer.refused.len()),
+                        outcome.after
+                    ));
+                    self.open_calls.insert(call, outcome.outcome);
+                    self.later(outcome.after, Happening::Answer(call));
+                }
+                Action::CancelCall { call } => {
+                    self.open_calls.remove(&call);
+                }
+                Action::Log { level, text } => {
+                    self.trace(format_args!("{level:?}: {text}"));
+                    self.log(&text)?;
+                }
+                Action::CannotDeliver { text, .. } => self.log(&text)?,
+                Action::RenewCredentials => {}
+                other => return Err(format!("{other:?} was not expected")),
+            }
+        }
+        self.disk_goes_on();
+        if freed {
+            self.start_flushes()?;
+            self.close_if_joined()?;
+        }
+        self.finish_if_done()
+    }
+
+    /// Lines a minute are bounded, whatever happens.
+    fn log(&mut self, text: &str) -> Checked {
+        let minute = (self.now - self.begin).as_secs() / 60;
+        if self.log_lines.0 != minute {
+            self.log_lines = (minute, 0);
+        }
+        self.log_lines.1 += 1;
+        if self.log_lines.1 > 60 {
+            return Err(format!("more than 60 lines in a minute, such as: {text}"));
+        }
+        Ok(())
+    }
+
+    /// A signal, a reload, or a crash.
+    fn end(&mut self, ending: Ending) -> Checked {
+        if self.ending.is_some() {
+            return Ok(());
+        }
+        self.trace(format_args!("{ending:?}"));
+        match ending {
+            Ending::Crash => {
+                self.summary.crashes += 1;
+                self.life_is_over(true)
+            }
+            Ending::Signal => {
+                self.summary.signals += 1;
+                self.ending = Some((ending, self.now));
+                self.later(self.host.grace, Happening::GraceOver);
+                self.feed(Input::HostStopping { since: self.now })
+            }
+            Ending::Reload => {
+                self.summary.reloads += 1;
+                self.ending = Some((ending, self.now));
+                self.close_if_joined()
+            }
+        }
+    }
+
+    /// The outputs end once their workers have run all that was queued.
+    fn close_if_joined(&mut self) -> Checked {
+        let Some((ending, _)) = self.ending else { return Ok(()) };
+        let busy = self.workers.iter().any(|worker| worker.flush.is_some() || !worker.queue.is_empty());
+        let waits = match ending {
+            Ending::Signal => !self.grace_over && self.chunks.iter().any(|chunk| chunk.fate == Fate::Host),
+            // A reload waits for every chunk.
+            _ => self.chunks.iter().any(|chunk| chunk.fate == Fate::Host),
+        };
+        if busy || waits || self.closed.is_some() {
+            return Ok(());
+        }
+        self.trace("close");
+        self.grace_over = true;
+        self.closed = Some(self.now);
+        self.feed(Input::Close)
+    }
+
+    fn finish_if_done(&mut self) -> Checked {
+        let Some(closed) = self.closed else { return Ok(()) };
+        let Some((ending, since)) = self.ending else { return Ok(()) };
+        let from = if ending == Ending::Signal { since } else { closed };
+        let bound = (from + self.config.delivery.shutdown_timeout).max(closed) + Duration::from_millis(3500);
+        if self.core.as_ref().is_some_and(Delivery::is_done) {
+            return self.life_is_over(false);
+        }
+        if self.now > bound {
+            return Err(format!("the exit is {:?} late", self.now - bound));
+        }
+        Ok(())
+    }
+
+    fn life_is_over(&mut self, crash: bool) -> Checked {
+        let mut out = Vec::new();
+        if let Some(core) = &self.core
+            && !crash
+        {
+            core.last_words(&mut out);
+        }
+        self.check_end_of_life(crash, false)?;
+        // What the host had in memory goes with it.
+        for chunk in &mut self.chunks {
+            if chunk.fate == Fate::Host && !chunk.on_disk {
+                chunk.fate = Fate::Dropped;
+                self.summary.host_dropped += 1;
+            }
+        }
+        if !crash {
+            // The thread of the disk does what it was told before it ends.
+            while !self.disk.queue.is_empty() && self.trouble != Trouble::Hangs {
+                self.disk.step(Trouble::None, &mut self.random)?;
+            }
+        }
+        self.core = None;
+        self.boot()
+    }
+
+    fn check_step(&mut self) -> Checked {
+        let Some(core) = &self.core else { return Ok(()) };
+        let (held, measured) = (self.room.held(), core.measure() + self.room.copies());
+        // Reservations that were given out are counted as copies, too.
+        if held != measured {
+            return Err(format!("{held} bytes are counted, {measured} are held"));
+        }
+        // A slice, a body that was begun for it, and a chunk that was alone.
+        let most = self.config.delivery.max_buffer + 6 * 1024 * 1024 + self.largest_chunk;
+        if held > most {
+            return Err(format!("{held} bytes are held, {most} may be"));
+        }
+        for worker in &self.workers {
+            if let Some((flush, _, deadline)) = worker.flush
+                && self.now > deadline + Duration::from_secs(1)
+            {
+                return Err(format!("flush {flush} was not answered by its deadline"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is held any more, and all events are accounted for.
+    fn check_idle(&mut self) -> Checked {
+        if self.room.held() != 0 {
+            return Err(format!("{} bytes are held by nobody", self.room.held()));
+        }
+        let counts = self.counts.snapshot();
+        let settled = counts.records_accepted + counts.records_dead_lettered + counts.records_empty;
+        if self.disk.chunks.is_empty() && counts.events < settled {
+            return Err(format!("{} events, {settled} settled: {counts}", counts.events));
+        }
+        Ok(())
+    }
+
+    /// Nothing acknowledged is lost, nothing repeated but what a fault explains.
+    fn check_end_of_life(&mut self, crash: bool, world: bool) -> Checked {
+        let counts = self.counts.snapshot();
+        self.summary.dead_lettered += counts.records_dead_lettered;
+        // Repeated within this life.
+        let mut instances: BTreeMap<EventId, u32> = BTreeMap::new();
+        for chunk in &self.flushed {
+            for id in self.chunks[*chunk].events.iter() {
+                *instances.entry(*id).or_default() += 1;
+            }
+        }
+        let mut repeated = 0;
+        for (id, times) in &self.service.in_life {
+            let once = instances.get(id).copied().unwrap_or(0);
+            // What was left in the spool is in `allowed`, and is checked over all lives.
+            let allowed = once.max(1);
+            let lives = self.allowed.get(id).copied().unwrap_or(0);
+            if *times > allowed.max(lives) {
+                repeated += u64::from(*times - allowed.max(lives));
+            }
+            if is_poison(*id) {
+                return Err(format!("poison {id} was accepted"));
+            }
+        }
+        if repeated > counts.records_possibly_duplicate {
+            return Err(format!("{repeated} records were repeated, {} are counted", counts.records_possibly_duplicate));
+        }
+        if !world {
+            return Ok(());
+        }
+        let _ = crash;
+        let mut owed: BTreeMap<EventId, u32> = BTreeMap::new();
+        for chunk in &self.chunks {
+            if let Fate::Acknowledged(life) = chunk.fate {
+                // In memory alone, it may go with a process that is killed.
+                let in_memory = !self.config.delivery.spool
+                    && self.config.delivery.acknowledge == kubehose::delivery::Acknowledge::Buffered;
+                if in_memory && life != self.life {
+                    continue;
+                }
+                for id in chunk.events.iter() {
+                    *owed.entry(*id).or_default() += 1;
+                }
+            }
+        }
+        // Of two equal chunks of which one is in the spool when a process begins, the other is believed to be that one: see Ledger.
+        let believed = self.config.delivery.spool && self.life > 1;
+        for (id, times) in owed {
+            let times = if believed { 1 } else { times };
+            let has = |counts: &BTreeMap<EventId, u32>| counts.get(&id).copied().unwrap_or(0);
+            let settled = has(&self.service.accepted) + has(&self.disk.letters) + has(&self.disk.lost);
+            if settled < times {
+                return Err(format!("event {id} was acknowledged {times} times and settled {settled} times"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The events of a chunk of the spool.
+fn events_of(bytes: &[u8]) -> Vec<EventId> {
+    let mut ids = Vec::new();
+    let mut rest = bytes;
+    while rest.len() >= 34 {
+        // The form that host::encode writes: 16 bytes of head, a number, a pad.
+        let id = u64::from_be_bytes(rest[17..25].try_into().unwrap_or_default());
+        let pad = u32::from_be_bytes(rest[30..34].try_into().unwrap_or_default()) as usize;
+        ids.push(id);
+        rest = &rest[34 + pad..];
+    }
+    ids
+}
