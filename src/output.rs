@@ -227,6 +227,13 @@ pub(crate) struct Driver {
     pub counts: Arc<Counts>,
 }
 
+/// The present.
+fn present() -> Now {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let wall = Time { seconds: i64::try_from(since.as_secs()).unwrap_or(0), nanos: since.subsec_nanos() };
+    Now { at: Instant::now(), wall }
+}
+
 /// Says what was found on the disk.
 fn log_start(at_start: &AtStart, stream: &str, counts: &Counts, log: &Log) {
     if !at_start.recovered.is_empty() {
@@ -334,13 +341,6 @@ fn run(runtime: Runtime, loop_: Loop) {
         std::mem::forget(panic);
     }
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
-}
-
-/// The time, of both clocks.
-fn present() -> Now {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let wall = Time { seconds: i64::try_from(since.as_secs()).unwrap_or(0), nanos: since.subsec_nanos() };
-    Now { at: Instant::now(), wall }
 }
 
 type Call = Pin<Box<dyn Future<Output = (CallId, Option<Result<firehose::Reply, Fault>>)> + Send>>;

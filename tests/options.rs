@@ -329,8 +329,8 @@ fn keys_dots_and_times() {
         assert_same(events_of(server, options), wanted(EVENTS, options), options, &log);
     }
     assert!(log.contains("it has no log_key"), "{log}");
-    let dead_lettered = log.lines().find(|line| line.contains("] ended: ") && line.contains("kubehose.9]")).unwrap();
-    assert!(dead_lettered.contains(&format!(" dead_lettered={EVENTS} ")), "{dead_lettered}");
+    let put_aside = log.lines().find(|line| line.contains("] ended: ") && line.contains("kubehose.9]")).unwrap();
+    assert!(put_aside.contains(&format!(" dead_lettered={EVENTS} ")), "{put_aside}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub mod pace;
 mod retry;
 pub mod room;
 
-use crate::delivery::encode::{Encoding, Slice, SplitEvents};
+use crate::delivery::encode::{Encoding, Slice};
 use crate::delivery::lane::{Job, Lane, Owner, split};
 use crate::delivery::ledger::{DeliveryId, Flush, Kept, Ledger};
 use crate::delivery::pace::Concurrency;
@@ -101,7 +101,6 @@ impl Identity {
 #[derive(Debug)]
 pub struct Origin {
     delivery: DeliveryId,
-    /// What their chunk is known by.
     identity: Identity,
     /// The tag of their chunk.
     pub tag: Arc<str>,
@@ -311,10 +310,10 @@ pub enum Action {
 /// The time.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
+    /// Of the wall's clock: what events without a time of their own get.
+    pub wall: Time,
     /// Of the clock that only goes forward.
     pub at: Instant,
-    /// Of the calendar, for events without a time of their own.
-    pub wall: Time,
 }
 
 /// About so many bytes of a chunk are encoded in one [`Delivery::handle`], so that calls are looked after meanwhile.
@@ -399,8 +398,7 @@ pub struct Parts<'o> {
 pub struct Delivery<'o> {
     options: &'o DeliveryOptions,
     record: &'o RecordOptions,
-    writer: RecordWriter<'o>,
-    split: SplitEvents,
+    encoder: RecordWriter<'o>,
     room: Arc<Room>,
     counts: Arc<Counts>,
     random: fastrand::Rng,
@@ -432,6 +430,7 @@ pub struct Delivery<'o> {
     logged: BTreeMap<&'static str, (Instant, u64)>,
     bill_logged: bool,
     now: Option<Instant>,
+    wall: Time,
 }
 
 impl<'o> Delivery<'o> {
@@ -450,8 +449,7 @@ impl<'o> Delivery<'o> {
         Delivery {
             options,
             record,
-            writer: RecordWriter::new(record),
-            split: SplitEvents::default(),
+            encoder: RecordWriter::new(record),
             lane: Lane::new(delivery_stream, options, room.clone()),
             room,
             counts,
@@ -476,12 +474,14 @@ impl<'o> Delivery<'o> {
             logged: BTreeMap::new(),
             bill_logged: false,
             now: None,
+            wall: Time::default(),
         }
     }
 
     /// Takes in what has happened, and says what is to be done. It never blocks, and encodes about [`SLICE`] bytes at most.
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Vec<Action>) {
-        let Now { at: now, wall } = now;
+        self.wall = now.wall;
+        let now = now.at;
         self.now = Some(now);
         match input {
             Input::Chunk { flush, deadline, tag, identity, bytes } => {
@@ -529,7 +529,7 @@ impl<'o> Delivery<'o> {
             }
             Input::Tick => {}
         }
-        self.advance(now, wall, out);
+        self.advance(now, out);
     }
 
     /// When [`Delivery::handle`] should be called with [`Input::Tick`], if nothing else happens before; a time that has passed means at once.
@@ -604,7 +604,7 @@ impl<'o> Delivery<'o> {
     }
 
     /// All that does not depend on what has just happened.
-    fn advance(&mut self, now: Instant, wall: Time, out: &mut Vec<Action>) {
+    fn advance(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.expire(now, out);
         if self.closing.is_some_and(|deadline| deadline <= now) && self.gave_up.is_none() {
             self.gave_up = Some((now, now));
@@ -616,7 +616,7 @@ impl<'o> Delivery<'o> {
             self.queue.push_back(queued);
         }
         self.admit(out);
-        self.encode(now, wall, out);
+        self.encode(now, out);
         if self.lane.linger.is_some_and(|until| until <= now) {
             self.together = self.waiting_flushes();
             self.lane.close_batch();
@@ -736,8 +736,7 @@ impl<'o> Delivery<'o> {
             out.push(Action::Log { level: Level::Error, text });
         }
         let tag: Arc<str> = String::from_utf8_lossy(&tag).into();
-        let Origin { delivery, identity, .. } = *origin;
-        let origin = Arc::new(Origin { delivery, identity, tag, chunk: Some(chunk) });
+        let origin = Arc::new(Origin { delivery: origin.delivery, identity: origin.identity, tag, chunk: Some(chunk) });
         let bytes = Arc::new(self.room.count_copy(bytes));
         self.encoding = Some(Encoding::new(origin, bytes, settled, self.record));
     }
@@ -817,7 +816,7 @@ impl<'o> Delivery<'o> {
     }
 
     /// Encodes a slice.
-    fn encode(&mut self, now: Instant, wall: Time, out: &mut Vec<Action>) {
+    fn encode(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.load(out);
         if !self.can_encode() {
             return;
@@ -834,7 +833,7 @@ impl<'o> Delivery<'o> {
             self.encoding = Some(Encoding::new(origin, bytes, Vec::new(), self.record));
         }
         let Some(mut encoding) = self.encoding.take() else { return };
-        let slice = encoding.slice(&mut self.writer, &mut self.lane, &self.counts, SLICE, wall);
+        let slice = encoding.slice(&mut self.encoder, &mut self.lane, &self.counts, SLICE, self.wall);
         let done = slice.done;
         let origin = encoding.origin.clone();
         self.note_slice(&origin, slice, now, out);
@@ -873,11 +872,6 @@ impl<'o> Delivery<'o> {
     fn note_slice(&mut self, origin: &Arc<Origin>, slice: Slice, now: Instant, out: &mut Vec<Action>) {
         let tag = &origin.tag;
         self.ledger.add(origin.delivery, slice.records + slice.rejected.len() as u64);
-        if let Some(chunk) = origin.chunk {
-            for (event, records) in slice.split {
-                self.split.add(chunk, event, records);
-            }
-        }
         for rejected in slice.rejected {
             let events = rejected.event..rejected.event + 1;
             self.dead_letter(origin.clone(), events, rejected.reason, rejected.bytes, out);
@@ -967,12 +961,10 @@ impl<'o> Delivery<'o> {
                 accepted += 1;
                 self.counts.bytes.add(place.bytes.into());
                 self.counts.billed_bytes.add(billed(place.bytes.into()));
-                let Some(chunk) = origin.chunk else { continue };
-                let settled = self.split.settle(chunk, place.events.clone());
                 match events.last_mut() {
-                    Some(last) if last.end == settled.start => last.end = settled.end,
-                    _ if settled.is_empty() => {}
-                    _ => events.push(settled),
+                    _ if origin.chunk.is_none() => {}
+                    Some(last) if last.end == place.events.start => last.end = place.events.end,
+                    _ => events.push(place.events.clone()),
                 }
             }
             if let Some(chunk) = origin.chunk.filter(|_| !events.is_empty()) {
@@ -1139,10 +1131,7 @@ impl<'o> Delivery<'o> {
             }
         }
         if let Some(chunk) = chunk {
-            let settled = self.split.settle(*chunk, events);
-            if !settled.is_empty() {
-                self.note(*chunk, *delivery, vec![settled], out);
-            }
+            self.note(*chunk, *delivery, vec![events], out);
         }
         self.ledger.settle(*delivery, 1, now, out);
     }

@@ -224,19 +224,20 @@ impl<'o> RecordWriter<'o> {
         }
     }
 
-    /// What the records show of this tag, if anything.
-    pub fn tag_fields(&self, tag: &[u8]) -> Option<TagFields> {
-        self.options.remap.tag_fields(tag)
-    }
-
-    /// Forgets all, as after a panic, which may have left anything behind; its counts begin anew.
-    pub fn reset(&mut self) {
-        *self = RecordWriter::new(self.options);
-    }
-
     /// Whether parts of an event are still to come; a chunk is to be put down only where there are none.
     pub fn has_parts(&self) -> bool {
         self.split.is_some()
+    }
+
+    /// Forgets what was begun, after a panic.
+    pub fn begin_anew(&mut self) {
+        let truncated = self.truncated;
+        *self = RecordWriter { truncated, ..RecordWriter::new(self.options) };
+    }
+
+    /// What a tag says about the container, if that is asked for.
+    pub fn tag_fields(&self, tag: &[u8]) -> Option<TagFields> {
+        self.options.remap.tag_fields(tag)
     }
 
     /// Records that were cut to fit.

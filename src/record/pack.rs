@@ -74,11 +74,13 @@ impl Packer {
         if !self.options.aggregate {
             return self.pack(text, events, &mut each);
         }
+        // The part of an event goes alone: a joined record's events are one stretch, of which all are settled with it.
+        if events.is_empty() {
+            self.finish(&mut each)?;
+            return self.pack(text, events, &mut each);
+        }
         let between = usize::from(!self.joined.is_empty() && !self.joined.ends_with(b"\n"));
-        // A part of an event that is split, none of whose events ends with it, is joined with nothing: a record holds a part of the first
-        // of its events only, and all of the others.
-        let alone = events.is_empty() || self.events.is_empty();
-        if !self.joined.is_empty() && (alone || self.joined.len() + between + text.len() > self.options.limit()) {
+        if !self.joined.is_empty() && self.joined.len() + between + text.len() > self.options.limit() {
             self.finish(&mut each)?;
         }
         match self.joined.last() {
