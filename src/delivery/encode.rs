@@ -194,10 +194,43 @@ mod tests {
     use crate::delivery::ledger::Ledger;
     use crate::delivery::room::Room;
     use crate::options::Config;
+    use std::time::Instant;
 
     fn event(log: &str) -> Vec<u8> {
         let body = rmp_serde::to_vec(&serde_json::json!({"log": log})).unwrap();
         [b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80", &body[..]].concat()
+    }
+
+    #[test]
+    fn no_record_alone_settles_an_event_that_is_split() {
+        for aggregation in ["off", "on"] {
+            let get = |name: &str| match name {
+                "region" => Some("eu-west-1".to_owned()),
+                "delivery_stream" => Some("s".to_owned()),
+                "oversize" => Some("split".to_owned()),
+                "simple_aggregation" => Some(aggregation.to_owned()),
+                _ => None,
+            };
+            let config = Config::read(&get, &|_| None).unwrap();
+            let chunk = [event("a"), event("b"), event(&"x".repeat(2_500_000)), event("c"), event("d")].concat();
+            let room = Arc::new(Room::new(64 << 20));
+            let mut lane = Lane::new("s", &config.delivery, room.clone());
+            let delivery = Ledger::default().begin_acknowledged(Identity::of(b"", &chunk));
+            let origin = Origin { delivery, identity: Identity::of(b"", &chunk), tag: "t".into(), chunk: None };
+            let mut encoding =
+                Encoding::new(Arc::new(origin), Arc::new(room.count_copy(chunk)), Vec::new(), &config.record);
+            let mut writer = RecordWriter::new(&config.record);
+            while !encoding.slice(&mut writer, &mut lane, &Counts::default(), 1, Time::default()).done {}
+            lane.close_batch();
+            let (mut settled, mut parts) = (Vec::new(), 0);
+            while let Some(job) = lane.next_call(Instant::now()) {
+                for place in job.batch.places() {
+                    settled.extend(place.events.clone());
+                    parts += usize::from(place.events == (2..2));
+                }
+            }
+            assert_eq!((settled, parts), (vec![0, 1, 3, 4], 3), "{aggregation}");
+        }
     }
 
     #[test]
