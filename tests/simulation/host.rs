@@ -79,22 +79,10 @@ pub fn expected(id: EventId, pad: usize) -> String {
 /// How long the pad of an event is: a part of its number, so that its record can be foretold.
 pub fn pad_of(id: EventId) -> usize {
     match id % 1000 {
-        // Over the limit of a record: `oversize drop` makes it a dead letter, `oversize split` parts.
+        // Over the limit of a record: `oversize drop` makes it a dead letter.
         999 => 1_100_000,
         998 => 300_000,
         n if n >= 990 => 20_000,
         n => n as usize % 300,
-    }
-}
-
-/// How many parts `oversize split` makes of an event that is over the limit.
-pub const PARTS: u64 = 2;
-
-/// How long the pad of a part of such an event is; the parts are 1 and 2.
-pub fn part_length(id: EventId, part: u64) -> usize {
-    let first = pad_of(id) / 2;
-    match part {
-        1 => first,
-        _ => pad_of(id) - first,
     }
 }

@@ -1,6 +1,6 @@
 //! Amazon Data Firehose as the core sees it: what it accepts, what it says of that, and when.
 
-use crate::host::{self, EventId, expected, pad_of};
+use crate::host::{EventId, expected, pad_of};
 use kubehose::firehose::reply::Refused;
 use kubehose::firehose::{Class, Fault, Reply, Setup};
 use std::collections::BTreeMap;
@@ -64,7 +64,7 @@ pub struct Outcome {
 
 /// Records that the service never accepts.
 pub fn is_poison(id: EventId) -> bool {
-    whole(id) % 5003 == 77
+    id % 5003 == 77
 }
 
 impl Service {
@@ -193,37 +193,9 @@ fn read(body: &[u8]) -> Result<Vec<EventId>, String> {
         .collect()
 }
 
-/// The number of part `part` of an event under `oversize split`: of each of its [`host::PARTS`] parts, as if it were an event.
-pub fn part_of(id: EventId, part: u64) -> EventId {
-    id | part << 40
-}
-
-/// The event of which this is a part, or the whole.
-pub fn whole(id: EventId) -> EventId {
-    id & ((1 << 40) - 1)
-}
-
-/// A record that holds a part of an event.
-fn part(record: &serde_json::Value, text: &str) -> Option<EventId> {
-    let (id, pad) = (record["n"].as_u64()?, record["pad"].as_str()?);
-    let (part, parts) = (record["kubehose_part"].as_u64()?, record["kubehose_parts"].as_u64()?);
-    let length = host::part_length(id, part);
-    let expected = format!(
-        "{{\"n\":{id},\"pad\":\"{}\",\"kubehose_id\":{},\"kubehose_part\":{part},\"kubehose_parts\":{parts}}}\n",
-        "x".repeat(length),
-        record["kubehose_id"]
-    );
-    (parts == host::PARTS && pad.len() == length && text == expected).then(|| part_of(id, part))
-}
-
-/// The event of a record, which must be what it should be, or the part of one.
+/// The event of a record, which must be what it should be.
 pub fn event_of(record: &[u8]) -> Result<EventId, String> {
     let text = String::from_utf8(record.to_vec()).map_err(|error| error.to_string())?;
-    if text.contains("kubehose_part") {
-        let record = serde_json::from_str(&text).map_err(|error| format!("a part: {error}"))?;
-        let about = || format!("a part: {} … {}", &text[..text.len().min(80)], &text[text.len().saturating_sub(120)..]);
-        return part(&record, &text).ok_or_else(about);
-    }
     let id = text.strip_prefix("{\"n\":").and_then(|rest| rest.split_once(',')?.0.parse().ok());
     let id: EventId = id.ok_or_else(|| format!("a record: {}", &text[..text.len().min(80)]))?;
     if text != expected(id, pad_of(id)) {

@@ -1,15 +1,14 @@
 //! One world: the real core between models of its host, its service and its disk; every step is checked, and the end of each life.
 
 use crate::disk::{Disk, Trouble};
-use crate::host::{self, Chunk, EventId, Fate, PARTS, Worker, pad_of};
-use crate::service::{Service, WEATHERS, Weather, is_poison, part_of, whole};
+use crate::host::{self, Chunk, EventId, Fate, Worker, pad_of};
+use crate::service::{Service, WEATHERS, Weather, is_poison};
 use kubehose::delivery::room::Room;
 use kubehose::delivery::{Action, CallId, Delivery, FlushId, Identity, Input, Now, Parts};
 use kubehose::event::chunk::Time;
 use kubehose::host::Status;
 use kubehose::metrics::Counts;
 use kubehose::options::Config;
-use kubehose::record::{MAX_RECORD, Oversize};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt;
 use std::sync::Arc;
@@ -238,7 +237,6 @@ pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
         let value = match name {
             "region" => "eu-west-1",
             "delivery_stream" => "logs",
-            "oversize" if seed % 4 == 1 => "split",
             "oversize" => "drop",
             "spool_dir" if mode == 2 => "/simulated",
             "acknowledge" if mode == 1 => "buffered",
@@ -529,7 +527,6 @@ impl World<'_> {
     }
 
     fn new_chunk(&mut self) -> usize {
-        let split = self.config.record.oversize == Oversize::Split;
         // Now and then the same chunk once more, as a hot pipe may make it.
         let chunk = if self.random.u8(..30) == 0 && !self.chunks.is_empty() {
             let earlier = self.chunks[self.random.usize(..self.chunks.len())].clone();
@@ -539,17 +536,9 @@ impl World<'_> {
             let (mut bytes, mut events) = (Vec::new(), Vec::new());
             for _ in 0..self.random.usize(1..=count) {
                 self.next_event += 1;
-                let mut large = false;
-                // Where they are split, many chunks begin with events that are. Not where there is little room: the used bodies that a
-                // lane keeps take more than `max_buffer` then, which is a defect.
-                if split && self.config.delivery.max_buffer >= 64 << 20 && events.len() < 3 && self.random.u8(..4) == 0
-                {
-                    self.next_event = self.next_event / 1000 * 1000 + 1999;
-                    large = true;
-                }
                 // Large ones stand in few chunks.
                 let id = match self.next_event % 1000 {
-                    990.. if !large && self.random.u8(..4) > 0 => {
+                    990.. if self.random.u8(..4) > 0 => {
                         self.next_event += 20;
                         self.next_event
                     }
@@ -860,9 +849,7 @@ impl World<'_> {
         }
         let counts = self.counts.snapshot();
         let settled = counts.records_accepted + counts.records_dead_lettered + counts.records_empty;
-        // Of an event that is split there are more records than one.
-        let split = self.config.record.oversize == Oversize::Split;
-        if self.disk.chunks.is_empty() && !split && counts.events < settled {
+        if self.disk.chunks.is_empty() && counts.events < settled {
             return Err(format!("{} events, {settled} settled: {counts}", counts.events));
         }
         Ok(())
@@ -881,7 +868,6 @@ impl World<'_> {
         }
         let mut repeated = 0;
         for (id, times) in &self.service.in_life {
-            let id = &whole(*id);
             let once = instances.get(id).copied().unwrap_or(0);
             // What was left in the spool is in `allowed`, and is checked over all lives.
             let allowed = once.max(1);
@@ -918,16 +904,10 @@ impl World<'_> {
         let believed = self.config.delivery.spool && self.life > 1;
         for (id, times) in owed {
             let times = if believed { 1 } else { times };
-            let split = self.config.record.oversize == Oversize::Split && pad_of(id) > MAX_RECORD;
-            let parts = if split { 1..=PARTS } else { 0..=0 };
-            for part in parts {
-                let has = |counts: &BTreeMap<EventId, u32>| counts.get(&part_of(id, part)).copied().unwrap_or(0);
-                let settled = has(&self.service.accepted) + has(&self.disk.letters) + has(&self.disk.lost);
-                if settled < times {
-                    let text =
-                        format!("part {part} of event {id} was acknowledged {times} times and settled {settled} times");
-                    return Err(text);
-                }
+            let has = |counts: &BTreeMap<EventId, u32>| counts.get(&id).copied().unwrap_or(0);
+            let settled = has(&self.service.accepted) + has(&self.disk.letters) + has(&self.disk.lost);
+            if settled < times {
+                return Err(format!("event {id} was acknowledged {times} times and settled {settled} times"));
             }
         }
         Ok(())
