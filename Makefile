@@ -1,7 +1,7 @@
 # The two commands are `make demo` and `make test`; each installs what it needs and is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test faults soak bench dist
+.PHONY: help build demo test faults simulate mutants soak bench dist
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,13 @@ test: ## All checks and tests
 
 faults: ## The delivery contract under faults, as a table (about 5 minutes)
 	@. scripts/setup.sh && need_build && cargo build --workspace && scripts/faults
+
+SEEDS ?= 100000
+simulate: ## The delivery core in SEEDS simulated worlds (100,000 by default: half an hour on two cores)
+	@. scripts/setup.sh && need_build && SEEDS=$(SEEDS) cargo test --release --test simulation no_world -- --nocapture
+
+mutants: ## Known faults, put in one at a time: whether the net of each catches it (about 15 minutes)
+	@. scripts/setup.sh && need_build && scripts/mutants
 
 soak: ## Ten minutes of 20,000 events a second under changing faults
 	@. scripts/setup.sh && need_build && cargo build --workspace && cargo test --release --test soak -- --ignored --nocapture

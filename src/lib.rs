@@ -1,6 +1,6 @@
 //! kubehose: Kubernetes logs, out of Fluent Bit, into Amazon Data Firehose, named the way Datadog knows them.
 //!
-//! The files stand in the order in which data meets them; `DESIGN.md` tells the whole way.
+//! `DESIGN.md` tells the way of a chunk through these files.
 
 mod abi;
 pub mod delivery;

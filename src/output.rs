@@ -4,7 +4,7 @@
 //! a thread of ours should never answer; one that does not end in time is left behind, and touches nothing of the host any more.
 
 use crate::delivery::room::{Reservation, Room};
-use crate::delivery::{Action, CallId, Delivery, FlushId, Identity, Input, Now, Parts};
+use crate::delivery::{Action, CallId, DISK_AT_EXIT, Delivery, FlushId, Identity, Input, Now, Parts};
 use crate::error::Error;
 use crate::event::chunk::Time;
 use crate::firehose::{self, Fault, Firehose};
@@ -21,6 +21,7 @@ use futures_util::stream::FuturesUnordered;
 use once_cell::sync::Lazy;
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -182,7 +183,7 @@ impl Instance {
     /// the thread, and logs the counts.
     pub fn drain(&self) -> Snapshot {
         let from = host::ending_since().unwrap_or_else(Instant::now);
-        let deadline = (from + self.shutdown_timeout).max(Instant::now()) + MARGIN;
+        let deadline = (from + self.shutdown_timeout).max(Instant::now()) + DISK_AT_EXIT.1 + MARGIN / 2;
         if !self.driver.end(Event::Input(Input::Close), deadline) {
             self.log.line(Level::Error, "its thread does not end, and is left behind; what it holds is lost");
         }
@@ -279,8 +280,7 @@ impl Driver {
         log_start(&at_start, stream, &counts, &log);
         let (tasks, task_queue) = crossbeam_channel::unbounded();
         let done = events.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-        let runtime = runtime.map_err(Error::Runtime)?;
+        let runtime = runtime().map_err(Error::Runtime)?;
         let firehose = Firehose::new(config.firehose.clone()).map_err(|error| Error::Tls(error.into()))?;
         let (running, ended) = crossbeam_channel::bounded(0);
         let loop_ = Loop {
@@ -315,6 +315,15 @@ impl Driver {
         Ok(Driver { events, ended, room, counts })
     }
 
+    /// One without a thread: who holds what it is told, and its end, can play one that is dead or stuck.
+    #[cfg(test)]
+    pub(crate) fn without_thread(limit: usize) -> (Driver, UnboundedReceiver<Event>, crossbeam_channel::Sender<()>) {
+        let (events, inbox) = unbounded_channel();
+        let (running, ended) = crossbeam_channel::bounded(0);
+        let room = Arc::new(Room::new(limit));
+        (Driver { events, ended, room, counts: Arc::default() }, inbox, running)
+    }
+
     /// Tells it something; false if it has ended.
     pub(crate) fn tell(&self, event: Event) -> bool {
         self.events.send(event).is_ok()
@@ -330,6 +339,17 @@ impl Driver {
     pub(crate) fn has_ended(&self) -> bool {
         self.events.is_closed()
     }
+}
+
+/// A runtime for one thread. Where there is no socket for its signals, tokio panics, which would be a start that fails without a word.
+fn runtime() -> io::Result<Runtime> {
+    let build = || tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    std::panic::catch_unwind(build).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        // Dropping what a panic carries may panic once more.
+        std::mem::forget(panic);
+        Err(io::Error::other(text.unwrap_or_else(|| "the runtime cannot be made".to_owned())))
+    })
 }
 
 fn run(runtime: Runtime, loop_: Loop) {

@@ -227,7 +227,14 @@ fn a_password_opens_the_proxy_and_is_told_nobody() {
         complaint(&running, &server, &words);
         assert!(!running.log().contains(PASSWORD), "{}", running.log());
     }
-    // What the proxy asks for is mended there.
+    // The last `@` ends a password, however those within it are written. Tinyproxy itself takes none with an `@`.
+    for at in ["@", "%40"] {
+        let url = format!("http://us{at}er:{PASSWORD}{at}{PASSWORD}@127.0.0.1:{}", proxy.port);
+        let running = start(&server, &[("HTTPS_PROXY", &url)], &[]);
+        complaint(&running, &server, &[&format!("the proxy {} of HTTPS_PROXY", proxy.url()), "unsuccessful"]);
+        assert!(!running.log().contains(PASSWORD), "{}", running.log());
+    }
+    // What the proxy asks for is fixed there.
     let running = start(&server, &[("HTTPS_PROXY", &url(&format!("{PASSWORD}X")))], &[]);
     complaint(&running, &server, &["unsuccessful"]);
     let port = proxy.port;

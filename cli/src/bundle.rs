@@ -1,6 +1,9 @@
 //! `kubehose bundle`: every file of the guide, and the script that applies them in the guide's order.
 
 use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
@@ -27,7 +30,7 @@ pub struct Args {
     /// Folder that the files go into; made if it is not there
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Overwrite files that differ
+    /// Overwrite files that differ, and links, but not what these name
     #[arg(long)]
     force: bool,
     /// Datadog site that takes the logs
@@ -59,35 +62,104 @@ pub struct Args {
 /// What follows the values in apply.sh.
 const SCRIPT: &str = include_str!("bundle/apply.sh");
 
-/// Runs `kubehose bundle`.
+/// Runs `kubehose bundle`. Nothing is written unless all can be.
 pub fn run(args: &Args) -> Outcome {
     let files = files(args)?;
-    let failure =
-        |path: &Path, error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
-    if !args.force {
-        for (name, text) in &files {
-            let path = args.dir.join(name);
-            // What cannot be read is reported when it cannot be written.
-            if std::fs::read_to_string(&path).is_ok_and(|present| present != *text) {
-                return Err(Failure::new(format!("{} is there and differs: --force overwrites it", path.display())));
-            }
-        }
-    }
+    let mut present = Vec::new();
     for (name, text) in &files {
         let path = args.dir.join(name);
+        folders_are_own(&args.dir, name)?;
+        let found = look(&path, text).map_err(|error| failure("read", &path, &error))?;
+        match found {
+            Present::Other(what) => {
+                return Err(Failure::new(format!("{} is {what}: nothing is written over it", path.display())));
+            }
+            Present::Differs(what) if !args.force => {
+                return Err(Failure::new(format!("{} is there and {what}: --force overwrites it", path.display())));
+            }
+            found => present.push(found),
+        }
+    }
+    for ((name, text), found) in files.iter().zip(present) {
+        let path = args.dir.join(name);
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| failure(folder, error))?;
+            fs::create_dir_all(folder).map_err(|error| failure("make", folder, &error))?;
         }
-        std::fs::write(&path, text).map_err(|error| failure(&path, error))?;
-        if *name == "apply.sh" {
-            use std::os::unix::fs::PermissionsExt as _;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
-                .map_err(|error| failure(&path, error))?;
+        let mode = if *name == "apply.sh" { 0o755 } else { 0o644 };
+        match found {
+            Present::Same => fs::set_permissions(&path, fs::Permissions::from_mode(mode)),
+            Present::Absent => create(&path, text, mode),
+            Present::Differs(_) | Present::Other(_) => replace(&path, text, mode),
         }
+        .map_err(|error| failure("write", &path, &error))?;
     }
     let script = args.dir.join("apply.sh");
     note(&format!("{} files in {}; rehearse with {} --dry-run", files.len(), args.dir.display(), script.display()));
     Ok(Verdict::Fine)
+}
+
+fn failure(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("cannot {what} {}: {error}", path.display()))
+}
+
+/// What is where a file is to be written.
+enum Present {
+    Absent,
+    /// The file, with the same text.
+    Same,
+    /// A file with something else in it, or a link, which is not followed.
+    Differs(&'static str),
+    /// No file.
+    Other(&'static str),
+}
+
+fn look(path: &Path, text: &str) -> io::Result<Present> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Present::Absent),
+        found => found?,
+    };
+    if found.is_symlink() {
+        return Ok(Present::Differs("is a symbolic link"));
+    }
+    if !found.is_file() {
+        return Ok(Present::Other(if found.is_dir() { "a folder" } else { "no regular file" }));
+    }
+    let same = found.len() == text.len() as u64 && fs::read(path)? == text.as_bytes();
+    Ok(if same { Present::Same } else { Present::Differs("differs") })
+}
+
+/// The folders within `dir` on the way to `name` are none, or folders and no links out of it; where `dir` itself is, its user says.
+fn folders_are_own(dir: &Path, name: &str) -> Result<(), Failure> {
+    let within = Path::new(name).ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+    for folder in within.map(|folder| dir.join(folder)) {
+        match fs::symlink_metadata(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                return Err(Failure::new(format!("{} is no folder: nothing is written into it", folder.display())));
+            }
+            Err(error) => return Err(failure("read", &folder, &error)),
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file that is not there; a link that has come meanwhile is not followed.
+fn create(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+/// Puts a file in the place of another one, or of a link, at once.
+fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = create(&beside, text, mode).and_then(|()| fs::rename(&beside, path));
+    if written.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists) {
+        let _ = fs::remove_file(&beside);
+    }
+    written
 }
 
 fn files(args: &Args) -> Result<Vec<(&'static str, String)>, Failure> {

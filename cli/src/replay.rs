@@ -19,8 +19,8 @@ use crate::verdict::{Failure, Outcome, Verdict, note, progress};
 /// Send the records of dead-letter files again.
 ///
 /// Each record goes to the stream that it was for, unless --delivery-stream names another. The files stay as they are;
-/// what is not taken this time is written to FILE.rest, which can be replayed in its turn. The exit code is 1 when there
-/// is any.
+/// what is not accepted this time is written to FILE.rest, which can be replayed in its turn. The exit code is 1 when there
+/// is any, and 2 when some records could not be sent at all.
 #[derive(ClapArgs)]
 #[command(after_help = "Example:
   kubehose replay --region eu-west-1 /var/log/kubehose/dead.ndjson")]
@@ -98,12 +98,19 @@ fn replay(args: &Args, file: &Path) -> Result<bool, Failure> {
         for (tag, records) in tags {
             sender.send(&tag, records.into_iter(), each);
         }
-        let counts = sender.finish(each);
+        let kubehose::replay::End { counts, stopped } = sender.finish(each);
         bar.finish_and_clear();
         note(&format!("{name}: {} of {total} records accepted by {stream}", counts.records_accepted));
         if counts.records_accepted < total as u64 {
             note(&format!("{} are in {}", counts.records_dead_lettered, rest(file).display()));
             left = true;
+        }
+        if let Some(stopped) = stopped {
+            let settled = counts.records_accepted + counts.records_dead_lettered;
+            return Err(Failure::new(format!(
+                "{name}: {stopped}; {} records for {stream} were not sent, and are only in this file",
+                (total as u64).saturating_sub(settled)
+            )));
         }
     }
     Ok(left)

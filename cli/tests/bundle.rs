@@ -164,3 +164,84 @@ fn what_was_changed_by_hand_is_not_overwritten() {
     assert_eq!(std::fs::read_to_string(dir.path().join("sample-app.yaml")).unwrap(), "mine");
     kubehose(&format!("{line} --force")).fine();
 }
+
+/// The files below a folder, by their names in it.
+fn files(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&entry.path()).iter().map(|file| format!("{name}/{file}"))),
+            false => found.push(name),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn what_is_in_the_way_of_any_file_is_named_and_never_followed() {
+    let whole = tempfile::tempdir().unwrap();
+    bundle(whole.path(), "");
+    let names = files(whole.path());
+    assert!(names.len() >= 8);
+    for name in &names {
+        let text = std::fs::read(whole.path().join(name)).unwrap();
+        for (obstacle, forced) in [
+            ("dangling link", true),
+            ("link to a file", true),
+            ("link to the same text", true),
+            ("link to a folder", true),
+            ("no text", true),
+            ("nothing", true),
+            ("folder", false),
+            ("pipe", false),
+        ] {
+            let (outside, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (path, target) = (dir.path().join(name), outside.path().join("target"));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let link = || std::os::unix::fs::symlink(&target, &path).unwrap();
+            match obstacle {
+                "dangling link" => link(),
+                "link to a file" => (std::fs::write(&target, "theirs").unwrap(), link()).1,
+                "link to the same text" => (std::fs::write(&target, &text).unwrap(), link()).1,
+                "link to a folder" => (std::fs::create_dir(&target).unwrap(), link()).1,
+                "no text" => std::fs::write(&path, [0xff, 0xfe, 0]).unwrap(),
+                "nothing" => std::fs::write(&path, "").unwrap(),
+                "folder" => std::fs::create_dir(&path).unwrap(),
+                _ => assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
+            }
+            let state = |path: &Path| (std::fs::read(path).ok(), std::fs::symlink_metadata(path).ok().map(|m| m.len()));
+            let before = state(&target);
+            let line = format!("bundle {} {FLAGS}", dir.path().display());
+            let refused = kubehose(&line);
+            assert_eq!(refused.code, 2, "{obstacle}: {refused:?}");
+            assert!(refused.stderr.contains(&path.display().to_string()), "{obstacle}: {refused:?}");
+            let only: Vec<String> = if obstacle == "folder" { Vec::new() } else { vec![name.clone()] };
+            assert_eq!(files(dir.path()), only, "{obstacle}: others were written");
+            let again = kubehose(&format!("{line} --force"));
+            assert_eq!(again.code, if forced { 0 } else { 2 }, "{obstacle}: {again:?}");
+            if forced {
+                let kind = std::fs::symlink_metadata(&path).unwrap();
+                assert!(kind.is_file() && std::fs::read(&path).unwrap() == text, "{obstacle}");
+                assert_eq!(kind.permissions().mode() & 0o111 != 0, name == "apply.sh");
+                assert_eq!(files(dir.path()), names);
+            }
+            assert_eq!(state(&target), before, "{obstacle}: what it names was changed");
+        }
+    }
+}
+
+#[test]
+fn a_folder_of_the_bundle_that_is_a_link_is_not_written_into() {
+    for (folder, force) in [("terraform", ""), ("terraform", " --force"), ("terraform/pipeline", " --force")] {
+        let (outside, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = dir.path().join(folder);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(outside.path(), &path).unwrap();
+        let refused = kubehose(&format!("bundle {} {FLAGS}{force}", dir.path().display()));
+        assert_eq!(refused.code, 2, "{refused:?}");
+        assert!(refused.stderr.contains(&path.display().to_string()), "{refused:?}");
+        assert!(files(outside.path()).is_empty());
+    }
+}

@@ -98,6 +98,81 @@ fn the_page_is_there_when_asked_for_and_only_under_a_name_of_this_machine() {
     assert!(without.contains("with --ui a page at /_kubehose/"), "{without}");
 }
 
+/// What the administration answers, by method and path, with a body that it accepts.
+const ROUTES: [(&str, &str, &str); 9] = [
+    ("GET", "/_kubehose/", ""),
+    ("GET", "/_kubehose/page.js", ""),
+    ("GET", "/_kubehose/page.css", ""),
+    ("GET", "/_kubehose/events", ""),
+    ("GET", "/_kubehose/stats", ""),
+    ("GET", "/_kubehose/faults", ""),
+    ("PUT", "/_kubehose/faults", r#"{"access_denied":true}"#),
+    ("PUT", "/_kubehose/access-keys", r#"[{"id":"evil","secret":"evil"}]"#),
+    ("GET", "/_kubehose/whatever-comes", ""),
+];
+
+#[test]
+fn no_route_of_the_administration_answers_another_sites_page() {
+    for ui in [true, false] {
+        let server = start(ui);
+        for listener in [address(&server.admin_url()), address(&server.url())] {
+            let own = listener.to_string();
+            let refused = [
+                // Another site's name that stands for this machine's address.
+                format!("Host: evil.example:{}\r\n", listener.port()),
+                "Host: localhost.evil.example\r\nOrigin: http://localhost.evil.example\r\n".to_owned(),
+                String::new(),
+                "Host:\r\n".to_owned(),
+                // Another site's page that calls this one by its right name.
+                format!("Host: {own}\r\nOrigin: http://evil.example\r\n"),
+                format!("Host: {own}\r\nOrigin: http://{own}.evil.example\r\n"),
+                format!("Host: {own}\r\nOrigin: http://localhost:1\r\n"),
+                format!("Host: {own}\r\nOrigin: null\r\n"),
+                format!("Host: {own}\r\nOrigin: http://{own}\r\nOrigin: http://evil.example\r\n"),
+            ];
+            for (method, path, body) in ROUTES {
+                for headers in &refused {
+                    let (status, _, text) = http(listener, method, path, headers, body);
+                    assert!([400, 403].contains(&status), "{method} {path}, {headers:?}: {status} {text}");
+                    assert!(!text.contains("requests") && !text.contains("fail_every"), "{text}");
+                }
+                for method in ["POST", "DELETE", "OPTIONS", "PATCH"] {
+                    assert_eq!(http(listener, method, path, &refused[4], body).0, 403, "{method} {path}");
+                }
+                // A name in the request's line goes before the header's.
+                let absolute = format!("http://evil.example{path}");
+                assert_eq!(http(listener, method, &absolute, &format!("Host: {own}\r\n"), body).0, 403, "{absolute}");
+            }
+            assert_eq!(server.faults(), Faults::default());
+            // The service itself does not mind under which name it is called, or from where.
+            let put = json!({ "DeliveryStreamName": "shop-logs", "Records": [{ "Data": "eAo=" }] }).to_string();
+            for headers in &refused {
+                if headers.starts_with("Host: ") {
+                    let headers = format!("{headers}X-Amz-Target: Firehose_20150804.PutRecordBatch\r\n");
+                    assert_eq!(http(address(&server.url()), "POST", "/", &headers, &put).0, 200, "{headers:?}");
+                }
+            }
+            // What is refused to others is answered to the page itself, and to whoever has no page.
+            for headers in [
+                format!("Host: {own}\r\n"),
+                format!("Host: {own}\r\nOrigin: http://{own}\r\n"),
+                "Host: localhost:4574\r\nOrigin: http://localhost:4574\r\n".to_owned(),
+                "Host: LOCALHOST\r\nOrigin: https://localhost\r\n".to_owned(),
+            ] {
+                for (method, path, _) in ROUTES {
+                    let body = if path.ends_with("access-keys") { "[]" } else { "{}" };
+                    let found = path.ends_with("faults")
+                        || path.ends_with("stats")
+                        || path.ends_with("access-keys")
+                        || (ui && !path.ends_with("whatever-comes"));
+                    let (status, _, text) = http(listener, method, path, &headers, body);
+                    assert_eq!(status, if found { 200 } else { 404 }, "{method} {path}, {headers:?}: {text}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_page_that_opens_late_gets_what_is_kept() {
     let server = start(true);

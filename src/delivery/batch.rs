@@ -249,6 +249,20 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_counts_what_was_allocated_for_it() {
+        let opening = Opening::new("a-stream");
+        for capacity in [0, 100, 1000, 100_000] {
+            let mut batcher = Batcher::new(&opening);
+            assert!(batcher.push(&[b'x'; 400], 0..1, || Vec::with_capacity(capacity)).is_none());
+            assert!(batcher.capacity() >= capacity);
+            let batch = batcher.finish().unwrap();
+            let (held, part) = (batch.held(), batch.part(&opening, |_| true).unwrap());
+            assert!(part.held() >= part.into_buffer().unwrap().capacity());
+            assert!(held >= batch.into_buffer().unwrap().capacity());
+        }
+    }
+
+    #[test]
     fn the_largest_records_fit_three_to_a_batch() {
         check(&vec![vec![b'x'; MAX_RECORD]; 7]);
         assert_eq!(

@@ -227,6 +227,11 @@ impl Ledger {
         self.unended
     }
 
+    /// Records that are not settled, of all deliveries.
+    pub fn unsettled(&self) -> u64 {
+        self.by_id.values().map(|delivery| delivery.unsettled).sum()
+    }
+
     /// Ends a delivery if nothing of it is left to be settled.
     fn end_if_settled(&mut self, id: DeliveryId, now: Instant, out: &mut Vec<Action>) {
         let Some(delivery) = self.by_id.get(&id) else { return };

@@ -339,7 +339,7 @@ const LINGER: Duration = Duration::from_millis(100);
 const LINGER_AWAITED: Duration = Duration::from_millis(2);
 
 /// How long the exit waits for the disk once everything has been given up: since it last wrote something, and in all.
-const DISK_AT_EXIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
+pub const DISK_AT_EXIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
 /// When a chunk of the spool is read again that could not be read.
 const LOAD_AGAIN: Duration = Duration::from_secs(5);
@@ -1215,6 +1215,12 @@ impl<'o> Delivery<'o> {
     #[doc(hidden)]
     pub fn measure(&self) -> usize {
         self.lane.measure() + self.letters.values().map(|letter| letter.bytes).sum::<usize>()
+    }
+
+    /// Records that are not settled: for tests.
+    #[doc(hidden)]
+    pub fn unsettled(&self) -> u64 {
+        self.ledger.unsettled()
     }
 
     /// Whether nothing is held or owed any more: for tests.

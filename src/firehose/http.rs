@@ -231,7 +231,8 @@ impl Proxy {
             entry.trim_start_matches('[').trim_end_matches(']').to_owned()
         };
         let without = without.iter().map(known).collect::<Vec<_>>().join(",");
-        let unusable = match scheme(&url).as_deref() {
+        let parsed = proxy_url(&url);
+        let unusable = match parsed.as_ref().and_then(Uri::scheme_str) {
             Some("http") => None,
             // What is sent through it is TLS all the same.
             Some(_) => Some("only proxies that are spoken to over http:// are supported"),
@@ -240,21 +241,25 @@ impl Proxy {
             }
         };
         // What cannot be read stands for no proxy there, and would be passed by without a word.
-        let url = if unusable.is_some() { "http://unusable".to_owned() } else { url };
+        let url = parsed.filter(|_| unusable.is_none()).map_or("http://unusable".to_owned(), |url| url.to_string());
         Proxy { matcher: Matcher::builder().https(url).no(without).build(), variable, unusable }
     }
 }
 
-/// The scheme of a proxy's URL, which is http where it has none; none if it is no such URL: where `#`, `/` or `?` stand in a
-/// password, what is before them would be taken for host and port, and shown.
-fn scheme(url: &str) -> Option<String> {
+/// A proxy's URL in the form that is understood the same way everywhere: an `@` of its user or password stands as `%40`, since
+/// hyper-util takes the first one for their end, and shows what is behind it. None if it is no such URL: where `#`, `/` or `?`
+/// stand in a password, what is before them would be taken for host and port, and shown.
+fn proxy_url(url: &str) -> Option<Uri> {
     let uri: Uri = url.parse().ok().filter(|_| !url.contains('#'))?;
-    let host = uri.authority()?.as_str().rsplit('@').next()?;
+    let authority = uri.authority()?.as_str();
+    let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
     let port = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
     let fits = matches!(uri.path(), "" | "/")
         && uri.query().is_none()
         && port.is_none_or(|(_, port)| port.parse::<u16>().is_ok());
-    fits.then(|| uri.scheme_str().unwrap_or("http").to_owned())
+    let user = user.map(|user| user.replace('@', "%40") + "@").unwrap_or_default();
+    let url = format!("{}://{user}{host}/", uri.scheme_str().unwrap_or("http"));
+    url.parse().ok().filter(|_| fits)
 }
 
 /// A proxy that did not let a connection through. Its text names the proxy, never its password.
@@ -292,6 +297,7 @@ pub fn never_connected(error: &(dyn Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn what_the_environment_says_of_proxies_is_understood() {
@@ -351,6 +357,57 @@ mod tests {
             assert!(proxy.unusable.is_some(), "{value}");
             assert!(proxy.matcher.intercept(&"https://firehose.example".parse().unwrap()).is_some(), "{value}");
             assert!(proxy.matcher.intercept(&"https://round.example".parse().unwrap()).is_none(), "{value}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        /// Each part of user and password is `SECRET` and a number, with whatever stands between them.
+        #[test]
+        fn no_part_of_a_proxys_user_and_password_is_shown(
+            scheme in prop::sample::select(vec!["http://", "", "https://", "socks5://", "HTTP://", "http:", "//"]),
+            parts in prop::collection::vec(
+                prop::sample::select(vec!["@", "%40", ":", "%3A", ".", "-", "@@", "%", "%2F", "/", "#", "?", "[", "]", " ", "é", "\\", ":80@", "@h:1/"]),
+                0..4,
+            ),
+            tail in prop::sample::select(vec!["@127.0.0.1:1", "@127.0.0.1:1/", "@[::1]:1", "@localhost:1", "@", ""]),
+        ) {
+            let user: String = parts.iter().enumerate().map(|(n, part)| format!("SECRET{n}{part}")).collect();
+            let url = format!("{scheme}{user}SECRET{tail}");
+            let get = |name: &str| (name == "HTTPS_PROXY").then(|| url.clone());
+            let proxy = Proxy::read(&get);
+            let shown = format!("{proxy:?}");
+            // Without an `@` behind it, the last part is the name of a host.
+            if !tail.is_empty() || proxy.unusable.is_some() {
+                prop_assert!(!shown.contains("SECRET"), "{url}: {shown}");
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let mut tcp = TcpConnector::new();
+                tcp.enforce_http(false);
+                let mut route = Route { tcp, proxy: Arc::new(proxy) };
+                let shown = format!("{route:?}");
+                prop_assert!(!shown.contains("SECRET"), "{url}: {shown}");
+                let error = runtime.block_on(route.call("https://firehose.example".parse().unwrap())).unwrap_err();
+                let shown = format!("{error:?} {}", super::super::told(&*error));
+                prop_assert!(!shown.to_ascii_uppercase().contains("SECRET"), "{url}: {shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_at_sign_of_a_proxys_url_ends_its_password() {
+        for (url, user_and_password) in [
+            ("http://user:pa@ss@proxy:3128", "user:pa@ss"),
+            ("user:pa@ss@proxy:3128", "user:pa@ss"),
+            ("http://us@er:pa%40@ss%3a@proxy:3128/", "us@er:pa@@ss:"),
+            ("http://user:pa%40ss@proxy:3128", "user:pa@ss"),
+            ("http://user@proxy:3128", "user:"),
+        ] {
+            let proxy = Proxy::read(&|name| (name == "HTTPS_PROXY").then(|| url.to_owned()));
+            let found = proxy.matcher.intercept(&"https://firehose.example".parse().unwrap()).unwrap();
+            assert_eq!((proxy.unusable, found.uri().to_string()), (None, "http://proxy:3128/".to_owned()), "{url}");
+            let expected = format!("Basic {}", base64_simd::STANDARD.encode_to_string(user_and_password));
+            assert_eq!(found.basic_auth().unwrap().to_str().unwrap(), expected, "{url}");
         }
     }
 }

@@ -1,12 +1,14 @@
 //! ONE PutRecordBatch call → what became of each record, and what to do about a fault.
 
 mod access;
+mod foreign;
 pub(crate) mod http;
 pub mod reply;
 
 pub use crate::firehose::reply::Reply;
 
 use crate::firehose::access::{Access, CONNECT_TIMEOUT};
+use crate::firehose::foreign::shown;
 use crate::firehose::http::{Http1, ProxyFault, Route, TlsError, never_connected};
 use crate::options::FirehoseConfig;
 use ::http::{HeaderMap, Request, Response};
@@ -34,7 +36,7 @@ pub struct Fault {
     pub class: Class,
     /// Whether the service may have accepted the records all the same, so that sending them again may repeat them.
     pub ambiguous: bool,
-    /// What happened, for the log.
+    /// What happened, for the log and dead letters: without control characters, and some hundred bytes at most.
     pub text: String,
 }
 
@@ -192,11 +194,7 @@ impl Firehose {
         let limit = self.config.request_timeout;
         let request = self.request(body).await?;
         match timeout(limit, http::reply(self.client.request(request))).await {
-            Ok(Ok(reply)) if reply.status().is_success() => reply::read(reply.body(), records).map_err(|text| Fault {
-                class: Class::Service,
-                ambiguous: true,
-                text,
-            }),
+            Ok(Ok(reply)) if reply.status().is_success() => read_reply(reply.body(), records),
             Ok(Ok(reply)) => Err(self.read_fault(&reply)),
             Ok(Err(error)) => Err(not_answered(&*error)),
             Err(_) => {
@@ -254,13 +252,13 @@ impl Firehose {
     fn read_fault(&self, reply: &Response<Bytes>) -> Fault {
         let status = reply.status().as_u16();
         let (code, message) = read_error(reply.headers(), reply.body());
-        let mut text = match (&*code, &*message) {
+        let mut text = shown(&match (&*code, &*message) {
             ("", "") => {
                 format!("HTTP status {status}, and not in Firehose's words: a proxy or gateway may have answered")
             }
             ("", message) => format!("HTTP status {status}: {message}"),
             (code, message) => format!("{code}: {message}"),
-        };
+        });
         let class = classify_code(&code, &message, status);
         if matches!(class, Class::Setup(Setup::Refused | Setup::Denied)) {
             let ahead = clock_ahead(reply.headers());
@@ -275,6 +273,11 @@ impl Firehose {
         }
         Fault { class, ambiguous: may_have_accepted(status, class), text }
     }
+}
+
+/// Of a reply that is an answer; one that contradicts itself may stand for anything.
+fn read_reply(body: &[u8], records: usize) -> Result<Reply, Fault> {
+    reply::read(body, records).map_err(|text| Fault { class: Class::Service, ambiguous: true, text: shown(&text) })
 }
 
 /// Whether the service may have accepted the records of a call that it answered with this error: a server's error says nothing of how
@@ -417,12 +420,13 @@ fn told(error: &(dyn Error + 'static)) -> String {
         }
         next = error.source();
     }
-    text.chars().take(800).collect()
+    shown(&text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn codes_have_their_class() {
@@ -482,15 +486,83 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_call_does_not_carry_the_state_of_what_is_seldom_done() {
+    /// A Firehose that nothing is asked of.
+    fn idle() -> Firehose {
         let options = |name: &str| match name {
             "region" => Some("eu-west-1".to_owned()),
             "delivery_stream" => Some("a-stream".to_owned()),
             _ => None,
         };
-        let config = crate::options::Config::read(&options, &|_| None).unwrap();
-        let firehose = Firehose::new(config.firehose).unwrap();
+        Firehose::new(crate::options::Config::read(&options, &|_| None).unwrap().firehose).unwrap()
+    }
+
+    /// An error of the transport that says this.
+    #[derive(Debug)]
+    struct Says(String);
+
+    impl fmt::Display for Says {
+        fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+            out.write_str(&self.0)
+        }
+    }
+
+    impl Error for Says {}
+
+    proptest! {
+        #[test]
+        fn nothing_that_an_endpoint_says_goes_into_a_text_long_or_with_control_characters(
+            part in "\\PC{0,20}[\x00-\x1f\x7f\u{80}-\u{9f}]{0,3}[aé日𝄞]{0,20}[\r\n\t]{0,2}",
+            times in prop_oneof![Just(1_usize), Just(40), Just(5000)],
+            status in prop_oneof![Just(400_u16), Just(403), Just(500)],
+        ) {
+            let said = part.repeat(times);
+            let json = serde_json::Value::from(said.as_str());
+            let xml = said.replace('<', "");
+            let firehose = idle();
+            let answer = |body: String| Response::builder().status(status).body(Bytes::from(body)).unwrap();
+            let mut texts = Vec::new();
+            for body in [
+                format!(r#"{{"__type":"InternalFailure","message":{json}}}"#),
+                format!(r#"{{"__type":{json},"message":{json}}}"#),
+                format!(r#"{{"message":{json}}}"#),
+                format!("<Error><Code>{xml}</Code><Message>{xml}</Message></Error>"),
+                said.clone(),
+            ] {
+                texts.push(firehose.read_fault(&answer(body)).text);
+            }
+            // Errors of what reads the reply repeat what it holds.
+            for body in [
+                format!(r#"{{"FailedPutCount":{json}}}"#),
+                format!(r#"{{"FailedPutCount":0,"RequestResponses":{json}}}"#),
+                json.to_string(),
+            ] {
+                texts.push(read_reply(body.as_bytes(), 1).unwrap_err().text);
+            }
+            let body = format!(r#"{{"FailedPutCount":1,"RequestResponses":[{{"ErrorCode":{json}}}]}}"#);
+            texts.push(read_reply(body.as_bytes(), 1).unwrap().refused.remove(0).code);
+            texts.push(not_answered(&Says(said.clone())).text);
+            texts.push(setup(Setup::Credentials, &Says(said.clone())).text);
+            for text in texts {
+                prop_assert!(text.len() <= foreign::LIMIT && !text.contains(char::is_control), "{} bytes: {:?}", text.len(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn the_clock_is_told_of_behind_the_longest_message() {
+        let date = "Mon, 01 Jan 2001 00:00:00 GMT";
+        let reply = Response::builder()
+            .status(403)
+            .header("date", date)
+            .body(Bytes::from(format!(r#"{{"__type":"InvalidSignatureException","message":"{}"}}"#, "x".repeat(9000))))
+            .unwrap();
+        let text = idle().read_fault(&reply).text;
+        assert!(text.contains("this machine's clock is") && text.len() < 2 * foreign::LIMIT, "{text}");
+    }
+
+    #[test]
+    fn a_call_does_not_carry_the_state_of_what_is_seldom_done() {
+        let firehose = idle();
         let call = firehose.put(Bytes::new(), 1);
         assert!(size_of_val(&call) <= 1024, "{} bytes are moved about for each call", size_of_val(&call));
     }

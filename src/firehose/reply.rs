@@ -2,6 +2,7 @@
 //!
 //! <https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html>
 
+use crate::firehose::foreign::shown;
 use serde::Deserializer;
 use serde::de::{Deserialize, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
@@ -18,7 +19,7 @@ pub struct Reply {
 pub struct Refused {
     /// Its index in the batch.
     pub index: usize,
-    /// The service's code, such as `ServiceUnavailableException`.
+    /// The service's code, such as `ServiceUnavailableException`; fit for a log line.
     pub code: String,
 }
 
@@ -159,7 +160,7 @@ impl<'de> Deserialize<'de> for Entry {
                         Key::RecordId if id.is_some() => return Err(A::Error::duplicate_field("RecordId")),
                         Key::RecordId => id = Some(map.next_value::<Option<Text>>()?.is_some()),
                         Key::ErrorCode if code.is_some() => return Err(A::Error::duplicate_field("ErrorCode")),
-                        Key::ErrorCode => code = Some(map.next_value::<Option<String>>()?),
+                        Key::ErrorCode => code = Some(map.next_value::<Option<String>>()?.map(|code| shown(&code))),
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                         }

@@ -78,7 +78,8 @@ pub struct Letters {
     path: PathBuf,
     /// Bytes of all files together at most.
     limit: u64,
-    file: Option<File>,
+    /// With its device and inode.
+    file: Option<(File, (u64, u64))>,
     /// Letters that are gone and not yet told.
     discarded: u64,
     lock: File,
@@ -112,7 +113,7 @@ impl Letters {
         for number in 0..=OLDER {
             check_ours(&letters.older(number)).map_err(failed)?;
         }
-        let size = letters.file().and_then(|file| file.metadata()).map_err(failed)?.len();
+        let size = letters.open_file().map_err(failed)?;
         // The limit may have been lowered.
         letters.make_room(size.max(letters.each())).map_err(failed)?;
         Ok(letters)
@@ -131,15 +132,15 @@ impl Letters {
             let text = format!("a line of {length} bytes is longer than dead_letter_limit ({} bytes)", self.limit);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
         }
-        let size = self.file()?.metadata()?.len();
+        let mut size = self.open_file()?;
         if size.saturating_add(length) > self.each() {
             if size > 0 {
                 self.rotate()?;
             }
             self.make_room(length.max(self.each()))?;
+            size = self.open_file()?;
         }
-        let file = self.file()?;
-        let size = file.metadata()?.len();
+        let Some((file, _)) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
         if let Err(error) = file.write_all(&line) {
             // If this fails too, the torn line is ended before the next one.
             let _ = file.set_len(size);
@@ -154,35 +155,29 @@ impl Letters {
         std::mem::take(&mut self.discarded)
     }
 
-    /// The file, which is opened anew if its name has come to mean another one, or none.
-    fn file(&mut self) -> io::Result<&mut File> {
-        let there = match fs::symlink_metadata(&self.path) {
-            Ok(found) => Some((found.dev(), found.ino())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(files::named(&self.path, &error)),
-        };
-        let open = match &self.file {
-            Some(file) => file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino())),
-            None => None,
-        };
-        let kept = self.file.take().filter(|_| open.is_some() && open == there);
-        let file = match kept {
-            Some(file) => file,
-            None => {
-                check_ours(&self.path)?;
-                let mut file = files::open(&self.path, OpenOptions::new().read(true).append(true).create(true))?;
-                let mut last = [b'\n'];
-                if let Some(end) = file.metadata()?.len().checked_sub(1) {
-                    file.read_exact_at(&mut last, end)?;
-                }
-                if last != [b'\n'] {
-                    // A line that an earlier process did not finish.
-                    file.write_all(b"\n")?;
-                }
-                file
+    /// Opens the file, unless it is open and its name still means it; gives its size.
+    fn open_file(&mut self) -> io::Result<u64> {
+        // One call of the system for each letter: at the exit there may be many, and not much time.
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if self.file.as_ref().is_some_and(|(_, known)| *known == (found.dev(), found.ino())) => {
+                return Ok(found.len());
             }
-        };
-        Ok(self.file.insert(file))
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(files::named(&self.path, &error)),
+            _ => self.file = None,
+        }
+        check_ours(&self.path)?;
+        let mut file = files::open(&self.path, OpenOptions::new().read(true).append(true).create(true))?;
+        let mut last = [b'\n'];
+        if let Some(end) = file.metadata()?.len().checked_sub(1) {
+            file.read_exact_at(&mut last, end)?;
+        }
+        if last != [b'\n'] {
+            // A line that an earlier process did not finish.
+            file.write_all(b"\n")?;
+        }
+        let found = file.metadata()?;
+        self.file = Some((file, (found.dev(), found.ino())));
+        Ok(found.len())
     }
 
     /// Size at which the file is rotated, in bytes.

@@ -131,6 +131,11 @@ impl Disk {
         })
     }
 
+    /// Whether a chunk is in the spool.
+    pub fn holds(&self, identity: Identity) -> bool {
+        self.chunks.values().any(|stored| stored.identity == identity)
+    }
+
     /// What a new process finds.
     pub fn recovered(&self) -> Vec<Recovered> {
         let found = self.chunks.iter();

@@ -7,6 +7,34 @@ use std::time::{Duration, Instant};
 /// One event of the world: its number is in its record.
 pub type EventId = u64;
 
+/// How often something happened to each event.
+#[derive(Debug, Default)]
+pub struct Tally(Vec<u32>);
+
+impl Tally {
+    /// Once more.
+    pub fn add(&mut self, id: EventId) {
+        let at = id as usize;
+        if at >= self.0.len() {
+            self.0.resize(at + at / 4 + 64, 0);
+        }
+        self.0[at] += 1;
+    }
+
+    pub fn get(&self, id: EventId) -> u32 {
+        self.0.get(id as usize).copied().unwrap_or(0)
+    }
+
+    /// The events that it happened to, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (EventId, u32)> {
+        self.0.iter().enumerate().filter(|(_, times)| **times > 0).map(|(id, times)| (id as EventId, *times))
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// A chunk of the host.
 #[derive(Clone, Debug)]
 pub struct Chunk {

@@ -11,10 +11,18 @@
 mod disk;
 mod host;
 mod service;
+mod watch;
 mod world;
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 use world::Summary;
+
+/// How often the progress of a long run is told.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+/// So many broken worlds are enough.
+const BROKEN: u64 = 5;
 
 /// Seeds of worlds that have shown a fault once.
 const REGRESSIONS: [u64; 3] = [20, 38, 1416];
@@ -30,22 +38,41 @@ fn no_world_breaks_an_invariant() {
         return;
     }
     let since = Instant::now();
-    let seeds = number("SEEDS").unwrap_or(2000);
+    let asked = number("SEEDS");
+    let seeds = asked.unwrap_or(2000);
     let first = number("FIRST").unwrap_or(0);
     let threads = std::thread::available_parallelism().map_or(2, |threads| threads.get() as u64);
+    let (done, violations) = (AtomicU64::new(0), AtomicU64::new(0));
     let results: Vec<(Summary, Vec<String>)> = std::thread::scope(|scope| {
         let run = |thread| {
+            let (done, violations) = (&done, &violations);
             move || {
                 let (mut all, mut broken) = (Summary::default(), Vec::new());
+                let mut told = since;
                 let mine = (first..first + seeds).filter(|seed| seed % threads == thread);
                 let regressions = REGRESSIONS.into_iter().filter(|_| thread == 0);
                 for seed in regressions.chain(mine) {
                     match std::panic::catch_unwind(|| world::run(seed, false)) {
                         Ok(Ok(summary)) => all.add(&summary),
-                        Ok(Err(what)) => broken.push(format!("seed {seed}: {what}")),
-                        Err(_) => broken.push(format!("seed {seed}: a panic")),
+                        Ok(Err(what)) => {
+                            violations.fetch_add(1, Relaxed);
+                            broken.push(format!("seed {seed}: {what}"));
+                        }
+                        Err(_) => {
+                            violations.fetch_add(1, Relaxed);
+                            broken.push(format!("seed {seed}: a panic"));
+                        }
                     }
-                    if broken.len() >= 5 {
+                    let done = done.fetch_add(1, Relaxed) + 1;
+                    if asked.is_some() && thread == 0 && told.elapsed() >= PROGRESS {
+                        told = Instant::now();
+                        eprintln!(
+                            "{done} of {seeds} seeds in {:.0?}, {} violations",
+                            since.elapsed(),
+                            violations.load(Relaxed)
+                        );
+                    }
+                    if violations.load(Relaxed) >= BROKEN {
                         break;
                     }
                 }

@@ -1,9 +1,8 @@
 //! Amazon Data Firehose as the core sees it: what it accepts, what it says of that, and when.
 
-use crate::host::{EventId, expected, pad_of};
+use crate::host::{EventId, Tally, expected, pad_of};
 use kubehose::firehose::reply::Refused;
 use kubehose::firehose::{Class, Fault, Reply, Setup};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What is wrong for a while.
@@ -44,13 +43,19 @@ pub const WEATHERS: [Weather; 9] = [
 #[derive(Default)]
 pub struct Service {
     /// How often each event was accepted in this life of the process.
-    pub in_life: BTreeMap<EventId, u32>,
+    pub in_life: Tally,
     /// How often in all.
-    pub accepted: BTreeMap<EventId, u32>,
+    pub accepted: Tally,
+    /// How often an event was accepted in this life without the client being told.
+    pub untold: Tally,
+    /// Throttled, it accepts nothing of any call.
+    pub throttles_whole: bool,
+    /// In place of a missing stream and of silence: every call is refused for what is in it, whatever that is.
+    pub refuses_all: bool,
     /// Calls whose outcome the client cannot know.
     pub ambiguous: u64,
-    /// Records of a second, and which second.
-    quota: (u64, u32),
+    /// Which second it is, and how many records were accepted in it.
+    pub quota: (u64, u32),
     pub calls: u64,
     pub partial: u64,
     pub poisoned: u64,
@@ -59,6 +64,8 @@ pub struct Service {
 /// How a call ends.
 pub struct Outcome {
     pub after: Duration,
+    /// The events of the call, in the order of its records.
+    pub ids: Vec<EventId>,
     pub outcome: Result<Reply, Fault>,
 }
 
@@ -85,15 +92,18 @@ impl Service {
         let near = Duration::from_millis(random.u64(1..200));
         let whole = |class, ambiguous| Err(Fault { class, ambiguous, text: format!("{class:?}") });
         let setup = |setup| whole(Class::Setup(setup), false);
-        if ids.iter().any(|id| is_poison(*id)) && !matches!(weather, Weather::Unreachable | Weather::Credentials) {
+        let reached = !matches!(weather, Weather::Unreachable | Weather::Credentials);
+        let refuses_all = self.refuses_all && matches!(weather, Weather::Missing | Weather::Silent);
+        if reached && ids.iter().any(|id| is_poison(*id)) || refuses_all {
             self.poisoned += 1;
-            return Ok(Outcome { after: near, outcome: whole(Class::Poison, false) });
+            return Ok(Outcome { after: near, ids, outcome: whole(Class::Poison, false) });
         }
         let outcome = match weather {
             Weather::Fine => {
                 self.accept(&ids, |_| true);
                 Ok(Reply::default())
             }
+            Weather::Throttled if self.throttles_whole => whole(Class::Throttled, false),
             Weather::Partial | Weather::Throttled if random.u8(..4) > 0 => {
                 let share = random.u8(1..=10);
                 let code = match weather {
@@ -117,7 +127,7 @@ impl Service {
                     Ok(Reply::default())
                 }
                 1 | 2 => {
-                    self.accept(&ids, |_| true);
+                    self.accept_untold(&ids);
                     self.ambiguous += 1;
                     whole(Class::Service, true)
                 }
@@ -128,15 +138,15 @@ impl Service {
             },
             Weather::Silent => {
                 if random.bool() {
-                    self.accept(&ids, |_| true);
+                    self.accept_untold(&ids);
                 }
                 self.ambiguous += 1;
-                return Ok(Outcome { after: Duration::from_secs(30), outcome: whole(Class::Service, true) });
+                return Ok(Outcome { after: Duration::from_secs(30), ids, outcome: whole(Class::Service, true) });
             }
             Weather::Unreachable => setup(Setup::Unreachable),
             Weather::Credentials => {
                 let after = Duration::from_millis(random.u64(1..30_000));
-                return Ok(Outcome { after, outcome: setup(Setup::Credentials) });
+                return Ok(Outcome { after, ids, outcome: setup(Setup::Credentials) });
             }
             Weather::Missing => setup(Setup::Stream),
             Weather::Quota => {
@@ -157,15 +167,22 @@ impl Service {
                 Ok(Reply { refused })
             }
         };
-        Ok(Outcome { after: near, outcome })
+        Ok(Outcome { after: near, ids, outcome })
     }
 
     fn accept(&mut self, ids: &[EventId], which: impl Fn(usize) -> bool) {
         for (index, id) in ids.iter().enumerate() {
             if which(index) {
-                *self.in_life.entry(*id).or_default() += 1;
-                *self.accepted.entry(*id).or_default() += 1;
+                self.in_life.add(*id);
+                self.accepted.add(*id);
             }
+        }
+    }
+
+    fn accept_untold(&mut self, ids: &[EventId]) {
+        self.accept(ids, |_| true);
+        for id in ids {
+            self.untold.add(*id);
         }
     }
 }
@@ -195,11 +212,16 @@ fn read(body: &[u8]) -> Result<Vec<EventId>, String> {
 
 /// The event of a record, which must be what it should be.
 pub fn event_of(record: &[u8]) -> Result<EventId, String> {
-    let text = String::from_utf8(record.to_vec()).map_err(|error| error.to_string())?;
-    let id = text.strip_prefix("{\"n\":").and_then(|rest| rest.split_once(',')?.0.parse().ok());
-    let id: EventId = id.ok_or_else(|| format!("a record: {}", &text[..text.len().min(80)]))?;
-    if text != expected(id, pad_of(id)) {
+    let id = id_of(record)?;
+    if record != expected(id, pad_of(id)).as_bytes() {
         return Err(format!("the record of event {id} is another"));
     }
     Ok(id)
+}
+
+/// The event that a record says it is of.
+pub fn id_of(record: &[u8]) -> Result<EventId, String> {
+    let begin = String::from_utf8_lossy(&record[..record.len().min(80)]);
+    let id = begin.strip_prefix("{\"n\":").and_then(|rest| rest.split_once(',')?.0.parse().ok());
+    id.ok_or_else(|| format!("a record: {begin}"))
 }

@@ -38,12 +38,32 @@ pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src
 
 /// Whether a `Host` header names this machine or a neighbour of it. A foreign site could point its own name at this
 /// address (DNS rebinding) and have a browser read the records for it; its name has a dot, ours have not.
-pub(super) fn is_local_name(host: &str) -> bool {
+fn is_local_name(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(ipv6) => ipv6.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
     name.parse::<IpAddr>().is_ok() || name.ends_with(".localhost") || (!name.is_empty() && !name.contains('.'))
+}
+
+/// Why a request to the administration is refused, if another site's page may be behind it: it must name this machine, and whatever page
+/// makes it must come from here. Who is no browser sends no `Origin`.
+pub(super) fn foreign(head: &hyper::http::request::Parts) -> Option<String> {
+    let header = |name| head.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+    // HTTP/2 has the name in the URI, and HTTP/1.1 may.
+    let names: Vec<&str> = head.uri.authority().map(|name| name.as_str()).into_iter().chain(header("host")).collect();
+    if names.is_empty() || !names.iter().all(|name| is_local_name(name)) {
+        let name = names.first().copied().unwrap_or_default();
+        return Some(format!(
+            "the administration is not answered under the name {name:?}: use localhost or an address"
+        ));
+    }
+    let same = |origin: &str| {
+        let site = origin.split_once("://").map(|(_, site)| site);
+        site.is_some_and(|site| names.iter().all(|name| name.eq_ignore_ascii_case(site)))
+    };
+    let origin = header("origin").find(|origin| !same(origin))?;
+    Some(format!("the administration is not answered to a page of {origin:?}"))
 }
 
 /// Records and calls that are kept for a page that opens later.

@@ -58,6 +58,9 @@ pub struct Faults {
     /// Every Nth request's records are TAKEN and its connection closed without a reply.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub cut_after_every: u64,
+    /// Every Nth PutRecordBatch reply contradicts itself, each time another way; its records are all accepted, or all refused.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub contradict: u64,
     /// Every Nth request waits for `stall_ms` before it is looked at.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub stall_every: u64,
@@ -175,6 +178,29 @@ impl std::fmt::Display for RequestError {
     }
 }
 
+/// How a reply contradicts itself, or the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contradiction {
+    /// FailedPutCount is the number of records, and no entry has a code.
+    FailedWithoutCodes,
+    /// FailedPutCount is 0, and each entry has a code.
+    CodesWithoutFailed,
+    /// There is an entry less than there were records.
+    FewerEntries,
+}
+
+impl Contradiction {
+    /// The `turn`th one, and whether its records are all accepted: each way comes with both.
+    const fn of(turn: u64) -> (Contradiction, bool) {
+        let way = match turn % 3 {
+            0 => Contradiction::FailedWithoutCodes,
+            1 => Contradiction::CodesWithoutFailed,
+            _ => Contradiction::FewerEntries,
+        };
+        (way, turn.is_multiple_of(2))
+    }
+}
+
 /// The faults in force and how far their counters and buckets are.
 #[derive(Debug)]
 pub(super) struct FaultState {
@@ -182,6 +208,9 @@ pub(super) struct FaultState {
     /// Requests and records over the server's life.
     requests: u64,
     records: u64,
+    /// Batches whose records were looked at, and replies that contradicted themselves.
+    batches: u64,
+    contradictions: u64,
     /// Requests since the faults were set.
     requests_since_set: u64,
     first_request: Option<Instant>,
@@ -211,6 +240,8 @@ pub(super) enum RecordFate {
     Taken,
     Failed(RecordError),
     Throttled,
+    /// Not accepted by a batch whose reply contradicts itself.
+    Contradicted,
 }
 
 impl FaultState {
@@ -219,6 +250,8 @@ impl FaultState {
             faults: Faults::default(),
             requests: 0,
             records: 0,
+            batches: 0,
+            contradictions: 0,
             requests_since_set: 0,
             first_request: None,
             record_bucket: Bucket::default(),
@@ -294,6 +327,17 @@ impl FaultState {
             access_denied: faults.access_denied,
             poison: faults.poison.clone(),
         }
+    }
+
+    /// Counts a batch, and says how its reply contradicts itself, if it does, and whether its records are accepted then.
+    pub fn batch(&mut self) -> Option<(Contradiction, bool)> {
+        self.batches += 1;
+        let every = self.faults.contradict;
+        if every == 0 || !self.batches.is_multiple_of(every) {
+            return None;
+        }
+        self.contradictions += 1;
+        Some(Contradiction::of(self.contradictions - 1))
     }
 
     /// Counts a record of `len` bytes and says what it meets.
@@ -411,6 +455,17 @@ mod tests {
         let now = Instant::now();
         assert_eq!(state.down(now), Down::Refuse);
         assert_eq!(state.down(now + Duration::from_millis(200)), Down::Off);
+    }
+
+    #[test]
+    fn each_contradiction_comes_with_records_accepted_and_with_records_refused() {
+        let mut state = FaultState::new(Faults { contradict: 3, ..Faults::default() });
+        let met: Vec<_> = (0..18).map(|_| state.batch()).collect();
+        assert!(met.iter().enumerate().all(|(n, met)| met.is_some() == (n % 3 == 2)), "{met:?}");
+        let met: Vec<_> = met.into_iter().flatten().collect();
+        for way in [Contradiction::FailedWithoutCodes, Contradiction::CodesWithoutFailed, Contradiction::FewerEntries] {
+            assert!(met.contains(&(way, true)) && met.contains(&(way, false)), "{met:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, DATE, HeaderValue};
 
 use super::bench::{self, Events};
-use super::faults::{RecordError, RecordFate, RequestError};
+use super::faults::{Contradiction, RecordError, RecordFate, RequestError};
 
 /// The media type of requests and replies.
 pub(super) const CONTENT: &str = "application/x-amz-json-1.1";
@@ -102,23 +102,38 @@ pub(super) fn error(error: &ServiceError) -> Reply {
     reply
 }
 
-/// The result of PutRecordBatch.
-pub(super) fn put_record_batch(fates: &[RecordFate]) -> Reply {
-    let failed = fates.iter().filter(|fate| **fate != RecordFate::Taken).count();
+/// The result of PutRecordBatch, which may contradict itself.
+pub(super) fn put_record_batch(fates: &[RecordFate], contradiction: Option<Contradiction>) -> Reply {
+    let refused = fates.iter().filter(|fate| **fate != RecordFate::Taken).count();
+    let (failed, entries) = match contradiction {
+        None => (refused, fates.len()),
+        Some(Contradiction::FailedWithoutCodes) => (fates.len(), fates.len()),
+        Some(Contradiction::CodesWithoutFailed) => (0, fates.len()),
+        // What it says of the others agrees with itself.
+        Some(Contradiction::FewerEntries) => {
+            let entries = fates.len().saturating_sub(1);
+            (refused.min(entries), entries)
+        }
+    };
     let mut body = Vec::with_capacity(80 + fates.len() * (RECORD_ID_CHARS + 16));
     body.extend_from_slice(format!(r#"{{"FailedPutCount":{failed},"Encrypted":false,"RequestResponses":["#).as_bytes());
-    for (at, fate) in fates.iter().enumerate() {
+    for (at, fate) in fates.iter().take(entries).enumerate() {
         if at > 0 {
             body.push(b',');
         }
-        match fate {
-            RecordFate::Taken => {
+        let error = match (contradiction, fate) {
+            (Some(Contradiction::FailedWithoutCodes), _)
+            | (None | Some(Contradiction::FewerEntries), RecordFate::Taken) => None,
+            (_, RecordFate::Failed(error)) => Some(*error),
+            _ => Some(RecordError::ServiceUnavailable),
+        };
+        match error {
+            None => {
                 body.extend_from_slice(br#"{"RecordId":""#);
                 record_id(&mut body);
                 body.extend_from_slice(br#""}"#);
             }
-            RecordFate::Failed(error) => body.extend_from_slice(error.entry().as_bytes()),
-            RecordFate::Throttled => body.extend_from_slice(RecordError::ServiceUnavailable.entry().as_bytes()),
+            Some(error) => body.extend_from_slice(error.entry().as_bytes()),
         }
     }
     body.extend_from_slice(b"]}");

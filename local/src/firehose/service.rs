@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::bench::{self, Bench, Call, Events};
 use super::connection::Breaker;
-use super::faults::{Down, Fate, FaultState, Faults, RecordError, RecordFate};
+use super::faults::{Contradiction, Down, Fate, FaultState, Faults, RecordError, RecordFate};
 use super::options::{AccessKey, Options};
 use super::output::{Output, needs_hashes};
 use super::reply::{self, Reply, ServiceError};
@@ -306,7 +306,7 @@ impl Service {
                 ServiceError::bad("InvalidArgumentException", "A record of the batch is not acceptable.").into()
             );
         }
-        self.take(operation, buffers)?;
+        let contradiction = self.take(operation, buffers)?;
         match (operation, buffers.fates.first()) {
             (Operation::PutRecord, Some(RecordFate::Failed(RecordError::InternalFailure))) => Err(ServiceError {
                 status: 500,
@@ -314,22 +314,28 @@ impl Service {
                 message: "Internal service failure.".to_owned(),
             }
             .into()),
-            (Operation::PutRecord, Some(RecordFate::Failed(_) | RecordFate::Throttled)) => {
+            (Operation::PutRecord, Some(RecordFate::Failed(_) | RecordFate::Throttled | RecordFate::Contradicted)) => {
                 Err(ServiceError { message: "Slow down.".to_owned(), ..ServiceError::unavailable() }.into())
             }
             (Operation::PutRecord, _) => Ok(reply::put_record()),
-            _ => Ok(reply::put_record_batch(&buffers.fates)),
+            _ => Ok(reply::put_record_batch(&buffers.fates, contradiction)),
         }
     }
 
-    /// Decides what becomes of each record, keeps those that are taken, and counts them all.
-    fn take(&self, operation: Operation, buffers: &mut Buffers) -> Result<(), Refusal> {
+    /// Decides what becomes of each record, keeps those that are taken, and counts them all. Says how the reply contradicts itself.
+    fn take(&self, operation: Operation, buffers: &mut Buffers) -> Result<Option<Contradiction>, Refusal> {
         let Buffers { call, records, fates, hashes, .. } = buffers;
         let now = Instant::now();
-        {
+        let contradiction = {
             let mut faults = self.fault_state();
-            fates.extend(records.iter().map(|record| faults.record(record.len(), now)));
-        }
+            let met = if operation == Operation::PutRecordBatch { faults.batch() } else { None };
+            fates.extend(records.iter().map(|record| match met {
+                None => faults.record(record.len(), now),
+                Some((_, true)) => RecordFate::Taken,
+                Some((_, false)) => RecordFate::Contradicted,
+            }));
+            met.map(|(way, _)| way)
+        };
         hashes.clear();
         if needs_hashes(self.options.keep, self.options.count_unique) {
             hashes.extend(records.iter().map(xxh3_64));
@@ -344,6 +350,9 @@ impl Service {
             counts.batch_records += offered;
             stats.batch_records_max = stats.batch_records_max.max(offered);
         }
+        if contradiction.is_some() {
+            *stats.faults.entry("contradict").or_default() += 1;
+        }
         stats.records_offered += offered;
         for (at, span) in records.spans.iter().enumerate() {
             let len = span.len() as u64;
@@ -357,6 +366,7 @@ impl Service {
                     stats.records_failed += 1;
                     *stats.faults.entry("quota_records").or_default() += 1;
                 }
+                Some(RecordFate::Contradicted) => stats.records_failed += 1,
                 _ => {
                     stats.records_failed += 1;
                     *stats.faults.entry("fail_every_record").or_default() += 1;
@@ -376,8 +386,10 @@ impl Service {
             if self.output_errors.fetch_add(1, Ordering::Relaxed) == 0 {
                 eprintln!("kubehose firehose: cannot write the output: {error}");
             }
-            ServiceError { status: 500, code: "InternalFailure".to_owned(), message: format!("output: {error}") }.into()
-        })
+            let message = format!("output: {error}");
+            ServiceError { status: 500, code: "InternalFailure".to_owned(), message }
+        })?;
+        Ok(contradiction)
     }
 
     fn check_signature(&self, head: &hyper::http::request::Parts, payload: &[u8]) -> Result<(), ServiceError> {
@@ -424,11 +436,14 @@ impl Service {
     }
 
     /// The administration: `GET`/`PUT /_kubehose/faults`, `PUT /_kubehose/access-keys`, `GET /_kubehose/stats`, and the
-    /// page with its events.
+    /// page with its events. None of it is for the pages of other sites.
     pub async fn administrate(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
         let (head, body) = request.into_parts();
         let mut bytes = Vec::new();
         let _ = read_body(body, &mut bytes).await;
+        if let Some(why) = bench::foreign(&head) {
+            return plain(403, &why);
+        }
         let json = |status, body: Result<String, serde_json::Error>| match body {
             Ok(body) => reply::with_body(status, "application/json", body),
             Err(error) => plain(500, &error.to_string()),
@@ -472,13 +487,6 @@ impl Service {
         let file = bench::file(path);
         if file.is_none() && path != EVENTS {
             return None;
-        }
-        // HTTP/2 has the name in the URI.
-        let host = head.headers.get("host").and_then(|host| host.to_str().ok());
-        let host = host.or_else(|| head.uri.authority().map(|authority| authority.as_str())).unwrap_or_default();
-        if !bench::is_local_name(host) {
-            let message = format!("the page is not shown under the name {host:?}: use localhost or an address");
-            return Some(plain(403, &message));
         }
         Some(match file {
             Some((content_type, text)) => reply::file(content_type, text),

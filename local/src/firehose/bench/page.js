@@ -247,6 +247,7 @@ const FAULTS = [
   { key: 'fail_every_request', name: 'Refuse calls', means: 'every Nth call gets a 500', value: 5 },
   { key: 'cut_before_every', name: 'Cut before', means: 'every Nth connection is reset, nothing is taken', value: 5 },
   { key: 'cut_after_every', name: 'Cut after', means: 'every Nth call is taken and not answered', value: 5 },
+  { key: 'contradict', name: 'Contradict', means: 'every Nth reply contradicts itself', value: 5 },
   { key: 'latency_ms', name: 'Slow', means: 'ms more until each reply', value: 500 },
   { key: 'access_denied', name: 'Deny', means: 'every call gets AccessDeniedException', on: true, off: false },
   { key: 'down', name: 'Down', means: 'every connection is reset', on: 'reset', off: 'off' },

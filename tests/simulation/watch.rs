@@ -1,0 +1,311 @@
+//! What must hold between the inputs of the core and its actions, checked one by one: notes, counts, acknowledgements, pace.
+
+use crate::disk::Stored;
+use crate::host::{EventId, Tally};
+use crate::service::{id_of, is_poison};
+use kubehose::delivery::{Acknowledge, Action, Input, LetterId};
+use kubehose::firehose::{Class, Fault, Reply};
+use kubehose::metrics::Counts;
+use kubehose::options::Config;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// So many rounds of throttling bring any number of calls in flight down to one; one round more, as two may fall into one.
+const ROUNDS: u32 = 8;
+
+/// What counts as one round at most.
+const ROUND: Duration = Duration::from_millis(200);
+
+/// Calls a minute at most while somebody has to fix something: one each half second, and those that were in flight before.
+const CALLS_IN_OUTAGE: u32 = 200;
+
+/// How often a lone record must be refused before it is blamed, unless another is accepted.
+const BLAME_AFTER: u32 = 8;
+
+/// A chunk that is in the spool, or on its way.
+#[derive(Debug)]
+struct Spooled {
+    events: Vec<EventId>,
+    /// Which of them the core has noted as settled.
+    noted: Vec<bool>,
+}
+
+/// A healthy record that was refused as invalid.
+#[derive(Debug)]
+struct Suspect {
+    since: Instant,
+    alone: u32,
+}
+
+/// One life of the core, as its inputs and actions show it.
+#[derive(Debug, Default)]
+pub struct Watch {
+    spool: bool,
+    /// A flush is acknowledged once its records are settled.
+    delivered: bool,
+    records_per_second: Option<u64>,
+    spooled: BTreeMap<u64, Spooled>,
+    /// How often the core was told that an event is settled.
+    told: Tally,
+    /// How often it noted that.
+    noted: Tally,
+    /// How often it acknowledged an event.
+    acknowledged: Tally,
+    /// Events of chunks that the disk did not accept: they need no notes.
+    unspooled: BTreeSet<EventId>,
+    /// Events that an earlier life has noted.
+    settled_before: BTreeSet<EventId>,
+    /// Events that the last input told of.
+    touched: Vec<EventId>,
+    letters: BTreeMap<LetterId, EventId>,
+    accepted: u64,
+    dead_lettered: u64,
+    lettered: u64,
+    dropped: u64,
+    /// Events of chunks that were read back which had been settled before.
+    skipped: u64,
+    last_accepted: Option<Instant>,
+    suspects: BTreeMap<EventId, Suspect>,
+    throttled: (u32, Option<Instant>),
+    outage: (Option<Instant>, u32),
+    quota: (Option<Instant>, u64),
+}
+
+type Checked = Result<(), String>;
+
+impl Watch {
+    /// A life begins, with these chunks in the spool.
+    pub fn begin(&mut self, config: &Config, chunks: &BTreeMap<u64, Stored>) {
+        let options = &config.delivery;
+        *self = Watch {
+            spool: options.spool,
+            delivered: !options.spool && options.acknowledge == Acknowledge::Delivered,
+            records_per_second: options.records_per_second,
+            ..Watch::default()
+        };
+        for (chunk, stored) in chunks {
+            let events = events_of(&stored.bytes);
+            let mut noted = vec![false; events.len()];
+            for range in &stored.settled {
+                let range = range.start as usize..range.end as usize;
+                noted[range.clone()].fill(true);
+                self.settled_before.extend(&events[range]);
+            }
+            self.spooled.insert(*chunk, Spooled { events, noted });
+        }
+    }
+
+    /// Events in the spool that are not noted as settled.
+    pub fn owed_by_spool(&self) -> impl Iterator<Item = EventId> {
+        let chunks = self.spooled.values();
+        chunks.flat_map(|chunk| chunk.events.iter().zip(&chunk.noted).filter(|(_, noted)| !**noted).map(|(id, _)| *id))
+    }
+
+    /// A call of these events is answered.
+    pub fn answered(&mut self, ids: &[EventId], outcome: &Result<Reply, Fault>, now: Instant) -> Checked {
+        match outcome {
+            Ok(reply) => {
+                let mut refused = reply.refused.iter().map(|refused| refused.index).peekable();
+                let mut accepted = 0;
+                for (index, id) in ids.iter().enumerate() {
+                    if refused.next_if_eq(&index).is_none() {
+                        self.settled(*id);
+                        self.suspects.remove(id);
+                        accepted += 1;
+                    }
+                }
+                self.accepted += accepted;
+                if accepted > 0 {
+                    (self.last_accepted, self.throttled, self.outage) = (Some(now), (0, None), (None, 0));
+                }
+            }
+            Err(fault) => match fault.class {
+                Class::Throttled => {
+                    if self.throttled.1.is_none_or(|last| now - last >= ROUND) {
+                        self.throttled = (self.throttled.0 + 1, Some(now));
+                    }
+                }
+                Class::Poison => {
+                    for id in ids.iter().filter(|id| !is_poison(**id)) {
+                        let suspect = self.suspects.entry(*id).or_insert(Suspect { since: now, alone: 0 });
+                        suspect.alone += u32::from(ids.len() == 1);
+                    }
+                }
+                Class::Setup(_) => {
+                    if self.outage.0.is_none_or(|since| now - since > Duration::from_secs(60)) {
+                        self.outage = (Some(now), 0);
+                    }
+                    self.outage.1 += 1;
+                    if self.outage.1 > CALLS_IN_OUTAGE {
+                        return Err(format!("more than {CALLS_IN_OUTAGE} calls in a minute of outage"));
+                    }
+                }
+                Class::Service => {}
+            },
+        }
+        Ok(())
+    }
+
+    fn settled(&mut self, id: EventId) {
+        self.told.add(id);
+        if self.spool {
+            self.touched.push(id);
+        }
+    }
+
+    /// The core is about to be told this.
+    pub fn input(&mut self, input: &Input) {
+        match input {
+            Input::NotStored { chunk, .. } => {
+                if let Some(chunk) = self.spooled.get(&chunk.0) {
+                    self.unspooled.extend(&chunk.events);
+                }
+            }
+            Input::Loaded { loaded: Ok(loaded), .. } => {
+                self.skipped += loaded.settled.iter().map(|range| u64::from(range.end - range.start)).sum::<u64>();
+            }
+            Input::Lettered { letter, outcome, .. } => {
+                if let Some(id) = self.letters.remove(letter) {
+                    self.settled(id);
+                    self.lettered += 1;
+                    self.dropped += u64::from(outcome.is_err());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The core has asked for this.
+    pub fn action(&mut self, action: &Action) -> Checked {
+        match action {
+            Action::Store { chunk, bytes, .. } => {
+                let events = events_of(bytes);
+                let noted = vec![false; events.len()];
+                self.spooled.insert(chunk.0, Spooled { events, noted });
+            }
+            Action::Note { chunk, events } => {
+                let Some(spooled) = self.spooled.get_mut(&chunk.0) else {
+                    return Err(format!("a note on chunk {}, which is not in the spool", chunk.0));
+                };
+                for event in events.iter().cloned().flatten() {
+                    let Some(id) = spooled.events.get(event as usize).copied() else {
+                        return Err(format!("a note on event {event} of {}", spooled.events.len()));
+                    };
+                    if std::mem::replace(&mut spooled.noted[event as usize], true) {
+                        return Err(format!("event {id} of chunk {} is noted twice", chunk.0));
+                    }
+                    self.noted.add(id);
+                    if self.noted.get(id) > self.told.get(id) {
+                        return Err(format!("event {id} is noted, and is not settled"));
+                    }
+                }
+            }
+            Action::Remove { chunk } => {
+                let spooled = self.spooled.remove(&chunk.0);
+                if spooled.is_none_or(|chunk| chunk.noted.iter().any(|noted| !noted)) {
+                    return Err(format!("chunk {} is removed before it is settled", chunk.0));
+                }
+            }
+            Action::DeadLetter { letter, record, reason, .. } => {
+                let id = id_of(record)?;
+                self.dead_lettered += 1;
+                self.letters.insert(*letter, id);
+                let suspect = self.suspects.get(&id).filter(|_| reason == "Poison");
+                if let Some(Suspect { since, alone }) = suspect
+                    && *alone < BLAME_AFTER
+                    && self.last_accepted.is_none_or(|accepted| accepted < *since)
+                {
+                    return Err(format!("event {id} is blamed after {alone} calls, and no other is accepted either"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A call is made while so many others are in flight.
+    pub fn call(&mut self, records: usize, others: usize, now: Instant) -> Checked {
+        if self.throttled.0 >= ROUNDS && others > 0 {
+            return Err(format!(
+                "{others} calls are in flight beside a new one after {} rounds of throttling",
+                self.throttled.0
+            ));
+        }
+        if let Some(rate) = self.records_per_second {
+            let since = *self.quota.0.get_or_insert(now);
+            let may = rate as f64 * (now - since).as_secs_f64() + 1.0;
+            if self.quota.1 as f64 > may {
+                return Err(format!("{} records were sent, {may:.0} may be by records_per_second", self.quota.1));
+            }
+            self.quota.1 += records as u64;
+        }
+        Ok(())
+    }
+
+    /// A flush with these events is answered OK; `stored` if the spool has a chunk of them.
+    pub fn acknowledged(&mut self, events: &[EventId], stored: bool) -> Checked {
+        if self.spool && !stored {
+            // Then each is settled, in this life or in an earlier one whose notes tell.
+            let owed = events.iter().find(|id| self.told.get(**id) == 0 && !self.settled_before.contains(id));
+            return owed.map_or(Ok(()), |id| Err(format!("event {id} is acknowledged, not stored and not settled")));
+        }
+        if !self.delivered {
+            return Ok(());
+        }
+        for id in events {
+            self.acknowledged.add(*id);
+            if self.acknowledged.get(*id) > self.told.get(*id) {
+                return Err(format!("event {id} is acknowledged, and is not settled"));
+            }
+        }
+        Ok(())
+    }
+
+    /// An input has been handled: what it told is noted, and everything is counted.
+    pub fn handled(&mut self, counts: &Counts, unsettled: u64) -> Checked {
+        for id in self.touched.drain(..) {
+            if self.noted.get(id) != self.told.get(id) && !self.unspooled.contains(&id) {
+                return Err(format!("event {id} is settled, and is not noted"));
+            }
+        }
+        for (what, counted, seen) in [
+            ("accepted", &counts.records_accepted, self.accepted),
+            ("dead-lettered", &counts.records_dead_lettered, self.dead_lettered),
+            ("dropped", &counts.records_dropped, self.dropped),
+        ] {
+            if counted.get() != seen {
+                return Err(format!("{} records are counted as {what}, {seen} were", counted.get()));
+            }
+        }
+        // While a chunk is encoded, not all of what is skipped has been counted yet.
+        let settled = self.accepted + self.lettered + counts.records_empty.get();
+        let events = counts.events.get();
+        if events < settled + unsettled || events > settled + unsettled + self.skipped {
+            return Err(format!("{events} events, {settled} settled, {unsettled} held, {} skipped", self.skipped));
+        }
+        Ok(())
+    }
+
+    /// Nothing is held any more.
+    pub fn idle(&self, counts: &Counts) -> Checked {
+        let settled = self.accepted + self.lettered + counts.records_empty.get() + self.skipped;
+        if counts.events.get() != settled {
+            return Err(format!("{} events, {settled} settled or skipped", counts.events.get()));
+        }
+        Ok(())
+    }
+}
+
+/// The events of a chunk of the spool.
+pub fn events_of(bytes: &[u8]) -> Vec<EventId> {
+    let mut ids = Vec::new();
+    let mut rest = bytes;
+    while rest.len() >= 34 {
+        // The form that host::encode writes: 16 bytes of head, a number, a pad.
+        let id = u64::from_be_bytes(rest[17..25].try_into().unwrap_or_default());
+        let pad = u32::from_be_bytes(rest[30..34].try_into().unwrap_or_default()) as usize;
+        ids.push(id);
+        rest = &rest[34 + pad..];
+    }
+    ids
+}
