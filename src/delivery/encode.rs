@@ -75,8 +75,13 @@ impl Encoding {
         now: Time,
     ) -> Slice {
         let mut slice = Slice::default();
-        let run = AssertUnwindSafe(|| self.run(writer, lane, counts, limit, now, &mut slice));
-        if let Err(panic) = catch_unwind(run) {
+        let before = self.cursor;
+        let (collisions, truncated) = (writer.collisions(), writer.truncated());
+        let end = before.position().saturating_add(limit);
+        let panicked = catch_unwind(AssertUnwindSafe(|| self.run(writer, lane, end, now, &mut slice)));
+        slice.truncated = writer.truncated() - truncated;
+        counts.key_collisions.add(writer.collisions() - collisions);
+        if let Err(panic) = panicked {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
             // Dropping what a panic carries may panic once more.
@@ -84,52 +89,42 @@ impl Encoding {
             writer.begin_anew();
             lane.discard_partial_record();
             self.pass_over_panic(&text, &mut slice);
+            // A rest in which no event can be found counts as one.
+            counts.events.add(u64::from(slice.done));
         }
+        slice.undecodable = self.cursor.undecodable() - before.undecodable();
+        counts.events.add(u64::from(self.cursor.events() - before.events()));
         slice
     }
 
-    fn run(
-        &mut self,
-        writer: &mut RecordWriter<'_>,
-        lane: &mut Lane,
-        counts: &Counts,
-        limit: usize,
-        now: Time,
-        slice: &mut Slice,
-    ) {
+    fn run(&mut self, writer: &mut RecordWriter<'_>, lane: &mut Lane, end: usize, now: Time, slice: &mut Slice) {
         let bytes = self.bytes.clone();
         let owner = &self.origin;
         let tag = writer.tag_fields(owner.tag.as_bytes());
         let origin = record::Origin { tag: tag.as_ref(), identity: self.identity };
-        let (collisions, truncated) = (writer.collisions(), writer.truncated());
         let mut chunk = Chunk::resume(&bytes, self.cursor);
-        let undecodable = chunk.undecodable();
-        let events = chunk.events();
-        let stop = chunk.remaining().saturating_sub(limit);
         loop {
-            if !writer.has_parts() {
-                if chunk.remaining() <= stop && chunk.remaining() > 0 {
-                    break;
-                }
-                // Where a panic would have to go on.
-                self.cursor = chunk.resume_state();
-            }
             let next = chunk.events();
+            let is_part = writer.has_parts();
+            if !is_part {
+                // Where a panic would have to go on: all parts of an event are made in one slice.
+                self.cursor = chunk.resume_state();
+                if self.cursor.position() >= end && self.cursor.position() < bytes.len() {
+                    return;
+                }
+                while self.settled.get(self.passed).is_some_and(|range| range.end <= next) {
+                    self.passed += 1;
+                }
+                let is_settled = self.settled.get(self.passed).is_some_and(|range| range.contains(&next));
+                if is_settled && chunk.next_event().is_some() {
+                    continue;
+                }
+            }
             let mut add = |record: &[u8], events: Range<u32>| {
                 lane.add(record, events, owner);
                 slice.records += 1;
             };
-            while self.settled.get(self.passed).is_some_and(|range| range.end <= next) {
-                self.passed += 1;
-            }
-            let is_part = writer.has_parts();
-            if !is_part && self.settled.get(self.passed).is_some_and(|range| range.contains(&next)) {
-                match chunk.next_event() {
-                    Some(_) => continue,
-                    None => slice.done = true,
-                }
-            }
-            let packed = match if slice.done { Next::End } else { writer.next(&mut chunk, &origin, now) } {
+            let packed = match writer.next(&mut chunk, &origin, now) {
                 // The last part does not tell of the others, whose calls may fare worse: after a restart all are sent again.
                 Next::Record { text, events } if is_part => {
                     self.packer.push(text, events.start..events.start, &mut add)
@@ -145,6 +140,7 @@ impl Encoding {
                 }
                 Next::End => {
                     slice.done = true;
+                    self.cursor = chunk.resume_state();
                     self.packer.finish(&mut add)
                 }
             };
@@ -152,29 +148,23 @@ impl Encoding {
                 slice.errors.push(format!("event {next} of a chunk with tag {}: {error}", owner.tag));
             }
             if slice.done {
-                break;
+                return;
             }
         }
-        self.cursor = chunk.resume_state();
-        slice.undecodable = chunk.undecodable() - undecodable;
-        slice.truncated = writer.truncated() - truncated;
-        counts.key_collisions.add(writer.collisions() - collisions);
-        counts.events.add(u64::from(chunk.events() - events));
     }
 
     /// Rejects the event at which encoding panicked.
     fn pass_over_panic(&mut self, text: &str, slice: &mut Slice) {
         let bytes = self.bytes.clone();
-        let mut chunk = Chunk::resume(&bytes, self.cursor);
-        let (event, start) = (chunk.events(), bytes.len() - chunk.remaining());
+        let (event, start) = (self.cursor.events(), self.cursor.position());
         let passed = catch_unwind(AssertUnwindSafe(|| {
-            let more = chunk.next_event().is_some();
-            more.then(|| (chunk.resume_state(), bytes.len() - chunk.remaining()))
+            let mut chunk = Chunk::resume(&bytes, self.cursor);
+            chunk.next_event().is_some().then(|| chunk.resume_state())
         }));
         let end = match passed {
-            Ok(Some((cursor, end))) => {
+            Ok(Some(cursor)) => {
                 self.cursor = cursor;
-                end
+                cursor.position()
             }
             _ => {
                 slice.done = true;
@@ -194,5 +184,108 @@ pub fn own(owners: &mut Vec<Owner>, origin: &Arc<Origin>) {
     match owners.last_mut() {
         Some(owner) if owner.origin.delivery == origin.delivery => owner.records += 1,
         _ => owners.push(Owner { origin: origin.clone(), records: 1 }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::Identity;
+    use crate::delivery::ledger::Ledger;
+    use crate::delivery::room::Room;
+    use crate::options::Config;
+    use std::time::Instant;
+
+    fn event(log: &str) -> Vec<u8> {
+        let body = rmp_serde::to_vec(&serde_json::json!({"log": log})).unwrap();
+        [b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80", &body[..]].concat()
+    }
+
+    #[test]
+    fn no_record_alone_settles_an_event_that_is_split() {
+        for aggregation in ["off", "on"] {
+            let get = |name: &str| match name {
+                "region" => Some("eu-west-1".to_owned()),
+                "delivery_stream" => Some("s".to_owned()),
+                "oversize" => Some("split".to_owned()),
+                "simple_aggregation" => Some(aggregation.to_owned()),
+                _ => None,
+            };
+            let config = Config::read(&get, &|_| None).unwrap();
+            let chunk = [event("a"), event("b"), event(&"x".repeat(2_500_000)), event("c"), event("d")].concat();
+            let room = Arc::new(Room::new(64 << 20));
+            let mut lane = Lane::new("s", &config.delivery, room.clone());
+            let delivery = Ledger::default().begin_acknowledged(Identity::of(b"", &chunk));
+            let origin = Origin { delivery, identity: Identity::of(b"", &chunk), tag: "t".into(), chunk: None };
+            let mut encoding =
+                Encoding::new(Arc::new(origin), Arc::new(room.count_copy(chunk)), Vec::new(), &config.record);
+            let mut writer = RecordWriter::new(&config.record);
+            while !encoding.slice(&mut writer, &mut lane, &Counts::default(), 1, Time::default()).done {}
+            lane.close_batch();
+            let (mut settled, mut parts) = (Vec::new(), 0);
+            while let Some(job) = lane.next_call(Instant::now()) {
+                for place in job.batch.places() {
+                    settled.extend(place.events.clone());
+                    parts += usize::from(place.events == (2..2));
+                }
+            }
+            assert_eq!((settled, parts), (vec![0, 1, 3, 4], 3), "{aggregation}");
+        }
+    }
+
+    #[test]
+    fn a_panic_rejects_its_event_and_all_others_are_sent_and_counted() {
+        let get = |name: &str| match name {
+            "region" => Some("eu-west-1".to_owned()),
+            "delivery_stream" => Some("s".to_owned()),
+            "oversize" => Some("split".to_owned()),
+            _ => None,
+        };
+        let config = Config::read(&get, &|_| None).unwrap();
+        // Of these eight events one is three parts, one is empty, and one is none.
+        let long = event(&"x".repeat(2_500_000));
+        let empty = b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80\x80".to_vec();
+        let chunk =
+            [event("a"), event("b"), long, event("c"), empty, b"\xc1".to_vec(), event("d"), event("e"), event("f")];
+        let (chunk, events) = (chunk.concat(), 8);
+        for panics in 0..=11 {
+            let room = Arc::new(Room::new(64 << 20));
+            let mut lane = Lane::new("s", &config.delivery, room.clone());
+            let delivery = Ledger::default().begin_acknowledged(Identity::of(b"", &chunk));
+            let origin = Origin { delivery, identity: Identity::of(b"", &chunk), tag: "t".into(), chunk: None };
+            let bytes = Arc::new(room.count_copy(chunk.clone()));
+            let mut encoding = Encoding::new(Arc::new(origin), bytes, Vec::new(), &config.record);
+            let mut writer = RecordWriter::new(&config.record);
+            writer.calls_until_panic = Some(panics);
+            let counts = Counts::default();
+            let (mut records, mut rejected, mut empty, mut undecodable) = (0, Vec::new(), 0, 0);
+            loop {
+                let slice = encoding.slice(&mut writer, &mut lane, &counts, 1, Time::default());
+                records += slice.records;
+                rejected.extend(slice.rejected);
+                empty += slice.empty;
+                undecodable += slice.undecodable;
+                assert!(slice.errors.is_empty());
+                if slice.done {
+                    break;
+                }
+            }
+            // Calls of the writer: two events, three parts, an event, an empty one, three events, the end.
+            let (event, lost_records) = match panics {
+                0 | 1 => (panics, 1),
+                2..=4 => (2, 3 - u64::from(panics - 2)),
+                5 => (3, 1),
+                6 => (4, 0),
+                7..=9 => (panics - 2, 1),
+                // What is left at the end.
+                10 => (8, 0),
+                _ => (u32::MAX, 0),
+            };
+            assert_eq!((records, undecodable), (9 - lost_records, 1), "{panics}");
+            assert_eq!(empty, u64::from(event != 4), "{panics}");
+            assert_eq!(counts.events.get(), events + u64::from(event == 8), "{panics}");
+            let rejected: Vec<u32> = rejected.iter().map(|rejected| rejected.event).collect();
+            assert_eq!(rejected, if event == u32::MAX { vec![] } else { vec![event] }, "{panics}");
+        }
     }
 }

@@ -162,6 +162,23 @@ pub struct Cursor {
     wasted: usize,
 }
 
+impl Cursor {
+    /// Bytes of the chunk that lie behind.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Events that lie behind.
+    pub fn events(&self) -> u32 {
+        self.events
+    }
+
+    /// Stretches behind that were no event.
+    pub fn undecodable(&self) -> u64 {
+        self.undecodable
+    }
+}
+
 /// When so many times the chunk's bytes have been read in vain, what is left of it is given up: beginnings of events that
 /// each fail only at the chunk's end would otherwise be read to it again and again.
 const WASTE: usize = 16;
@@ -214,11 +231,6 @@ impl<'a> Chunk<'a> {
     /// How far it has been read, for [`Chunk::resume`].
     pub fn resume_state(&self) -> Cursor {
         self.at
-    }
-
-    /// The bytes that have not been read.
-    pub fn remaining(&self) -> usize {
-        self.data.len().saturating_sub(self.at.position)
     }
 
     /// How many stretches of the chunk were no event so far.

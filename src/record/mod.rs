@@ -171,6 +171,9 @@ pub struct RecordWriter<'o> {
     split: Option<Parts>,
     plan: Plan,
     truncated: u64,
+    /// After so many calls comes one that panics.
+    #[cfg(test)]
+    pub calls_until_panic: Option<u32>,
 }
 
 /// An event whose parts have not all been given out.
@@ -200,11 +203,17 @@ impl<'o> RecordWriter<'o> {
             split: None,
             plan: Plan::default(),
             truncated: 0,
+            #[cfg(test)]
+            calls_until_panic: None,
         }
     }
 
     /// The record of the chunk's next event, or the next part of its last one; `now` is the time of events that have none.
     pub fn next(&mut self, chunk: &mut Chunk<'_>, origin: &Origin<'_>, now: Time) -> Next<'_> {
+        #[cfg(test)]
+        if let Some(calls) = &mut self.calls_until_panic {
+            *calls = calls.checked_sub(1).expect("a panic that a test has asked for");
+        }
         if self.split.is_some() {
             return self.part(origin);
         }
