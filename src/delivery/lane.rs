@@ -284,6 +284,8 @@ impl Lane {
         self.room.sub(cost);
         if self.buffers.len() < BUFFERS
             && let Some(buffer) = batch.into_buffer()
+            // A body of large records is larger than the next may need.
+            && self.room.fits(buffer.capacity())
         {
             self.buffers.push(buffer);
         }
