@@ -3,6 +3,7 @@
 #
 # need_build     a C compiler to link with
 # need_libclang  libclang for bindgen; without it the test that needs it says that it did not run
+# need_curl      curl, which a credential_process of the tests calls
 # need_proxy     a proxy (tinyproxy); without it the tests that need it say that they did not run
 # need_venv      .venv with what tests/requirements.txt names; without it the tests that need it say that they did not run
 
@@ -72,6 +73,10 @@ make_venv() {
     # Debian has the module in a package of its own, and leaves half of a folder behind without it.
     rm -rf .venv
     apt python3-venv && python3 -m venv .venv
+}
+
+need_curl() {
+    command -v curl >/dev/null || apt curl || say "curl is missing: the tests of credential_process fail without it; install curl"
 }
 
 need_proxy() {
