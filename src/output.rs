@@ -11,6 +11,7 @@ use crate::firehose::{self, Fault, Firehose};
 use crate::host::{self, FlushData, Gate, Handle, Level, Log, Metrics, Output, Status};
 use crate::metrics::{Counts, Snapshot};
 use crate::options::Config;
+use crate::storage::chunks::Revoker;
 use crate::storage::letters::DeadLetter;
 use crate::storage::{AtStart, Storage, Task};
 use crate::{REVISION, VERSION};
@@ -222,6 +223,8 @@ pub(crate) struct Driver {
     events: UnboundedSender<Event>,
     /// Where its end is told: nothing is ever sent.
     ended: crossbeam_channel::Receiver<()>,
+    /// What frees the spool's folder and the dead-letter file.
+    revokers: Vec<Revoker>,
     /// The memory that may be used.
     pub room: Arc<Room>,
     /// What is counted.
@@ -276,7 +279,7 @@ impl Driver {
         let (events, inbox) = unbounded_channel();
         let stream = &config.firehose.delivery_stream;
         let (storage, at_start) = Storage::open(stream, &config.storage)?;
-        let revoker = storage.revoker();
+        let revokers = storage.revokers();
         log_start(&at_start, stream, &counts, &log);
         let (tasks, task_queue) = crossbeam_channel::unbounded();
         let done = events.clone();
@@ -304,15 +307,11 @@ impl Driver {
                 let _running = running;
                 run(runtime, loop_);
                 // The disk's thread ends once nobody can tell it anything; a disk that hangs is left behind.
-                let ended = disk_ended.recv_timeout(MARGIN);
-                if let (Err(crossbeam_channel::RecvTimeoutError::Timeout), Some(revoker)) = (ended, revoker) {
-                    // Its folder must be free for the output of a reloaded configuration.
-                    revoker.revoke();
-                }
+                let _ = disk_ended.recv_timeout(MARGIN);
             })
         })
         .map_err(Error::Thread)?;
-        Ok(Driver { events, ended, room, counts })
+        Ok(Driver { events, ended, revokers, room, counts })
     }
 
     /// One without a thread: who holds what it is told, and its end, can play one that is dead or stuck.
@@ -321,7 +320,7 @@ impl Driver {
         let (events, inbox) = unbounded_channel();
         let (running, ended) = crossbeam_channel::bounded(0);
         let room = Arc::new(Room::new(limit));
-        (Driver { events, ended, room, counts: Arc::default() }, inbox, running)
+        (Driver { events, ended, revokers: Vec::new(), room, counts: Arc::default() }, inbox, running)
     }
 
     /// Tells it something; false if it has ended.
@@ -332,7 +331,10 @@ impl Driver {
     /// Tells it to end, and waits for that; false if it has not by the deadline.
     pub(crate) fn end(&self, event: Event, deadline: Instant) -> bool {
         self.tell(event);
-        self.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected)
+        let ended = self.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected);
+        // A disk that hangs is left behind; the output of a reloaded configuration must find its folder and file free.
+        self.revokers.iter().for_each(Revoker::revoke);
+        ended
     }
 
     /// Whether it has ended.

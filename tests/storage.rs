@@ -675,6 +675,21 @@ fn a_dead_letter_file_that_cannot_be_used_is_refused_with_the_cure() {
     assert!(error.to_string().contains("dead_letter_limit"), "{error}");
 }
 
+#[test]
+fn a_dead_letter_file_is_free_once_it_is_revoked_though_its_first_user_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("letters");
+    let mut first = Letters::open(&path, 10_000).unwrap();
+    assert!(Letters::open(&path, 10_000).is_err());
+    first.revoker().revoke();
+    let mut second = Letters::open(&path, 10_000).unwrap();
+    let letter = DeadLetter::new("t", "logs", "refused", vec![b'x'; 40]);
+    assert!(first.write(&letter).is_err());
+    second.write(&letter).unwrap();
+    drop(first);
+    assert!(Letters::open(&path, 10_000).is_err(), "the first one's end frees what is not its own");
+}
+
 /// What a chunk of 2 MB costs in each mode: `cargo test --release --test storage -- --ignored cost`.
 #[test]
 #[ignore = "measures"]

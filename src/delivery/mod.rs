@@ -425,6 +425,8 @@ pub struct Delivery<'o> {
     gave_up: Option<(Instant, Instant)>,
     /// Records that were dead-lettered since, and how many of them stay in the spool.
     given_up: (u64, u64),
+    /// Chunks of the spool that were given up before they were encoded.
+    left_on_disk: usize,
     /// Chunks, and their bytes, that were answered RETRY since a signal has asked the host to end.
     refused_at_end: (u64, u64),
     logged: BTreeMap<&'static str, (Instant, u64)>,
@@ -470,6 +472,7 @@ impl<'o> Delivery<'o> {
             closing: None,
             gave_up: None,
             given_up: (0, 0),
+            left_on_disk: 0,
             refused_at_end: (0, 0),
             logged: BTreeMap::new(),
             bill_logged: false,
@@ -563,7 +566,9 @@ impl<'o> Delivery<'o> {
     /// What is left to say at the very end.
     pub fn last_words(&self, out: &mut Vec<Action>) {
         let (records, in_spool) = self.given_up;
-        let on_disk = self.queue.iter().filter(|queued| queued.origin.chunk.is_some()).count() + self.unreadable.len();
+        let on_disk = self.queue.iter().filter(|queued| queued.origin.chunk.is_some()).count()
+            + self.unreadable.len()
+            + self.left_on_disk;
         if on_disk > 0 {
             let text = format!("{on_disk} chunks stay in spool_dir for the next start");
             out.push(Action::Log { level: Level::Info, text });
@@ -577,7 +582,7 @@ impl<'o> Delivery<'o> {
             let text = format!("{records} records could not be delivered within shutdown_timeout ({timeout:?})");
             out.push(Action::Log { level: Level::Error, text });
         }
-        let lost: u64 = self.letters.values().map(|_| 1).sum();
+        let lost = self.letters.len() as u64;
         if lost > 0 {
             self.counts.records_dropped.add(lost);
             let text = format!("{lost} dead letters were not written in time, and are lost");
@@ -827,7 +832,7 @@ impl<'o> Delivery<'o> {
             // At the exit, what is in the spool stays there.
             if self.gave_up.is_some() && matches!(self.ledger.kept(origin.delivery), Kept::Stored(_) | Kept::Storing(_))
             {
-                self.given_up.1 += 1;
+                self.left_on_disk += 1;
                 return;
             }
             self.encoding = Some(Encoding::new(origin, bytes, Vec::new(), self.record));

@@ -141,11 +141,21 @@ impl Kind {
     }
 }
 
-/// Releases a spool's folder from any thread, whatever the storage thread does.
+/// Releases a spool's folder, or a dead-letter file, from any thread, whatever the storage thread does.
 #[derive(Clone, Debug)]
 pub struct Revoker(Arc<Mutex<Option<File>>>);
 
 impl Revoker {
+    /// Of a file that is locked.
+    pub(super) fn new(lock: File) -> Revoker {
+        Revoker(Arc::new(Mutex::new(Some(lock))))
+    }
+
+    /// Whether it has been used.
+    pub(super) fn is_revoked(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Releases the folder, so that it can be opened anew. Every later call of its [`Chunks`] is an error. One that hangs
     /// in the system meanwhile can at most still rename its own file, whose number is not given again.
     pub fn revoke(&self) {

@@ -1,5 +1,6 @@
 //! The dead-letter file: records that could not be delivered, a JSON line each, within a limit.
 
+use super::chunks::Revoker;
 use super::files;
 use crate::error::Error;
 use jiff::Timestamp;
@@ -82,7 +83,7 @@ pub struct Letters {
     file: Option<(File, (u64, u64))>,
     /// Letters that are gone and not yet told.
     discarded: u64,
-    lock: File,
+    lock: Revoker,
 }
 
 impl Letters {
@@ -101,7 +102,7 @@ impl Letters {
             Err(TryLockError::WouldBlock) => return Err(Error::DeadLettersInUse { file: path.to_owned() }),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        let mut letters = Letters { path: path.to_owned(), limit, file: None, discarded: 0, lock };
+        let mut letters = Letters { path: path.to_owned(), limit, file: None, discarded: 0, lock: Revoker::new(lock) };
         // The lock may have been there already. Rotation needs a folder that can be written.
         let probe = ending(path, "kubehose-tmp");
         if fs::symlink_metadata(&probe).is_ok_and(|found| found.is_file() && found.len() == 0) {
@@ -125,6 +126,9 @@ impl Letters {
     /// What the system says; [`io::ErrorKind::FileTooLarge`] for a line longer than the limit. The letter is lost then. The
     /// next call begins anew.
     pub fn write(&mut self, letter: &DeadLetter) -> io::Result<Written> {
+        if self.lock.is_revoked() {
+            return Err(io::Error::other("the output has ended"));
+        }
         let mut line = serde_json::to_vec(letter)?;
         line.push(b'\n');
         let length = line.len() as u64;
@@ -148,6 +152,11 @@ impl Letters {
             return Err(files::named(&self.path, &error));
         }
         Ok(Written { discarded: self.discarded() })
+    }
+
+    /// What releases the file although a call hangs in the system.
+    pub fn revoker(&self) -> Revoker {
+        self.lock.clone()
     }
 
     /// Letters that had to go and that no [`Written`] has told yet: after an error, and at the end.
@@ -242,7 +251,7 @@ impl Letters {
 impl Drop for Letters {
     fn drop(&mut self) {
         // Closing is not enough: a process that is being started may have a copy of the descriptor.
-        let _ = self.lock.unlock();
+        self.lock.revoke();
     }
 }
 

@@ -116,9 +116,10 @@ impl Storage {
         Ok((Storage { spool: Some(spool), letters }, at_start))
     }
 
-    /// What releases the spool's folder although the thread hangs in the system.
-    pub fn revoker(&self) -> Option<Revoker> {
-        self.spool.as_ref().map(|spool| spool.chunks.revoker())
+    /// What releases the spool's folder and the dead-letter file although the thread hangs in the system.
+    pub fn revokers(&self) -> Vec<Revoker> {
+        let spool = self.spool.as_ref().map(|spool| spool.chunks.revoker());
+        spool.into_iter().chain(self.letters.as_ref().map(Letters::revoker)).collect()
     }
 
     /// Starts the thread. It ends when nobody can tell it anything any more, and then disconnects the channel that is given back.
