@@ -110,7 +110,7 @@ impl Watch {
                 for (index, id) in ids.iter().enumerate() {
                     if refused.next_if_eq(&index).is_none() {
                         self.settled(*id);
-                        self.suspects.remove(id);
+                        // It stays suspect: another copy of it may be in a batch that was refused since then.
                         accepted += 1;
                     }
                 }

@@ -423,7 +423,8 @@ impl World<'_> {
             return Err("no end after two million steps".to_owned());
         }
         let wake = self.core.as_ref().and_then(Delivery::wake_at).map(|wake| wake.max(self.now));
-        let next = self.agenda.peek().map(|entry| entry.at.max(self.now));
+        // What was due while the core was encoding is heard before it goes on, as by the output's loop.
+        let next = self.agenda.peek().map(|entry| entry.at);
         match (wake, next) {
             (Some(wake), next) if next.is_none_or(|next| wake <= next) => {
                 if wake == self.now {
