@@ -284,7 +284,9 @@ impl Driver {
         let (tasks, task_queue) = crossbeam_channel::unbounded();
         let done = events.clone();
         let runtime = runtime().map_err(Error::Runtime)?;
-        let firehose = Firehose::new(config.firehose.clone()).map_err(|error| Error::Tls(error.into()))?;
+        let (firehose, credentials) =
+            Firehose::new(config.firehose.clone()).map_err(|error| Error::Tls(error.into()))?;
+        runtime.spawn(credentials);
         let (running, ended) = crossbeam_channel::bounded(0);
         let loop_ = Loop {
             firehose: Arc::new(firehose),

@@ -3,6 +3,7 @@
 //! The SDK's client is asked for neither calls nor signatures: its way of a call costs more than all the rest of a small
 //! one. What it knows is used piece by piece: its chain of credentials, its rules of endpoints, its signer.
 
+use crate::firehose::credentials::Found;
 use crate::firehose::http::{BoxError, Http1};
 use crate::options::FirehoseConfig;
 use aws_config::sts::AssumeRoleProvider;
@@ -22,15 +23,11 @@ use bytes::Bytes;
 use http::Uri;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http_body_util::Full;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// How long a connection may take to be made; the SDK's own default.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
-
-/// Credentials are looked for anew so long before they expire; the SDK's own default.
-const BEFORE_EXPIRY: Duration = Duration::from_secs(10);
-/// Those without an expiry are, after this; the SDK's own default.
-const WITHOUT_EXPIRY: Duration = Duration::from_secs(15 * 60);
 
 /// The service's name in a signature.
 const SERVICE: &str = "firehose";
@@ -39,13 +36,21 @@ const TARGET: &str = "Firehose_20150804.PutRecordBatch";
 const JSON: &str = "application/x-amz-json-1.1";
 const AGENT: &str = concat!("kubehose/", env!("CARGO_PKG_VERSION"));
 
-/// What a call needs: where it goes, and who makes it.
+/// Where calls go, and where the credentials for them come from.
 pub struct Access {
     region: String,
     url: String,
     uri: Uri,
     provider: SharedCredentialsProvider,
-    identity: Option<(Identity, SystemTime)>,
+}
+
+/// What makes a call of a body: where it goes, and who signs it.
+#[derive(Debug)]
+pub struct Signer {
+    region: String,
+    url: String,
+    uri: Uri,
+    identity: Identity,
 }
 
 impl Access {
@@ -80,37 +85,30 @@ impl Access {
             Some(role) => assume(config, role, &base, region).await,
             None => base.credentials_provider().ok_or("no source of credentials")?,
         };
-        Ok(Access { region: config.region.clone(), uri: url.parse()?, url, provider, identity: None })
-    }
-
-    /// Whether the credentials of the last time are still good.
-    pub fn is_fresh(&self) -> bool {
-        self.identity.as_ref().is_some_and(|(_, until)| *until > SystemTime::now())
+        Ok(Access { region: config.region.clone(), uri: url.parse()?, url, provider })
     }
 
     /// Looks for credentials.
     ///
     /// # Errors
     /// What the SDK's providers say.
-    pub async fn refresh(&mut self) -> Result<(), CredentialsError> {
-        self.identity = None;
+    pub async fn look(&self) -> Result<Found<Signer>, CredentialsError> {
         let credentials: Credentials = self.provider.provide_credentials().await?;
-        let until = match credentials.expiry() {
-            Some(expiry) => expiry - BEFORE_EXPIRY,
-            None => SystemTime::now() + WITHOUT_EXPIRY,
-        };
-        self.identity = Some((credentials.into(), until));
-        Ok(())
+        let valid_for = credentials.expiry().map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+        let Access { region, url, uri, .. } = self;
+        let (region, url, uri) = (region.clone(), url.clone(), uri.clone());
+        Ok(Found { access: Arc::new(Signer { region, url, uri, identity: credentials.into() }), valid_for })
     }
+}
 
+impl Signer {
     /// A PutRecordBatch call with this body, signed as at this time.
     ///
     /// # Errors
-    /// Before [`Access::refresh`].
+    /// When the credentials are none that can sign.
     pub fn request(&self, body: Bytes, time: SystemTime) -> Result<http::Request<Full<Bytes>>, BoxError> {
-        let (identity, _) = self.identity.as_ref().ok_or("no credentials")?;
         let params = SigningParams::builder()
-            .identity(identity)
+            .identity(&self.identity)
             .region(&self.region)
             .name(SERVICE)
             .time(time)

@@ -1,13 +1,15 @@
 //! ONE PutRecordBatch call → what became of each record, and what to do about a fault.
 
 mod access;
+mod credentials;
 mod foreign;
 pub(crate) mod http;
 pub mod reply;
 
 pub use crate::firehose::reply::Reply;
 
-use crate::firehose::access::{Access, CONNECT_TIMEOUT};
+use crate::firehose::access::{Access, CONNECT_TIMEOUT, Signer};
+use crate::firehose::credentials::{Credentials, Found, Source, credentials};
 use crate::firehose::foreign::shown;
 use crate::firehose::http::{Http1, ProxyFault, Route, TlsError, never_connected};
 use crate::options::FirehoseConfig;
@@ -20,9 +22,9 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::future::Future;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 /// A refusal of credentials with a clock so far from the service's is blamed on the clock; the SDK's own threshold, just
@@ -30,7 +32,7 @@ use tokio::time::timeout;
 const CLOCK_OFF: Duration = Duration::from_secs(4 * 60);
 
 /// Why a call as a whole came to nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fault {
     /// What to do about it.
     pub class: Class,
@@ -148,42 +150,29 @@ impl fmt::Display for Fault {
 /// The way to one delivery stream.
 pub struct Firehose {
     config: FirehoseConfig,
-    http: Http1,
     client: Client<HttpsConnector<Route>, Full<Bytes>>,
-    /// Made when first needed, and anew after the credentials were refused. It is locked while credentials are looked up, which may
-    /// take as long as `request_timeout`: only the calls themselves wait for it, never what handles their outcomes.
-    access: Mutex<Option<Access>>,
-    /// Look-ups that have failed. A call that has waited for one takes its outcome, in place of a look-up of its own.
-    failed_lookups: AtomicU64,
-    /// The credentials were refused, or could not be had: the next look-up begins at the environment and the files.
-    forget: AtomicBool,
+    credentials: Credentials<Signer>,
     /// How far the service's clock is ahead of ours, in seconds, if it has refused a call for that.
     ahead: AtomicI64,
 }
 
 impl Firehose {
-    /// Nothing is resolved or connected before the first call.
+    /// A client, and the task that looks for its credentials: calls wait for that. Nothing is resolved or connected before the first call.
     ///
     /// # Errors
     /// See [`Http1::new`].
-    pub fn new(config: FirehoseConfig) -> Result<Firehose, TlsError> {
+    pub fn new(config: FirehoseConfig) -> Result<(Firehose, impl Future<Output = ()> + Send + 'static), TlsError> {
         let http = Http1::new(config.ca.as_deref())?;
         let client = http.client(Some(CONNECT_TIMEOUT));
-        Ok(Firehose {
-            config,
-            http,
-            client,
-            access: Mutex::default(),
-            failed_lookups: AtomicU64::new(0),
-            forget: AtomicBool::new(false),
-            ahead: AtomicI64::new(0),
-        })
+        let (credentials, lookups) = credentials(config.request_timeout);
+        let task = lookups.run(Chain { access: None, config: config.clone(), http });
+        Ok((Firehose { config, client, credentials, ahead: AtomicI64::new(0) }, task))
     }
 
-    /// Forgets the credentials, so that the next call looks for them from the beginning: the SDK's providers read files
+    /// Forgets the credentials, so that the next call has them looked for from the beginning: the SDK's providers read files
     /// and environment only once.
     pub fn forget_credentials(&self) {
-        self.forget.store(true, Relaxed);
+        self.credentials.renew();
     }
 
     /// Makes one PutRecordBatch call with a finished body of `records` records.
@@ -205,47 +194,11 @@ impl Firehose {
     }
 
     async fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, Fault> {
-        let failed = self.failed_lookups.load(Relaxed);
-        let mut access = self.access.lock().await;
-        if self.forget.swap(false, Relaxed) {
-            *access = None;
-        }
-        if !access.as_ref().is_some_and(Access::is_fresh) {
-            if self.failed_lookups.load(Relaxed) != failed {
-                return Err(setup(Setup::Credentials, &LookupFailed));
-            }
-            // Apart, since it is seldom, and has states of 14 KB that would be part of every call's.
-            if let Err(fault) = Box::pin(self.find_access(&mut access)).await {
-                self.failed_lookups.fetch_add(1, Relaxed);
-                return Err(fault);
-            }
-        }
+        let signer = self.credentials.get().await?;
         let (ahead, now) = (self.ahead.load(Relaxed), SystemTime::now());
         let apart = Duration::from_secs(ahead.unsigned_abs());
         let time = if ahead < 0 { now - apart } else { now + apart };
-        let request = access.as_ref().ok_or("no access".into()).and_then(|access| access.request(body, time));
-        request.map_err(|error| setup(Setup::Unreachable, &*error))
-    }
-
-    async fn find_access(&self, slot: &mut Option<Access>) -> Result<(), Fault> {
-        let access = match slot {
-            Some(access) => access,
-            empty => empty.insert(
-                Access::new(&self.config, &self.http).await.map_err(|error| setup(Setup::Unreachable, &*error))?,
-            ),
-        };
-        let limit = self.config.request_timeout;
-        match timeout(limit, access.refresh()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(match caused_by::<ProxyFault>(&error) {
-                Some(proxy) => setup(Setup::Proxy, proxy),
-                None => setup(Setup::Credentials, &error),
-            }),
-            Err(_) => {
-                let text = format!("no credentials were found within request_timeout ({limit:?})");
-                Err(Fault { class: Class::Setup(Setup::Credentials), ambiguous: false, text })
-            }
-        }
+        signer.request(body, time).map_err(|error| setup(Setup::Unreachable, &*error))
     }
 
     /// Of a reply that is no answer.
@@ -275,6 +228,32 @@ impl Firehose {
     }
 }
 
+/// The SDK's chain of credentials, with what it has read of the environment and the files.
+struct Chain {
+    access: Option<Access>,
+    config: FirehoseConfig,
+    http: Http1,
+}
+
+impl Source<Signer> for Chain {
+    async fn look(&mut self, renew: bool) -> Result<Found<Signer>, Fault> {
+        if renew {
+            self.access = None;
+        }
+        let access = match &mut self.access {
+            Some(access) => access,
+            empty => {
+                let access = Access::new(&self.config, &self.http).await;
+                empty.insert(access.map_err(|error| setup(Setup::Unreachable, &*error))?)
+            }
+        };
+        access.look().await.map_err(|error| match caused_by::<ProxyFault>(&error) {
+            Some(proxy) => setup(Setup::Proxy, proxy),
+            None => setup(Setup::Credentials, &error),
+        })
+    }
+}
+
 /// Of a reply that is an answer; one that contradicts itself may stand for anything.
 fn read_reply(body: &[u8], records: usize) -> Result<Reply, Fault> {
     reply::read(body, records).map_err(|text| Fault { class: Class::Service, ambiguous: true, text: shown(&text) })
@@ -285,18 +264,6 @@ fn read_reply(body: &[u8], records: usize) -> Result<Reply, Fault> {
 fn may_have_accepted(status: u16, class: Class) -> bool {
     status >= 500 && class != Class::Throttled
 }
-
-/// Another call's look-up of credentials has failed meanwhile.
-#[derive(Debug)]
-struct LookupFailed;
-
-impl fmt::Display for LookupFailed {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("another call has just looked for credentials in vain")
-    }
-}
-
-impl Error for LookupFailed {}
 
 /// How many seconds the service's clock is ahead of ours, if they are far apart.
 fn clock_ahead(headers: &HeaderMap) -> Option<i64> {
@@ -493,7 +460,7 @@ mod tests {
             "delivery_stream" => Some("a-stream".to_owned()),
             _ => None,
         };
-        Firehose::new(crate::options::Config::read(&options, &|_| None).unwrap().firehose).unwrap()
+        Firehose::new(crate::options::Config::read(&options, &|_| None).unwrap().firehose).unwrap().0
     }
 
     /// An error of the transport that says this.
