@@ -64,6 +64,8 @@ counts! {
     records_truncated,
     /// Events without a record, because their `log_key` is empty.
     records_empty,
+    /// Events that went to `default_delivery_stream`, since there was no name for them or too many streams are in use.
+    default_stream,
     /// Bytes of accepted records, before base64.
     bytes,
     /// Bytes that Firehose bills for them.
@@ -166,7 +168,7 @@ impl Histogram {
 pub type Exported = (&'static CStr, &'static CStr, fn(&Snapshot) -> u64);
 
 /// The counters, which only ever grow.
-pub const COUNTERS: [Exported; 15] = [
+pub const COUNTERS: [Exported; 16] = [
     (c"events_total", c"Events decoded.", |s| s.events),
     (c"records_accepted_total", c"Records that Firehose has accepted.", |s| s.records_accepted),
     (c"records_resent_total", c"Records sent once more.", |s| s.records_resent),
@@ -185,6 +187,11 @@ pub const COUNTERS: [Exported; 15] = [
     ),
     (c"records_truncated_total", c"Records cut to fit Firehose's limit.", |s| s.records_truncated),
     (c"records_empty_total", c"Events without a record, because there is nothing in them.", |s| s.records_empty),
+    (
+        c"default_stream_total",
+        c"Events that went to default_delivery_stream, for want of a name or because of max_streams.",
+        |s| s.default_stream,
+    ),
     (c"bytes_total", c"Bytes of accepted records, before base64.", |s| s.bytes),
     (c"billed_bytes_total", c"Bytes that Firehose bills for them.", |s| s.billed_bytes),
     (c"batches_total", c"PutRecordBatch calls of which at least one record was accepted.", |s| s.batches),

@@ -3,12 +3,15 @@
 //! The host accepts unknown properties silently and hands out only those that are asked for by name, so what is not in
 //! [`OPTIONS`] does not exist.
 
+use crate::delivery::lanes::Streams;
 use crate::delivery::pace::Concurrency;
 use crate::delivery::{Acknowledge, DeliveryOptions};
 use crate::error::Error;
 use crate::event::path::{Path, Paths};
 use crate::record::pack::{Compression, PackOptions};
 use crate::record::remap::{Remap, parse_pattern};
+use crate::record::stream::Template;
+pub use crate::record::stream::is_stream_name;
 use crate::record::time::{TimeFormat, TimeKey, parse_zone};
 use crate::record::{LogKey, Oversize, RecordOptions, SPLIT, TRUNCATED};
 use crate::storage::chunks::SyncMode;
@@ -52,8 +55,20 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(
         "delivery_stream",
         "",
-        "a stream's name (not its ARN): 1 to 64 letters, digits, '_', '.' or '-'",
-        "The name of the delivery stream. Required.",
+        "a stream's name (not its ARN): 1 to 64 letters, digits, '_', '.' or '-'; or a template of one",
+        "The name of the delivery stream. Required. With `$kubernetes['namespace_name']`, other record accessors, `$TAG` or `$TAG[n]` in it, each event goes to the stream that its own values name.",
+    ),
+    option(
+        "default_delivery_stream",
+        "",
+        "a stream's name; needed, and allowed, only if delivery_stream is a template",
+        "Where events go that have no value for the template, or one that makes no stream's name.",
+    ),
+    option(
+        "max_streams",
+        "64",
+        "a whole number from 2 to 1000",
+        "How many streams may be in use at a time; events for more go to the default one.",
     ),
     option(
         "endpoint",
@@ -233,6 +248,8 @@ pub struct Config {
     pub firehose: FirehoseConfig,
     /// How they look.
     pub record: RecordOptions,
+    /// Which streams they go to.
+    pub streams: Streams,
     /// How they are delivered.
     pub delivery: DeliveryOptions,
     /// What of them is kept on disk.
@@ -247,7 +264,7 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 pub struct FirehoseConfig {
     /// The AWS region.
     pub region: String,
-    /// The stream's name.
+    /// The stream's name, or the template of names.
     pub delivery_stream: String,
     /// Endpoint of Firehose, an URL.
     pub endpoint: Option<String>,
@@ -402,6 +419,7 @@ impl Config {
         Ok(Config {
             firehose: read_firehose(&reader, environment)?,
             record: read_record(&reader)?,
+            streams: read_streams(&reader)?,
             delivery: read_delivery(&reader, &storage)?,
             storage,
         })
@@ -420,9 +438,6 @@ fn read_firehose(reader: &Reader<'_>, environment: &dyn Fn(&str) -> Option<Strin
     let delivery_stream = reader
         .given("delivery_stream")
         .ok_or(Error::Missing { name: "delivery_stream", hint: "set it to the name of the Firehose stream" })?;
-    if !is_stream_name(&delivery_stream) {
-        return Err(Reader::wrong("delivery_stream", &delivery_stream, ""));
-    }
     let role_arn = reader.optional("role_arn", |value| is_role_arn(value).then(|| value.to_owned()).ok_or_default())?;
     let external_id = reader.optional("external_id", |value| {
         (2..=1224).contains(&value.chars().count()).then(|| value.to_owned()).ok_or_default()
@@ -457,6 +472,29 @@ fn read_firehose(reader: &Reader<'_>, environment: &dyn Fn(&str) -> Option<Strin
         ca,
         request_timeout: reader.defaulted("request_timeout", parse_duration)?,
     })
+}
+
+fn read_streams(reader: &Reader<'_>) -> Result<Streams, Error> {
+    const NAME: &str = "delivery_stream";
+    let name = reader.given(NAME).unwrap_or_default();
+    let template = Template::parse(&name).map_err(|why| Reader::wrong(NAME, &name, why))?;
+    let default = reader
+        .optional("default_delivery_stream", |value| is_stream_name(value).then(|| value.to_owned()).ok_or_default())?;
+    let most = reader.defaulted("max_streams", |value| parse_within(value, 2, 1000))?;
+    let default = match (&template, default) {
+        (None, _) if !is_stream_name(&name) => return Err(Reader::wrong(NAME, &name, "")),
+        (None, Some(default)) => {
+            let why = format!("delivery_stream ({name}) is a name, so that there is nothing left for another");
+            return Err(Reader::wrong("default_delivery_stream", &default, why));
+        }
+        (None, None) => name,
+        (Some(_), Some(default)) => default,
+        (Some(_), None) => {
+            let hint = "delivery_stream is a template; set it to the stream for events without a value";
+            return Err(Error::Missing { name: "default_delivery_stream", hint });
+        }
+    };
+    Ok(Streams { template, default: default.into(), most })
 }
 
 fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
@@ -638,12 +676,6 @@ pub fn is_region(text: &str) -> bool {
         && words.iter().all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
         && (1..=2).contains(&number.len())
         && number.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// `[a-zA-Z0-9_.-]{1,64}`.
-/// <https://docs.aws.amazon.com/firehose/latest/APIReference/API_CreateDeliveryStream.html>
-pub fn is_stream_name(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
 /// `arn:<partition>:iam::<12 digits>:role/<name>`.

@@ -389,7 +389,7 @@ impl Loop {
         let mut delivery = Delivery::new(Parts {
             options: &config.delivery,
             record: &config.record,
-            delivery_stream: &config.firehose.delivery_stream,
+            streams: &config.streams,
             room: self.room.clone(),
             counts: self.counts.clone(),
             random: fastrand::Rng::new(),
@@ -499,13 +499,12 @@ impl Loop {
             Action::Note { chunk, events } => self.store(Task::Note(chunk, events)),
             Action::Load { chunk } => self.store(Task::Load(chunk)),
             Action::Remove { chunk } => self.store(Task::Remove(chunk)),
-            Action::DeadLetter { letter, tag, reason, record } => {
-                let stream = &self.config.firehose.delivery_stream;
-                self.store(Task::DeadLetter(letter, DeadLetter::new(&tag, stream, &reason, record)));
+            Action::DeadLetter { letter, tag, stream, reason, record } => {
+                self.store(Task::DeadLetter(letter, DeadLetter::new(&tag, &stream, &reason, record)));
             }
             Action::Log { level, text } => self.log.line(level, &text),
-            Action::CannotDeliver { setup, text } => {
-                let cure = setup.cure(&self.config.firehose);
+            Action::CannotDeliver { setup, stream, text } => {
+                let cure = setup.cure(&stream, &self.config.firehose);
                 let line = format!("cannot deliver: {text}; the records are kept. To fix it: {cure}");
                 self.log.line(Level::Error, &line);
             }

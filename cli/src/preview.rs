@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> Outcome {
     let mut stages = Stages {
         format: args.format,
         records: RecordWriter::new(&config.record),
-        tag: config.record.remap.tag_fields(args.tag.as_bytes()),
+        tag: config.record.remap.tag_fields(args.tag.as_bytes(), false),
         tag_text: &args.tag,
         packer: Packer::new(config.record.pack),
         batcher: Batcher::new(&opening),

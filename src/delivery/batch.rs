@@ -3,6 +3,7 @@
 //! Each record is encoded once, straight into the body that goes onto the wire, and its place there is kept, so that a
 //! part of a batch can be sent again without being encoded again. Records keep their order; none is lost or doubled.
 
+use crate::record::pack::Events;
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -24,8 +25,8 @@ pub struct Place {
     data: Range<u32>,
     /// Its size before base64, in bytes.
     pub bytes: u32,
-    /// Its events, by their index in the chunk.
-    pub events: Range<u32>,
+    /// Its events.
+    pub events: Events,
 }
 
 /// The body of one call, finished.
@@ -50,7 +51,9 @@ impl Batch {
 
     /// What it takes in memory, in bytes.
     pub fn held(&self) -> usize {
-        self.capacity + self.places.capacity() * size_of::<Place>()
+        self.capacity
+            + self.places.capacity() * size_of::<Place>()
+            + self.places.iter().map(|place| place.events.held()).sum::<usize>()
     }
 
     /// Size of its body, in bytes.
@@ -137,6 +140,8 @@ pub struct Batcher {
     opening: Opening,
     body: Vec<u8>,
     places: Vec<Place>,
+    /// What the events of its records take beside the places.
+    events_held: usize,
     /// How many records the last batch had: the next one's are about that many.
     expected: usize,
 }
@@ -144,12 +149,12 @@ pub struct Batcher {
 impl Batcher {
     /// A batcher for the stream of `opening`.
     pub fn new(opening: &Opening) -> Self {
-        Batcher { opening: opening.clone(), body: Vec::new(), places: Vec::new(), expected: 0 }
+        Batcher { opening: opening.clone(), body: Vec::new(), places: Vec::new(), events_held: 0, expected: 0 }
     }
 
     /// Adds a record of at most [`crate::record::MAX_RECORD`] bytes that holds `events`. The batch that was full before
     /// it, if one was, is handed out; `buffer` is asked for the next one's memory.
-    pub fn push(&mut self, record: &[u8], events: Range<u32>, buffer: impl FnOnce() -> Vec<u8>) -> Option<Batch> {
+    pub fn push(&mut self, record: &[u8], events: Events, buffer: impl FnOnce() -> Vec<u8>) -> Option<Batch> {
         let encoded = base64_simd::STANDARD.encoded_length(record.len());
         let mut full = None;
         if self.places.len() == MAX_RECORDS
@@ -166,6 +171,7 @@ impl Batcher {
         self.opening.between(&mut self.body, self.places.len());
         let start = self.body.len();
         base64_simd::STANDARD.encode_append(record, &mut self.body);
+        self.events_held += events.held();
         self.places.push(Place { data: start as u32..self.body.len() as u32, bytes: record.len() as u32, events });
         full
     }
@@ -177,7 +183,7 @@ impl Batcher {
 
     /// What was allocated for it, in bytes.
     pub fn capacity(&self) -> usize {
-        self.body.capacity() + self.places.capacity() * size_of::<Place>()
+        self.body.capacity() + self.places.capacity() * size_of::<Place>() + self.events_held
     }
 
     /// Lets go what was allocated for it, if nothing is in it.
@@ -195,6 +201,7 @@ impl Batcher {
     /// Hands out what has been filled so far.
     pub fn finish(&mut self) -> Option<Batch> {
         self.expected = self.places.len();
+        self.events_held = 0;
         finish(std::mem::take(&mut self.body), std::mem::take(&mut self.places))
     }
 }
@@ -210,7 +217,7 @@ mod tests {
         let mut batcher = Batcher::new(&opening);
         let mut out = Vec::new();
         for (index, record) in records.iter().enumerate() {
-            out.extend(batcher.push(record, index as u32..index as u32 + 1, Vec::new));
+            out.extend(batcher.push(record, Events::One(index as u32..index as u32 + 1), Vec::new));
         }
         out.extend(batcher.finish());
         assert!(batcher.finish().is_none());
@@ -235,7 +242,7 @@ mod tests {
             for (place, record) in batch.places().iter().zip(&read) {
                 assert_eq!(&batch.record(place), record);
                 assert_eq!(place.bytes as usize, record.len());
-                assert_eq!(place.events.start as usize, seen.len());
+                assert_eq!(place.events, Events::One(seen.len() as u32..seen.len() as u32 + 1));
                 seen.push(record.clone());
             }
         }
@@ -253,7 +260,7 @@ mod tests {
         let opening = Opening::new("a-stream");
         for capacity in [0, 100, 1000, 100_000] {
             let mut batcher = Batcher::new(&opening);
-            assert!(batcher.push(&[b'x'; 400], 0..1, || Vec::with_capacity(capacity)).is_none());
+            assert!(batcher.push(&[b'x'; 400], Events::One(0..1), || Vec::with_capacity(capacity)).is_none());
             assert!(batcher.capacity() >= capacity);
             let batch = batcher.finish().unwrap();
             let (held, part) = (batch.held(), batch.part(&opening, |_| true).unwrap());
@@ -275,7 +282,7 @@ mod tests {
     fn what_a_panic_left_behind_is_taken_back() {
         let mut batcher = Batcher::new(&Opening::new("a-stream"));
         for record in [b"one".as_slice(), b"two"] {
-            batcher.push(record, 0..1, Vec::new);
+            batcher.push(record, Events::One(0..1), Vec::new);
             batcher.body.extend_from_slice(b"\"},{\"Data\":\"half a rec");
             batcher.discard_partial_record();
         }
@@ -309,7 +316,7 @@ mod tests {
             if let Some(part) = part {
                 prop_assert_eq!(read(&part), expected);
                 for place in part.places() {
-                    prop_assert_eq!(part.record(place), records[place.events.start as usize].clone());
+                    prop_assert_eq!(part.record(place), records[place.events.stretches()[0].start as usize].clone());
                 }
             }
         }

@@ -1,12 +1,14 @@
-//! A chunk's events → records in the lane's bodies, a slice at a time, so that calls are looked after meanwhile.
+//! A chunk's events → records in the lanes' bodies, a slice at a time, so that calls are looked after meanwhile.
 
 use crate::delivery::Origin;
 use crate::delivery::lane::{Lane, Owner};
+use crate::delivery::lanes::{DEFAULT, Fallback, LaneId, Lanes, Takes};
 use crate::delivery::room::Copied;
 use crate::event::chunk::{Chunk, Cursor, Time};
 use crate::metrics::Counts;
-use crate::record::pack::Packer;
+use crate::record::pack::{Events, Joined, Packer};
 use crate::record::{self, Next, RecordOptions, RecordWriter};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,28 +21,45 @@ pub struct Encoding {
     bytes: Arc<Copied>,
     cursor: Cursor,
     packer: Packer,
+    /// What is being joined for each stream.
+    joined: BTreeMap<LaneId, Joined>,
+    /// The stream whose record is being packed.
+    packing: Option<LaneId>,
     /// What the chunk is known by.
     identity: [u8; 16],
     /// Events that were settled before, in ascending order.
     settled: Vec<Range<u32>>,
     /// How many of these lie behind.
     passed: usize,
+    /// Whether those were counted when the chunk was encoded before.
+    counted: bool,
+    /// Events of the present slice that are counted another time.
+    uncounted: u32,
+    /// Events that were left for later, since their lanes are full.
+    deferred: Vec<Range<u32>>,
+    /// Those lanes.
+    deferred_by: Vec<LaneId>,
 }
 
-/// An event of which no record can be made.
+/// Joined texts take no more memory than this together.
+const JOINED: usize = 4 << 20;
+
+/// Events of which no record can be made.
 pub struct Rejected {
-    /// The event, by its place in the chunk.
-    pub event: u32,
+    /// The events.
+    pub events: Events,
+    /// The lane of their stream.
+    pub lane: LaneId,
     /// Why.
     pub reason: String,
-    /// What there is of it.
+    /// What there is of them.
     pub bytes: Vec<u8>,
 }
 
 /// What came of a slice.
 #[derive(Default)]
 pub struct Slice {
-    /// Records that were added to the lane.
+    /// Records that were added to lanes.
     pub records: u64,
     /// Events of which there is no record.
     pub rejected: Vec<Rejected>,
@@ -52,16 +71,42 @@ pub struct Slice {
     pub undecodable: u64,
     /// Lines for the log: what failed beside that.
     pub errors: Vec<String>,
+    /// Events that went to the default stream, since the template has no name for them.
+    pub without_name: u64,
+    /// Events that went there, since too many streams are in use.
+    pub too_many: u64,
+    /// The next event waits for its lane.
+    pub waits: bool,
     /// The chunk is done.
     pub done: bool,
 }
 
 impl Encoding {
-    /// The chunk from its beginning, without the events that were settled before.
-    pub fn new(origin: Arc<Origin>, bytes: Arc<Copied>, settled: Vec<Range<u32>>, options: &RecordOptions) -> Encoding {
+    /// The chunk from its beginning, without the events that were settled before, which may have been `counted` then.
+    pub fn new(
+        origin: Arc<Origin>,
+        bytes: Arc<Copied>,
+        settled: Vec<Range<u32>>,
+        counted: bool,
+        options: &RecordOptions,
+    ) -> Encoding {
         let packer = Packer::new(options.pack);
         let identity = origin.identity.to_bytes();
-        Encoding { origin, bytes, cursor: Cursor::default(), packer, identity, settled, passed: 0 }
+        Encoding {
+            origin,
+            bytes,
+            cursor: Cursor::default(),
+            packer,
+            joined: BTreeMap::new(),
+            packing: None,
+            identity,
+            settled,
+            passed: 0,
+            counted,
+            uncounted: 0,
+            deferred: Vec::new(),
+            deferred_by: Vec::new(),
+        }
     }
 
     /// Encodes about `limit` bytes of the chunk; events without a time get `now`. Should that panic, which would be a defect, the event at
@@ -69,7 +114,7 @@ impl Encoding {
     pub fn slice(
         &mut self,
         writer: &mut RecordWriter<'_>,
-        lane: &mut Lane,
+        lanes: &mut Lanes<'_>,
         counts: &Counts,
         limit: usize,
         now: Time,
@@ -78,31 +123,40 @@ impl Encoding {
         let before = self.cursor;
         let (collisions, truncated) = (writer.collisions(), writer.truncated());
         let end = before.position().saturating_add(limit);
-        let panicked = catch_unwind(AssertUnwindSafe(|| self.run(writer, lane, end, now, &mut slice)));
+        let panicked = catch_unwind(AssertUnwindSafe(|| self.run(writer, lanes, end, now, &mut slice)));
         slice.truncated = writer.truncated() - truncated;
         counts.key_collisions.add(writer.collisions() - collisions);
         if let Err(panic) = panicked {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            // Dropping what a panic carries may panic once more.
-            std::mem::forget(panic);
+            let text = text_of(panic);
             writer.begin_anew();
-            lane.discard_partial_record();
+            lanes.all().for_each(Lane::discard_partial_record);
+            self.reject_packing(&text, &mut slice);
             self.pass_over_panic(&text, &mut slice);
             // A rest in which no event can be found counts as one.
             counts.events.add(u64::from(slice.done));
         }
+        while slice.done && !self.joined.is_empty() || self.joined_held() > JOINED {
+            let panicked = catch_unwind(AssertUnwindSafe(|| self.finish_joined(lanes, &mut slice)));
+            if let Err(panic) = panicked {
+                lanes.all().for_each(Lane::discard_partial_record);
+                self.reject_packing(&text_of(panic), &mut slice);
+            }
+        }
         slice.undecodable = self.cursor.undecodable() - before.undecodable();
-        counts.events.add(u64::from(self.cursor.events() - before.events()));
+        let passed = self.cursor.events() - before.events();
+        counts.events.add(u64::from(passed.saturating_sub(std::mem::take(&mut self.uncounted))));
         slice
     }
 
-    fn run(&mut self, writer: &mut RecordWriter<'_>, lane: &mut Lane, end: usize, now: Time, slice: &mut Slice) {
+    fn run(&mut self, writer: &mut RecordWriter<'_>, lanes: &mut Lanes<'_>, end: usize, now: Time, slice: &mut Slice) {
         let bytes = self.bytes.clone();
-        let owner = &self.origin;
-        let tag = writer.tag_fields(owner.tag.as_bytes());
+        let owner = self.origin.clone();
+        let tag = writer.tag_fields(owner.tag.as_bytes(), lanes.template());
         let origin = record::Origin { tag: tag.as_ref(), identity: self.identity };
         let mut chunk = Chunk::resume(&bytes, self.cursor);
+        // Where the stream depends on the event, that is looked at before it is written, which may be done without a tape.
+        let mut ahead = lanes.template().then(|| Chunk::resume(&bytes, self.cursor));
+        let mut lane = DEFAULT;
         loop {
             let next = chunk.events();
             let is_part = writer.has_parts();
@@ -116,41 +170,132 @@ impl Encoding {
                     self.passed += 1;
                 }
                 let is_settled = self.settled.get(self.passed).is_some_and(|range| range.contains(&next));
+                let event = ahead.as_mut().and_then(|ahead| ahead.next_event());
                 if is_settled && chunk.next_event().is_some() {
+                    self.uncounted += u32::from(self.counted);
                     continue;
                 }
+                if let Some(event) = event {
+                    let (chosen, fallback) = lanes.choose(event.body, &owner.tag, tag.as_ref());
+                    match lanes.takes(chosen) {
+                        Takes::Yes => {}
+                        Takes::Soon => {
+                            slice.waits = true;
+                            return;
+                        }
+                        Takes::Later if chunk.next_event().is_some() => {
+                            self.defer(next, chosen);
+                            continue;
+                        }
+                        Takes::Later => {}
+                    }
+                    lane = chosen;
+                    slice.without_name += u64::from(fallback == Some(Fallback::NoName));
+                    slice.too_many += u64::from(fallback == Some(Fallback::TooMany));
+                }
             }
-            let mut add = |record: &[u8], events: Range<u32>| {
-                lane.add(record, events, owner);
-                slice.records += 1;
+            let (mut records, joined) = (0, self.joined.entry(lane).or_default());
+            let mut add = |record: &[u8], events: Events| {
+                if let Some(lane) = lanes.using(lane) {
+                    lane.add(record, events, &owner);
+                    records += 1;
+                }
             };
             let packed = match writer.next(&mut chunk, &origin, now) {
                 // The last part does not tell of the others, whose calls may fare worse: after a restart all are sent again.
                 Next::Record { text, events } if is_part => {
-                    self.packer.push(text, events.start..events.start, &mut add)
+                    self.packing = Some(lane);
+                    self.packer.push(joined, text, events.start..events.start, &mut add)
                 }
-                Next::Record { text, events } => self.packer.push(text, events, &mut add),
+                Next::Record { text, events } => {
+                    self.packing = Some(lane);
+                    self.packer.push(joined, text, events, &mut add)
+                }
                 Next::Empty { .. } => {
                     slice.empty += 1;
                     Ok(())
                 }
                 Next::Unfit { event, reason, text } => {
-                    slice.rejected.push(Rejected { event, reason: reason.to_string(), bytes: text.to_vec() });
+                    let events = Events::One(event..event + 1);
+                    slice.rejected.push(Rejected { events, lane, reason: reason.to_string(), bytes: text.to_vec() });
                     Ok(())
                 }
                 Next::End => {
                     slice.done = true;
                     self.cursor = chunk.resume_state();
-                    self.packer.finish(&mut add)
+                    Ok(())
                 }
             };
+            slice.records += records;
+            self.packing = None;
             if let Err(error) = packed {
                 slice.errors.push(format!("event {next} of a chunk with tag {}: {error}", owner.tag));
             }
-            if slice.done {
+            if slice.done || self.joined.len() > 1 && self.joined_held() > JOINED {
                 return;
             }
         }
+    }
+
+    /// Adds what has been joined so far.
+    fn finish_joined(&mut self, lanes: &mut Lanes<'_>, slice: &mut Slice) {
+        while let Some(mut entry) = self.joined.first_entry() {
+            let (owner, lane) = (&self.origin, *entry.key());
+            self.packing = Some(lane);
+            let packed = self.packer.finish(entry.get_mut(), |record, events| {
+                if let Some(lane) = lanes.using(lane) {
+                    lane.add(record, events, owner);
+                    slice.records += 1;
+                }
+            });
+            if let Err(error) = packed {
+                slice.errors.push(format!("events of a chunk with tag {}: {error}", owner.tag));
+            }
+            self.packing = None;
+            entry.remove();
+        }
+    }
+
+    fn joined_held(&self) -> usize {
+        self.joined.values().map(Joined::held).sum()
+    }
+
+    /// After a panic: what was being packed is rejected.
+    fn reject_packing(&mut self, text: &str, slice: &mut Slice) {
+        if let Some(lane) = self.packing.take()
+            && let Some((bytes, events)) = self.joined.remove(&lane).as_mut().and_then(Joined::take)
+        {
+            slice.rejected.push(Rejected { events, lane, reason: defect(text), bytes });
+        }
+    }
+
+    /// Leaves an event for later.
+    fn defer(&mut self, event: u32, lane: LaneId) {
+        self.uncounted += 1;
+        match self.deferred.last_mut() {
+            Some(last) if last.end == event => last.end += 1,
+            _ => self.deferred.push(event..event + 1),
+        }
+        if !self.deferred_by.contains(&lane) {
+            self.deferred_by.push(lane);
+        }
+    }
+
+    /// What was left for later, once all else is done: the chunk's bytes, the events that are not to be encoded again, and the lanes that
+    /// were full; none if nothing was.
+    pub fn deferred(self) -> Option<(Arc<Copied>, Vec<Range<u32>>, Vec<LaneId>)> {
+        if self.deferred.is_empty() {
+            return None;
+        }
+        let (mut done, mut from) = (Vec::new(), 0);
+        for Range { start, end } in self.deferred {
+            if from < start {
+                done.push(from..start);
+            }
+            from = end;
+        }
+        done.push(from..u32::MAX);
+        Some((self.bytes, done, self.deferred_by))
     }
 
     /// Rejects the event at which encoding panicked.
@@ -172,11 +317,25 @@ impl Encoding {
             }
         };
         slice.rejected.push(Rejected {
-            event,
-            reason: format!("a defect in kubehose, please report it: {text}"),
+            events: Events::One(event..event + 1),
+            lane: DEFAULT,
+            reason: defect(text),
             bytes: bytes.get(start..end).unwrap_or_default().to_vec(),
         });
     }
+}
+
+/// What a panic says.
+fn text_of(panic: Box<dyn std::any::Any + Send>) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    // Dropping what a panic carries may panic once more.
+    std::mem::forget(panic);
+    text
+}
+
+fn defect(text: &str) -> String {
+    format!("a defect in kubehose, please report it: {text}")
 }
 
 /// Owners of some of a lane's records, merged where they follow one another.
@@ -214,19 +373,19 @@ mod tests {
             let config = Config::read(&get, &|_| None).unwrap();
             let chunk = [event("a"), event("b"), event(&"x".repeat(2_500_000)), event("c"), event("d")].concat();
             let room = Arc::new(Room::new(64 << 20));
-            let mut lane = Lane::new("s", &config.delivery, room.clone());
+            let mut lanes = Lanes::new(&config.streams, &config.delivery, room.clone());
             let delivery = Ledger::default().begin_acknowledged(Identity::of(b"", &chunk));
             let origin = Origin { delivery, identity: Identity::of(b"", &chunk), tag: "t".into(), chunk: None };
             let mut encoding =
-                Encoding::new(Arc::new(origin), Arc::new(room.count_copy(chunk)), Vec::new(), &config.record);
+                Encoding::new(Arc::new(origin), Arc::new(room.count_copy(chunk)), Vec::new(), false, &config.record);
             let mut writer = RecordWriter::new(&config.record);
-            while !encoding.slice(&mut writer, &mut lane, &Counts::default(), 1, Time::default()).done {}
-            lane.close_batch();
+            while !encoding.slice(&mut writer, &mut lanes, &Counts::default(), 1, Time::default()).done {}
+            lanes.close_batches();
             let (mut settled, mut parts) = (Vec::new(), 0);
-            while let Some(job) = lane.next_call(Instant::now()) {
+            while let Some((_, job)) = lanes.next_call(Instant::now()) {
                 for place in job.batch.places() {
-                    settled.extend(place.events.clone());
-                    parts += usize::from(place.events == (2..2));
+                    settled.extend(place.events.stretches().iter().cloned().flatten());
+                    parts += usize::from(place.events == Events::One(2..2));
                 }
             }
             assert_eq!((settled, parts), (vec![0, 1, 3, 4], 3), "{aggregation}");
@@ -250,17 +409,17 @@ mod tests {
         let (chunk, events) = (chunk.concat(), 8);
         for panics in 0..=11 {
             let room = Arc::new(Room::new(64 << 20));
-            let mut lane = Lane::new("s", &config.delivery, room.clone());
+            let mut lanes = Lanes::new(&config.streams, &config.delivery, room.clone());
             let delivery = Ledger::default().begin_acknowledged(Identity::of(b"", &chunk));
             let origin = Origin { delivery, identity: Identity::of(b"", &chunk), tag: "t".into(), chunk: None };
             let bytes = Arc::new(room.count_copy(chunk.clone()));
-            let mut encoding = Encoding::new(Arc::new(origin), bytes, Vec::new(), &config.record);
+            let mut encoding = Encoding::new(Arc::new(origin), bytes, Vec::new(), false, &config.record);
             let mut writer = RecordWriter::new(&config.record);
             writer.calls_until_panic = Some(panics);
             let counts = Counts::default();
             let (mut records, mut rejected, mut empty, mut undecodable) = (0, Vec::new(), 0, 0);
             loop {
-                let slice = encoding.slice(&mut writer, &mut lane, &counts, 1, Time::default());
+                let slice = encoding.slice(&mut writer, &mut lanes, &counts, 1, Time::default());
                 records += slice.records;
                 rejected.extend(slice.rejected);
                 empty += slice.empty;
@@ -284,7 +443,8 @@ mod tests {
             assert_eq!((records, undecodable), (9 - lost_records, 1), "{panics}");
             assert_eq!(empty, u64::from(event != 4), "{panics}");
             assert_eq!(counts.events.get(), events + u64::from(event == 8), "{panics}");
-            let rejected: Vec<u32> = rejected.iter().map(|rejected| rejected.event).collect();
+            let rejected: Vec<u32> =
+                rejected.iter().flat_map(|rejected| rejected.events.stretches()[0].clone()).collect();
             assert_eq!(rejected, if event == u32::MAX { vec![] } else { vec![event] }, "{panics}");
         }
     }

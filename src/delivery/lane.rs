@@ -10,8 +10,8 @@ use crate::delivery::retry::{self, Attempts, Backoff, Kind};
 use crate::delivery::room::Room;
 use crate::delivery::{CallId, DeliveryOptions, Origin};
 use crate::firehose::Setup;
+use crate::record::pack::Events;
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,8 +60,10 @@ pub struct Job {
     cost: usize,
 }
 
-/// What an output's only stream does.
+/// What is on its way to one stream.
 pub struct Lane {
+    /// The stream's name.
+    pub stream: Arc<str>,
     opening: Opening,
     room: Arc<Room>,
     batcher: Batcher,
@@ -73,6 +75,12 @@ pub struct Lane {
     body_size: usize,
     /// What of the room the open batch and the used buffers take.
     counted: usize,
+    /// What of the room its other batches take.
+    jobs: usize,
+    /// Since when it holds more than its share.
+    full_since: Option<Instant>,
+    /// Since when there has been something to send.
+    busy_since: Option<Instant>,
     ready: VecDeque<Job>,
     delayed: BTreeMap<(Instant, u64), Job>,
     delays: u64,
@@ -95,9 +103,10 @@ pub struct Lane {
 
 impl Lane {
     /// A lane to the stream of this name.
-    pub fn new(delivery_stream: &str, options: &DeliveryOptions, room: Arc<Room>) -> Lane {
-        let opening = Opening::new(delivery_stream);
+    pub fn new(stream: Arc<str>, options: &DeliveryOptions, room: Arc<Room>) -> Lane {
+        let opening = Opening::new(&stream);
         Lane {
+            stream,
             batcher: Batcher::new(&opening),
             opening,
             room,
@@ -106,6 +115,9 @@ impl Lane {
             buffers: Vec::new(),
             body_size: 0,
             counted: 0,
+            jobs: 0,
+            full_since: None,
+            busy_since: None,
             ready: VecDeque::new(),
             delayed: BTreeMap::new(),
             delays: 0,
@@ -122,7 +134,7 @@ impl Lane {
     }
 
     /// Adds a record, which holds these events of `origin`.
-    pub fn add(&mut self, record: &[u8], events: Range<u32>, origin: &Arc<Origin>) {
+    pub fn add(&mut self, record: &[u8], events: Events, origin: &Arc<Origin>) {
         let (buffers, size) = (&mut self.buffers, self.body_size);
         let buffer = || buffers.pop().unwrap_or_else(|| Vec::with_capacity(size));
         if let Some(full) = self.batcher.push(record, events, buffer) {
@@ -140,10 +152,17 @@ impl Lane {
     }
 
     /// Counts a batch in the room.
-    pub fn job(&self, mut owners: Vec<Owner>, batch: Batch, attempts: Attempts, suspect_since: Option<Instant>) -> Job {
+    pub fn job(
+        &mut self,
+        mut owners: Vec<Owner>,
+        batch: Batch,
+        attempts: Attempts,
+        suspect_since: Option<Instant>,
+    ) -> Job {
         owners.shrink_to_fit();
         let cost = batch.held() + owners.capacity() * size_of::<Owner>();
         self.room.add(cost);
+        self.jobs += cost;
         Job { owners, batch, attempts, ambiguous: false, suspect_since, cost }
     }
 
@@ -178,6 +197,39 @@ impl Lane {
     /// Whether a batch more would be sent soon: fewer are ready than may be called.
     pub fn wants_more(&self) -> bool {
         self.ready.len() < self.limit.calls().saturating_sub(self.in_flight.len()).max(2)
+    }
+
+    /// What of the room its records take, in bytes.
+    pub fn held(&self) -> usize {
+        self.jobs + self.batcher.capacity()
+    }
+
+    /// Looks whether it holds more than its share, and since when it has something to send.
+    pub fn look(&mut self, share: usize, now: Instant) {
+        match self.held() > share {
+            true => _ = self.full_since.get_or_insert(now),
+            false => self.full_since = None,
+        }
+        match self.is_empty() {
+            true => self.busy_since = None,
+            false => _ = self.busy_since.get_or_insert(now),
+        }
+    }
+
+    /// Since when it has held more than its share, if it does.
+    pub fn full_since(&self) -> Option<Instant> {
+        self.full_since
+    }
+
+    /// Since when nothing has been accepted though there was something to send.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.busy_since.map(|busy| self.last_accepted.map_or(busy, |accepted| accepted.max(busy)))
+    }
+
+    /// The owners of all that is in it.
+    pub fn owners(&self) -> impl Iterator<Item = &Owner> {
+        let jobs = self.ready.iter().chain(self.delayed.values()).chain(self.in_flight.values());
+        jobs.flat_map(|job| &job.owners).chain(&self.owners)
     }
 
     /// Whether there is nothing but the open batch.
@@ -282,6 +334,7 @@ impl Lane {
     /// Gives a batch's memory back.
     pub fn release(&mut self, batch: Batch, cost: usize) {
         self.room.sub(cost);
+        self.jobs = self.jobs.saturating_sub(cost);
         if self.buffers.len() < BUFFERS
             && let Some(buffer) = batch.into_buffer()
             // A body of large records is larger than the next may need.

@@ -7,6 +7,7 @@
 use crate::delivery::{Action, ChunkId, FlushId, Identity};
 use crate::host::Status;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// How long an ended delivery is remembered whose chunk the host may still bring again. The host's scheduler waits at most 2,000 s
@@ -63,6 +64,8 @@ struct Delivery {
     sealed: bool,
     ended: bool,
     kept: Kept,
+    /// All but some of its events were added, and its chunk is not held: it must come again for the rest. These are the others.
+    incomplete: Option<Vec<Range<u32>>>,
 }
 
 /// The deliveries of one output.
@@ -74,6 +77,8 @@ pub struct Ledger {
     deadlines: BTreeSet<(Instant, DeliveryId)>,
     /// Ended and detached, the oldest first.
     remembered: VecDeque<(Instant, DeliveryId)>,
+    /// Events of chunks that are settled, where the chunk must come again for the others, the oldest first.
+    resume: VecDeque<(Instant, Identity, Vec<Range<u32>>)>,
     unended: usize,
 }
 
@@ -87,7 +92,8 @@ impl Ledger {
         if let Owed::Detached = owed {
             self.detached.entry(identity).or_default().push(id);
         }
-        self.by_id.insert(id, Delivery { identity, unsettled: 0, owed, sealed: false, ended: false, kept });
+        self.by_id
+            .insert(id, Delivery { identity, unsettled: 0, owed, sealed: false, ended: false, kept, incomplete: None });
         self.unended += 1;
         id
     }
@@ -140,6 +146,43 @@ impl Ledger {
             delivery.sealed = true;
         }
         self.end_if_settled(id, now, out);
+    }
+
+    /// All but some records of the delivery have been added, and its chunk is given up: once those are settled its flush is answered
+    /// RETRY, and [`Ledger::resume`] tells the next one what need not be sent again.
+    pub fn seal_incomplete(&mut self, id: DeliveryId, done: Vec<Range<u32>>, now: Instant, out: &mut Vec<Action>) {
+        if let Some(delivery) = self.by_id.get_mut(&id) {
+            delivery.incomplete = Some(done);
+        }
+        self.seal(id, now, out);
+    }
+
+    /// The events of a chunk that need not be sent again, if it comes again for the others.
+    pub fn resume(&mut self, identity: Identity) -> Vec<Range<u32>> {
+        let at = self.resume.iter().position(|(_, other, _)| *other == identity);
+        at.and_then(|at| self.resume.remove(at)).map(|(_, _, done)| done).unwrap_or_default()
+    }
+
+    /// Whether the host was told that the chunk is ours.
+    pub fn is_acknowledged(&self, id: DeliveryId) -> bool {
+        self.by_id.get(&id).is_some_and(|delivery| matches!(delivery.owed, Owed::Acknowledged))
+    }
+
+    /// Answers RETRY to the flushes that wait for nothing but records of these numbers, which are stuck.
+    pub fn retry_stuck(&mut self, stuck: &HashMap<DeliveryId, u64>, out: &mut Vec<Action>) {
+        for (id, records) in stuck {
+            let Some(delivery) = self.by_id.get_mut(id) else { continue };
+            if delivery.sealed
+                && delivery.kept == Kept::No
+                && delivery.unsettled == *records
+                && let Owed::Flush(flush) = delivery.owed
+            {
+                delivery.owed = Owed::Detached;
+                self.deadlines.remove(&(flush.deadline, *id));
+                self.detached.entry(delivery.identity).or_default().push(*id);
+                out.push(Action::Reply { flush: flush.id, status: Status::Retry });
+            }
+        }
     }
 
     /// So many records of the delivery are settled: accepted, or dead-lettered.
@@ -199,6 +242,11 @@ impl Ledger {
                 late(flush.size);
             }
         }
+        while self.resume.front().is_some_and(|(since, ..)| {
+            self.resume.len() > REMEMBER_AT_MOST || now.saturating_duration_since(*since) >= REMEMBER
+        }) {
+            self.resume.pop_front();
+        }
         while let Some((since, id)) = self.remembered.front().copied()
             && (self.remembered.len() > REMEMBER_AT_MOST || now.saturating_duration_since(since) >= REMEMBER)
         {
@@ -214,7 +262,8 @@ impl Ledger {
     pub fn expires_at(&self) -> Option<Instant> {
         let flush = self.deadlines.first().map(|(deadline, _)| *deadline);
         let remembered = self.remembered.front().map(|(since, _)| *since + REMEMBER);
-        [flush, remembered].into_iter().flatten().min()
+        let resume = self.resume.front().map(|(since, ..)| *since + REMEMBER);
+        [flush, remembered, resume].into_iter().flatten().min()
     }
 
     /// Flushes that wait for an answer.
@@ -236,6 +285,23 @@ impl Ledger {
     fn end_if_settled(&mut self, id: DeliveryId, now: Instant, out: &mut Vec<Action>) {
         let Some(delivery) = self.by_id.get(&id) else { return };
         if delivery.unsettled > 0 || !delivery.sealed || delivery.ended {
+            return;
+        }
+        if let Some(delivery) = self.by_id.get_mut(&id)
+            && let Some(done) = delivery.incomplete.take()
+        {
+            let (identity, owed) = (delivery.identity, std::mem::replace(&mut delivery.owed, Owed::Acknowledged));
+            match owed {
+                Owed::Flush(flush) => {
+                    self.deadlines.remove(&(flush.deadline, id));
+                    out.push(Action::Reply { flush: flush.id, status: Status::Retry });
+                }
+                Owed::Detached => self.forget_detached(identity, id),
+                Owed::Acknowledged => {}
+            }
+            self.by_id.remove(&id);
+            self.unended -= 1;
+            self.resume.push_back((now, identity, done));
             return;
         }
         self.answer_ok(id, out);

@@ -7,13 +7,15 @@
 pub mod batch;
 mod encode;
 mod lane;
+pub mod lanes;
 mod ledger;
 pub mod pace;
 mod retry;
 pub mod room;
 
 use crate::delivery::encode::{Encoding, Slice};
-use crate::delivery::lane::{Job, Lane, Owner, split};
+use crate::delivery::lane::{Job, Owner, split};
+use crate::delivery::lanes::{DEFAULT, LaneId, Lanes, Streams};
 use crate::delivery::ledger::{DeliveryId, Flush, Kept, Ledger};
 use crate::delivery::pace::Concurrency;
 use crate::delivery::retry::Kind;
@@ -22,9 +24,10 @@ use crate::event::chunk::Time;
 use crate::firehose::{self, Class, Fault, Setup};
 use crate::host::{Level, Status};
 use crate::metrics::{Counts, billed};
+use crate::record::pack::Events;
 use crate::record::{MAX_RECORD, RecordOptions, RecordWriter};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -286,6 +289,8 @@ pub enum Action {
         letter: LetterId,
         /// The tag of its chunk.
         tag: Arc<str>,
+        /// The stream that it was for.
+        stream: Arc<str>,
         /// Why it could not be delivered.
         reason: String,
         /// The record.
@@ -302,6 +307,8 @@ pub enum Action {
     CannotDeliver {
         /// What has to be fixed.
         setup: Setup,
+        /// The stream.
+        stream: Arc<str>,
         /// What happened.
         text: String,
     },
@@ -325,6 +332,9 @@ const SLICE_ROOM: usize = 2 * SLICE;
 /// One log line of a kind in this time.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
+/// So many kinds of lines are remembered before old ones are looked for.
+const LOGGED: usize = 256;
+
 /// After so many records, their mean size is known well enough to speak of the bill.
 const BILL_AFTER: u64 = 1000;
 
@@ -341,6 +351,9 @@ const LINGER_AWAITED: Duration = Duration::from_millis(2);
 /// How long the exit waits for the disk once everything has been given up: since it last wrote something, and in all.
 pub const DISK_AT_EXIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
+/// How often it is looked which flushes wait for stuck lanes alone.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// When a chunk of the spool is read again that could not be read.
 const LOAD_AGAIN: Duration = Duration::from_secs(5);
 
@@ -356,6 +369,15 @@ struct Parked {
 struct Queued {
     origin: Arc<Origin>,
     source: Source,
+    /// Events that are not to be encoded again, where some were left for later.
+    done: Vec<Range<u32>>,
+}
+
+/// A chunk of which events were left for later, since their lanes were full.
+#[derive(Debug)]
+struct Deferred {
+    queued: Queued,
+    lanes: Vec<LaneId>,
 }
 
 #[derive(Debug)]
@@ -369,7 +391,7 @@ enum Source {
 #[derive(Debug)]
 struct Letter {
     origin: Arc<Origin>,
-    events: Range<u32>,
+    events: Events,
     bytes: usize,
     reason: String,
 }
@@ -380,8 +402,8 @@ pub struct Parts<'o> {
     pub options: &'o DeliveryOptions,
     /// How records look.
     pub record: &'o RecordOptions,
-    /// The stream.
-    pub delivery_stream: &'o str,
+    /// The streams.
+    pub streams: &'o Streams,
     /// The memory that may be used.
     pub room: Arc<Room>,
     /// What is counted.
@@ -403,12 +425,19 @@ pub struct Delivery<'o> {
     counts: Arc<Counts>,
     random: fastrand::Rng,
     ledger: Ledger,
-    lane: Lane,
+    lanes: Lanes<'o>,
     parked: VecDeque<Parked>,
     queue: VecDeque<Queued>,
     /// Chunks of the spool that could not be read, and when they are tried again.
     unreadable: VecDeque<(Instant, Queued)>,
+    deferred: VecDeque<Deferred>,
+    /// One of these is in the queue again.
+    resuming: bool,
     encoding: Option<Encoding>,
+    /// Its next event waits for its lane.
+    encoding_waits: bool,
+    /// When it was last looked which flushes wait for stuck lanes alone.
+    looked: Option<Instant>,
     /// The first of the queue is being read.
     loading: bool,
     storing: BTreeMap<ChunkId, DeliveryId>,
@@ -429,7 +458,7 @@ pub struct Delivery<'o> {
     left_on_disk: usize,
     /// Chunks, and their bytes, that were answered RETRY since a signal has asked the host to end.
     refused_at_end: (u64, u64),
-    logged: BTreeMap<&'static str, (Instant, u64)>,
+    logged: BTreeMap<(&'static str, Option<LaneId>), (Instant, u64)>,
     bill_logged: bool,
     now: Option<Instant>,
     wall: Time,
@@ -438,21 +467,21 @@ pub struct Delivery<'o> {
 impl<'o> Delivery<'o> {
     /// A delivery with nothing to do but what was recovered.
     pub fn new(parts: Parts<'o>) -> Delivery<'o> {
-        let Parts { options, record, delivery_stream, room, counts, random, recovered, next_chunk } = parts;
+        let Parts { options, record, streams, room, counts, random, recovered, next_chunk } = parts;
         let mut ledger = Ledger::default();
         let queue = recovered
             .into_iter()
             .map(|Recovered { chunk, identity, size }| {
                 let delivery = ledger.begin_recovered(identity, chunk);
                 let origin = Arc::new(Origin { delivery, identity, tag: "".into(), chunk: Some(chunk) });
-                Queued { origin, source: Source::Disk(size) }
+                Queued { origin, source: Source::Disk(size), done: Vec::new() }
             })
             .collect();
         Delivery {
             options,
             record,
             encoder: RecordWriter::new(record),
-            lane: Lane::new(delivery_stream, options, room.clone()),
+            lanes: Lanes::new(streams, options, room.clone()),
             room,
             counts,
             random,
@@ -460,7 +489,11 @@ impl<'o> Delivery<'o> {
             parked: VecDeque::new(),
             queue,
             unreadable: VecDeque::new(),
+            deferred: VecDeque::new(),
+            resuming: false,
             encoding: None,
+            encoding_waits: false,
+            looked: None,
             loading: false,
             storing: BTreeMap::new(),
             letters: BTreeMap::new(),
@@ -537,15 +570,19 @@ impl<'o> Delivery<'o> {
 
     /// When [`Delivery::handle`] should be called with [`Input::Tick`], if nothing else happens before; a time that has passed means at once.
     pub fn wake_at(&self) -> Option<Instant> {
-        if self.can_encode() {
+        if self.can_encode() && !self.encoding_waits {
             return self.now;
         }
         let limit = self.flush_limit().filter(|_| self.ledger.flushes() + self.parked.len() > 0);
         let parked = self.parked.iter().map(|parked| parked.flush.deadline).min();
         let closing = self.disk_limit().or(self.closing);
-        let lane = if self.gave_up.is_some() { None } else { self.lane.wake_at() };
+        let lanes = if self.gave_up.is_some() { None } else { self.lanes.wake_at() };
+        let patience = self.now.and_then(|now| self.lanes.patience_ends(now));
         let unreadable = self.unreadable.front().map(|(again, _)| *again);
-        [self.ledger.expires_at(), limit, parked, closing, lane, unreadable].into_iter().flatten().min()
+        [self.ledger.expires_at(), limit, parked, closing, lanes, patience, self.look_at(), unreadable]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether the exit has nothing more to wait for.
@@ -556,10 +593,15 @@ impl<'o> Delivery<'o> {
         let waits_for_disk = !self.letters.is_empty() || !self.storing.is_empty();
         let over = self.disk_limit() <= self.now;
         let in_memory = self.queue.iter().any(|queued| matches!(queued.source, Source::Memory(_)));
-        let idle = self.lane.is_empty() && !self.lane.has_open() && self.encoding.is_none();
+        let idle = self.lanes.are_empty() && !self.lanes.have_open() && self.encoding.is_none();
         match self.gave_up.is_some() {
             true => !in_memory && idle && !waits_for_disk || over && !self.can_encode(),
-            false => idle && self.queue.is_empty() && self.unreadable.is_empty() && !waits_for_disk,
+            false => {
+                idle && self.queue.is_empty()
+                    && self.unreadable.is_empty()
+                    && self.deferred.is_empty()
+                    && !waits_for_disk
+            }
         }
     }
 
@@ -613,6 +655,7 @@ impl<'o> Delivery<'o> {
         self.expire(now, out);
         if self.closing.is_some_and(|deadline| deadline <= now) && self.gave_up.is_none() {
             self.gave_up = Some((now, now));
+            self.lanes.unbound();
             self.give_up(out);
         }
         while self.unreadable.front().is_some_and(|(again, _)| *again <= now)
@@ -620,22 +663,72 @@ impl<'o> Delivery<'o> {
         {
             self.queue.push_back(queued);
         }
+        self.resume_deferred();
         self.admit(out);
         self.encode(now, out);
-        if self.lane.linger.is_some_and(|until| until <= now) {
-            self.together = self.waiting_flushes();
-            self.lane.close_batch();
+        let waiting = self.waiting_flushes();
+        if self.lanes.close_lingering(now) {
+            self.together = waiting;
         }
         if self.gave_up.is_some() {
             self.give_up(out);
         }
         while self.gave_up.is_none()
-            && let Some(job) = self.lane.next_call(now)
+            && let Some((lane, job)) = self.lanes.next_call(now)
         {
-            self.call(job, out);
+            self.call(lane, job, out);
         }
-        self.lane.rest();
-        self.lane.count();
+        self.lanes.rest(now, self.encoding.is_none());
+        self.retry_stuck(now, out);
+    }
+
+    /// When it is to be looked again which flushes wait for stuck lanes alone.
+    fn look_at(&self) -> Option<Instant> {
+        let (now, looked) = (self.now?, self.looked?);
+        (self.ledger.flushes() > 0 && self.lanes.stuck(now).next().is_some()).then(|| looked + LOOK_EVERY)
+    }
+
+    /// A flush that waits for nothing but stuck lanes keeps its worker from the chunks of other streams: it is answered RETRY. Its records
+    /// stay here, and the chunk's next flush finds them.
+    fn retry_stuck(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let due = self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK_EVERY);
+        if !self.lanes.template() || !due || self.ledger.flushes() == 0 {
+            return;
+        }
+        self.looked = Some(now);
+        let mut stuck: HashMap<DeliveryId, u64> = HashMap::new();
+        for owner in self.lanes.stuck(now).flat_map(lane::Lane::owners) {
+            *stuck.entry(owner.origin.delivery).or_default() += owner.records as u64;
+        }
+        self.ledger.retry_stuck(&stuck, out);
+    }
+
+    /// A chunk of which events were left for later goes on, one at a time, once a lane of theirs has room; at the exit all do.
+    fn resume_deferred(&mut self) {
+        if self.gave_up.is_some() {
+            self.queue.extend(self.deferred.drain(..).map(|deferred| deferred.queued));
+            return;
+        }
+        if self.resuming || self.deferred.is_empty() {
+            return;
+        }
+        let has_room = |deferred: &Deferred| deferred.lanes.iter().any(|lane| self.lanes.has_room(*lane));
+        if let Some(at) = self.deferred.iter().position(has_room)
+            && let Some(Deferred { queued, .. }) = self.deferred.remove(at)
+        {
+            self.resuming = true;
+            // The first may be being read.
+            self.queue.insert(usize::from(self.loading).min(self.queue.len()), queued);
+        }
+    }
+
+    /// Bytes of chunks in memory of which events were left for later.
+    fn deferred_in_memory(&self) -> usize {
+        let bytes = |deferred: &Deferred| match &deferred.queued.source {
+            Source::Memory(bytes) => bytes.len(),
+            Source::Disk(_) => 0,
+        };
+        self.deferred.iter().map(bytes).sum()
     }
 
     /// A chunk that was copied: it joins its earlier delivery, or becomes one.
@@ -656,14 +749,20 @@ impl<'o> Delivery<'o> {
         }
         let tag: Arc<str> = String::from_utf8_lossy(tag).into();
         let bytes = Arc::new(bytes);
+        let done = self.ledger.resume(identity);
+        // Where much is left for later, memory would fill with what nobody else holds.
+        let may_hold = self.deferred_in_memory() <= self.room.limit() / 8;
         let (delivery, chunk) = if self.options.spool {
             let chunk = ChunkId(self.next_chunk);
             self.next_chunk += 1;
             let delivery = self.ledger.begin_awaited(identity, flush, Some(chunk));
             self.storing.insert(chunk, delivery);
             out.push(Action::Store { chunk, identity, tag: tag.clone(), bytes: bytes.clone() });
+            if !done.is_empty() {
+                out.push(Action::Note { chunk, events: done.clone() });
+            }
             (delivery, Some(chunk))
-        } else if self.options.acknowledge == Acknowledge::Buffered {
+        } else if self.options.acknowledge == Acknowledge::Buffered && may_hold && done.is_empty() {
             out.push(Action::Reply { flush: flush.id, status: Status::Ok });
             (self.ledger.begin_acknowledged(identity), None)
         } else {
@@ -672,6 +771,7 @@ impl<'o> Delivery<'o> {
         self.queue.push_back(Queued {
             origin: Arc::new(Origin { delivery, identity, tag, chunk }),
             source: Source::Memory(bytes),
+            done,
         });
     }
 
@@ -681,17 +781,13 @@ impl<'o> Delivery<'o> {
         let delivery = self.ledger.begin_acknowledged(identity);
         let origin = Arc::new(Origin { delivery, identity, tag, chunk: None });
         self.ledger.add(delivery, records.len() as u64);
-        for record in records {
-            self.lane.add(record, 0..1, &origin);
+        if let Some(lane) = self.lanes.using(DEFAULT) {
+            for record in records {
+                lane.add(record, Events::One(0..1), &origin);
+            }
         }
         self.ledger.seal(delivery, now, out);
-        self.linger_until(now + LINGER);
-    }
-
-    fn linger_until(&mut self, until: Instant) {
-        if self.lane.has_open() {
-            self.lane.linger = Some(self.lane.linger.map_or(until, |earlier| earlier.min(until)));
-        }
+        self.lanes.linger_until(now + LINGER);
     }
 
     /// A chunk that is in the spool need not be in memory, too, where memory is short.
@@ -721,14 +817,15 @@ impl<'o> Delivery<'o> {
         if self.queue.front().is_none_or(|queued| queued.origin.chunk != Some(chunk)) {
             return;
         }
-        let Some(Queued { origin, source }) = self.queue.pop_front() else { return };
+        let Some(Queued { origin, source, done }) = self.queue.pop_front() else { return };
+        self.resuming &= done.is_empty();
         let Loaded { tag, bytes, settled, damage } = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 let text = format!("cannot read chunk {} of spool_dir: {error}; it is tried again", chunk.0);
                 self.log_sometimes("load", Level::Error, &text, now, out);
                 // Others go before it.
-                self.unreadable.push_back((now + LOAD_AGAIN, Queued { origin, source }));
+                self.unreadable.push_back((now + LOAD_AGAIN, Queued { origin, source, done }));
                 return;
             }
         };
@@ -743,7 +840,9 @@ impl<'o> Delivery<'o> {
         let tag: Arc<str> = String::from_utf8_lossy(&tag).into();
         let origin = Arc::new(Origin { delivery: origin.delivery, identity: origin.identity, tag, chunk: Some(chunk) });
         let bytes = Arc::new(self.room.count_copy(bytes));
-        self.encoding = Some(Encoding::new(origin, bytes, settled, self.record));
+        let counted = !done.is_empty();
+        let settled = if counted { done } else { settled };
+        self.encoding = Some(Encoding::new(origin, bytes, settled, counted, self.record));
     }
 
     /// Answers RETRY to a flush whose chunk was not admitted.
@@ -803,7 +902,13 @@ impl<'o> Delivery<'o> {
     }
 
     fn wants_more(&self, bytes: usize) -> bool {
-        self.lane.wants_more() && (self.room.fits(bytes) || self.lane.is_empty())
+        // With several streams each has its share of the memory, whatever the others hold.
+        let may_hold = || self.room.fits(bytes) || self.lanes.are_empty() || self.has_stuck_lanes();
+        self.lanes.want_more() && may_hold()
+    }
+
+    fn has_stuck_lanes(&self) -> bool {
+        self.now.is_some_and(|now| self.lanes.stuck(now).next().is_some())
     }
 
     /// Asks for the next chunk, if it is in the spool.
@@ -811,7 +916,7 @@ impl<'o> Delivery<'o> {
         if self.encoding.is_none()
             && self.gave_up.is_none()
             && !self.loading
-            && let Some(Queued { origin, source: Source::Disk(size) }) = self.queue.front()
+            && let Some(Queued { origin, source: Source::Disk(size), .. }) = self.queue.front()
             && let Some(chunk) = origin.chunk
             && self.wants_more(*size)
         {
@@ -827,27 +932,31 @@ impl<'o> Delivery<'o> {
             return;
         }
         if self.encoding.is_none()
-            && let Some(Queued { origin, source: Source::Memory(bytes) }) = self.queue.pop_front()
+            && let Some(Queued { origin, source: Source::Memory(bytes), done }) = self.queue.pop_front()
         {
+            self.resuming &= done.is_empty();
             // At the exit, what is in the spool stays there.
             if self.gave_up.is_some() && matches!(self.ledger.kept(origin.delivery), Kept::Stored(_) | Kept::Storing(_))
             {
                 self.left_on_disk += 1;
                 return;
             }
-            self.encoding = Some(Encoding::new(origin, bytes, Vec::new(), self.record));
+            self.encoding = Some(Encoding::new(origin, bytes, done, true, self.record));
         }
         let Some(mut encoding) = self.encoding.take() else { return };
-        let slice = encoding.slice(&mut self.encoder, &mut self.lane, &self.counts, SLICE, self.wall);
+        let slice = encoding.slice(&mut self.encoder, &mut self.lanes, &self.counts, SLICE, self.wall);
         let done = slice.done;
+        self.encoding_waits = slice.waits;
         let origin = encoding.origin.clone();
         self.note_slice(&origin, slice, now, out);
         if !done {
             self.encoding = Some(encoding);
             return;
         }
-        self.ledger.seal(origin.delivery, now, out);
-        drop(encoding);
+        match encoding.deferred() {
+            None => self.ledger.seal(origin.delivery, now, out),
+            Some((bytes, done, lanes)) => self.defer(&origin, bytes, done, lanes, now, out),
+        }
         // All of it may have been settled before, so that no call's end comes to ask.
         self.load(out);
         if !self.queue.is_empty() {
@@ -855,10 +964,29 @@ impl<'o> Delivery<'o> {
         }
         let awaited = origin.chunk.is_none() && self.options.acknowledge == Acknowledge::Delivered;
         if self.stopping.is_some() || self.closing.is_some() || awaited && self.all_are_here() {
-            self.lane.close_batch();
+            self.lanes.close_batches();
         } else {
-            self.linger_until(now + if awaited { LINGER_AWAITED } else { LINGER });
+            self.lanes.linger_until(now + if awaited { LINGER_AWAITED } else { LINGER });
         }
+    }
+
+    /// All of a chunk is encoded but events whose lanes are full. It is kept for these, in the spool or in memory, unless the host does.
+    fn defer(
+        &mut self,
+        origin: &Arc<Origin>,
+        bytes: Arc<Copied>,
+        done: Vec<Range<u32>>,
+        lanes: Vec<LaneId>,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let source = match self.ledger.kept(origin.delivery) {
+            Kept::Stored(_) => Source::Disk(bytes.len()),
+            Kept::Storing(_) => Source::Memory(bytes),
+            Kept::No if self.ledger.is_acknowledged(origin.delivery) => Source::Memory(bytes),
+            Kept::No => return self.ledger.seal_incomplete(origin.delivery, done, now, out),
+        };
+        self.deferred.push_back(Deferred { queued: Queued { origin: origin.clone(), source, done }, lanes });
     }
 
     /// Flushes that wait for an answer.
@@ -878,11 +1006,26 @@ impl<'o> Delivery<'o> {
         let tag = &origin.tag;
         self.ledger.add(origin.delivery, slice.records + slice.rejected.len() as u64);
         for rejected in slice.rejected {
-            let events = rejected.event..rejected.event + 1;
-            self.dead_letter(origin.clone(), events, rejected.reason, rejected.bytes, out);
+            self.dead_letter(rejected.lane, origin.clone(), rejected.events, rejected.reason, rejected.bytes, out);
         }
         for text in slice.errors {
             out.push(Action::Log { level: Level::Error, text });
+        }
+        if slice.without_name > 0 {
+            self.counts.default_stream.add(slice.without_name);
+            let all = self.counts.default_stream.get();
+            let text = format!(
+                "an event with tag {tag} has no value for 'delivery_stream', or one that is no stream's name; it goes to default_delivery_stream ({all} so far)"
+            );
+            self.log_sometimes("no name", Level::Warn, &text, now, out);
+        }
+        if slice.too_many > 0 {
+            self.counts.default_stream.add(slice.too_many);
+            let all = self.counts.default_stream.get();
+            let text = format!(
+                "max_streams streams are in use; an event with tag {tag} goes to default_delivery_stream ({all} so far)"
+            );
+            self.log_sometimes("too many streams", Level::Warn, &text, now, out);
         }
         if slice.truncated > 0 {
             self.counts.records_truncated.add(slice.truncated);
@@ -904,7 +1047,7 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    fn call(&mut self, job: Job, out: &mut Vec<Action>) {
+    fn call(&mut self, lane: LaneId, job: Job, out: &mut Vec<Action>) {
         let records = job.batch.places().len();
         if job.attempts.any() || job.suspect_since.is_some() {
             self.counts.records_resent.add(records as u64);
@@ -915,41 +1058,51 @@ impl<'o> Delivery<'o> {
         self.next_call += 1;
         let call = CallId(self.next_call);
         out.push(Action::Call { call, body: job.batch.body(), records });
-        self.lane.called(call, job);
+        self.lanes.called(lane, call, job);
         self.counts.in_flight.add(1);
     }
 
     fn answered(&mut self, call: CallId, outcome: Result<firehose::Reply, Fault>, now: Instant, out: &mut Vec<Action>) {
-        let in_demand = self.lane.in_demand();
-        let Some(mut job) = self.lane.ended(call) else { return };
+        let Some((lane, mut job, in_demand)) = self.lanes.ended(call) else { return };
         self.counts.in_flight.sub(1);
         match outcome {
             Ok(answer) => {
                 job.ambiguous = false;
-                self.accepted(job, &answer, in_demand, now, out);
+                self.accepted(lane, job, &answer, in_demand, now, out);
             }
             Err(fault) => {
                 self.counts.error(fault.class);
                 job.ambiguous = fault.ambiguous;
                 match fault.class {
-                    Class::Poison => self.poisoned(job, &fault, now, out),
-                    class => self.failed(job, class, &fault, now, out),
+                    Class::Poison => self.poisoned(lane, job, &fault, now, out),
+                    class => self.failed(lane, job, class, &fault, now, out),
                 }
             }
         }
     }
 
     /// A call was answered: what was accepted is settled, the rest goes out again.
-    fn accepted(&mut self, job: Job, answer: &firehose::Reply, in_demand: bool, now: Instant, out: &mut Vec<Action>) {
+    fn accepted(
+        &mut self,
+        id: LaneId,
+        job: Job,
+        answer: &firehose::Reply,
+        in_demand: bool,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let of_stream = self.of_stream(id);
+        let Some(lane) = self.lanes.get(id) else { return };
         let cost = job.cost();
         let Job { owners, batch, mut attempts, .. } = job;
         let records = batch.places().len();
         let accepted = records - answer.refused.len();
         if accepted > 0 {
             self.counts.batches.add(1);
-            self.lane.went_well(now, in_demand);
-            if let Some((since, _)) = self.lane.trouble.take() {
-                let text = format!("records are accepted again after {:.0?}", now.saturating_duration_since(since));
+            lane.went_well(now, in_demand);
+            if let Some((since, _)) = lane.trouble.take() {
+                let text =
+                    format!("records are accepted again{of_stream} after {:.0?}", now.saturating_duration_since(since));
                 out.push(Action::Log { level: Level::Info, text });
             }
         }
@@ -966,10 +1119,11 @@ impl<'o> Delivery<'o> {
                 accepted += 1;
                 self.counts.bytes.add(place.bytes.into());
                 self.counts.billed_bytes.add(billed(place.bytes.into()));
-                match events.last_mut() {
-                    _ if origin.chunk.is_none() => {}
-                    Some(last) if last.end == place.events.start => last.end = place.events.end,
-                    _ => events.push(place.events.clone()),
+                for stretch in place.events.stretches().iter().filter(|_| origin.chunk.is_some()) {
+                    match events.last_mut() {
+                        Some(last) if last.end == stretch.start => last.end = stretch.end,
+                        _ => events.push(stretch.clone()),
+                    }
                 }
             }
             if let Some(chunk) = origin.chunk.filter(|_| !events.is_empty()) {
@@ -988,29 +1142,36 @@ impl<'o> Delivery<'o> {
                 let throttled = refused.iter().filter(|refused| refused.code == "ServiceUnavailableException").count();
                 if throttled > 0 {
                     self.counts.throttled.add(throttled as u64);
-                    self.lane.limit.throttled(now);
+                    if let Some(lane) = self.lanes.get(id) {
+                        lane.limit.throttled(now);
+                    }
                 }
                 let text = format!(
-                    "{}: {} of {records} records were not accepted; they are sent again",
+                    "{}: {} of {records} records were not accepted{of_stream}; they are sent again",
                     first.code,
                     refused.len()
                 );
                 self.log_sometimes("refused", Level::Warn, &text, now, out);
+                let Some(lane) = self.lanes.get(id) else { return };
                 let mut indices = refused.iter().map(|refused| refused.index).peekable();
-                self.lane.part(&batch, |index| indices.next_if_eq(&index).is_some())
+                lane.part(&batch, |index| indices.next_if_eq(&index).is_some())
             }
         };
-        self.lane.release(batch, cost);
+        if let Some(lane) = self.lanes.get(id) {
+            lane.release(batch, cost);
+        }
         for (delivery, records) in settled {
             self.ledger.settle(delivery, records, now, out);
         }
-        if let Some(batch) = rest {
+        if let Some(batch) = rest
+            && let Some(lane) = self.lanes.get(id)
+        {
             if accepted > 0 {
                 // Other records' failures are not these ones'.
                 attempts = attempts.of_kind(Kind::Record);
             }
-            let job = self.lane.job(remaining, batch, attempts, None);
-            self.lane.delay(job, Kind::Record, retry::RECORD, now, &mut self.random);
+            let job = lane.job(remaining, batch, attempts, None);
+            lane.delay(job, Kind::Record, retry::RECORD, now, &mut self.random);
         }
         self.log_bill(out);
     }
@@ -1034,74 +1195,87 @@ impl<'o> Delivery<'o> {
     }
 
     /// The whole call failed: the same batch again, later.
-    fn failed(&mut self, job: Job, class: Class, fault: &Fault, now: Instant, out: &mut Vec<Action>) {
+    fn failed(&mut self, id: LaneId, job: Job, class: Class, fault: &Fault, now: Instant, out: &mut Vec<Action>) {
+        let of_stream = self.of_stream(id);
         let (kind, limits) = match class {
             Class::Setup(setup) => {
                 if matches!(setup, Setup::Credentials | Setup::Refused | Setup::Denied) {
                     out.push(Action::RenewCredentials);
                 }
-                self.lane.trouble.get_or_insert((now, setup));
-                if let Some(more) = self.is_due(class.name(), now) {
-                    out.push(Action::CannotDeliver { setup, text: with_more(&fault.text, more) });
+                if let Some(lane) = self.lanes.get(id) {
+                    lane.trouble.get_or_insert((now, setup));
+                }
+                if let Some(more) = self.is_due(class.name(), Some(id), now) {
+                    let stream = self.lanes.stream(id);
+                    out.push(Action::CannotDeliver { setup, stream, text: with_more(&fault.text, more) });
                 }
                 (Kind::Setup, retry::SETUP)
             }
             Class::Throttled | Class::Service | Class::Poison => {
-                let text = format!("PutRecordBatch failed: {fault}; its records are sent again");
+                let text = format!("PutRecordBatch failed{of_stream}: {fault}; its records are sent again");
                 self.log_sometimes(class.name(), Level::Warn, &text, now, out);
                 (Kind::Call, retry::CALL)
             }
         };
+        let Some(lane) = self.lanes.get(id) else { return };
         if class == Class::Throttled {
             self.counts.throttled.add(1);
-            self.lane.limit.throttled(now);
+            lane.limit.throttled(now);
         }
-        self.lane.went_wrong(now, limits, kind == Kind::Setup, &mut self.random);
-        self.lane.delay(job, kind, limits, now, &mut self.random);
+        lane.went_wrong(now, limits, kind == Kind::Setup, &mut self.random);
+        lane.delay(job, kind, limits, now, &mut self.random);
     }
 
     /// The service will never accept this batch: halve it, until the record at fault stands alone.
-    fn poisoned(&mut self, mut job: Job, fault: &Fault, now: Instant, out: &mut Vec<Action>) {
-        self.lane.probed();
+    fn poisoned(&mut self, id: LaneId, mut job: Job, fault: &Fault, now: Instant, out: &mut Vec<Action>) {
+        let of_stream = self.of_stream(id);
+        let Some(lane) = self.lanes.get(id) else { return };
+        lane.probed();
         let since = *job.suspect_since.get_or_insert(now);
         let records = job.batch.places().len();
         if records > 1 {
             let cost = job.cost();
             let halves = [
-                self.lane.part(&job.batch, |index| index < records / 2),
-                self.lane.part(&job.batch, |index| index >= records / 2),
+                lane.part(&job.batch, |index| index < records / 2),
+                lane.part(&job.batch, |index| index >= records / 2),
             ];
             let Job { owners, batch, attempts, .. } = job;
-            self.lane.release(batch, cost);
+            lane.release(batch, cost);
             for (owners, batch) in split(owners, records / 2).into_iter().zip(halves) {
                 let Some(batch) = batch else { continue };
-                let half = self.lane.job(owners, batch, attempts, Some(since));
-                self.lane.probe(half, now);
+                let half = lane.job(owners, batch, attempts, Some(since));
+                lane.probe(half, now);
             }
             return;
         }
         // Is it the record, or would the service refuse any? Another one's acceptance since tells.
-        let another = self.lane.last_accepted.is_some_and(|accepted| accepted >= since);
+        let another = lane.last_accepted.is_some_and(|accepted| accepted >= since);
         if another || job.attempts.count_of(Kind::Poison) >= BLAME_AFTER {
             let cost = job.cost();
             let Job { owners, batch, .. } = job;
             for (Owner { origin, .. }, place) in owners.iter().zip(batch.places()) {
                 let record = batch.record(place);
-                self.dead_letter(origin.clone(), place.events.clone(), fault.text.clone(), record, out);
+                self.dead_letter(id, origin.clone(), place.events.clone(), fault.text.clone(), record, out);
             }
-            self.lane.release(batch, cost);
+            if let Some(lane) = self.lanes.get(id) {
+                lane.release(batch, cost);
+            }
         } else {
-            let text = format!("a record is refused, and no other was accepted since: {fault}; it is tried again");
+            let text =
+                format!("a record is refused{of_stream}, and no other was accepted since: {fault}; it is tried again");
             self.log_sometimes("poison", Level::Warn, &text, now, out);
-            self.lane.delay(job, Kind::Poison, retry::SETUP, now, &mut self.random);
+            if let Some(lane) = self.lanes.get(id) {
+                lane.delay(job, Kind::Poison, retry::SETUP, now, &mut self.random);
+            }
         }
     }
 
     /// Writes a record to the dead letters. It is settled once that is done.
     fn dead_letter(
         &mut self,
+        lane: LaneId,
         origin: Arc<Origin>,
-        events: Range<u32>,
+        events: Events,
         reason: String,
         record: Vec<u8>,
         out: &mut Vec<Action>,
@@ -1111,7 +1285,13 @@ impl<'o> Delivery<'o> {
         let letter = LetterId(self.next_letter);
         let bytes = record.capacity();
         self.room.add(bytes);
-        out.push(Action::DeadLetter { letter, tag: origin.tag.clone(), reason: reason.clone(), record });
+        out.push(Action::DeadLetter {
+            letter,
+            tag: origin.tag.clone(),
+            stream: self.lanes.stream(lane),
+            reason: reason.clone(),
+            record,
+        });
         self.letters.insert(letter, Letter { origin, events, bytes, reason });
     }
 
@@ -1136,7 +1316,7 @@ impl<'o> Delivery<'o> {
             }
         }
         if let Some(chunk) = chunk {
-            self.note(*chunk, *delivery, vec![events], out);
+            self.note(*chunk, *delivery, events.stretches().to_vec(), out);
         }
         self.ledger.settle(*delivery, 1, now, out);
     }
@@ -1163,10 +1343,10 @@ impl<'o> Delivery<'o> {
 
     /// At the exit: dead-letters what could not be sent in time, and is not in the spool.
     fn give_up(&mut self, out: &mut Vec<Action>) {
-        let (calls, jobs) = self.lane.give_up();
+        let (calls, jobs) = self.lanes.give_up();
         self.counts.in_flight.sub(calls.len() as u64);
         out.extend(calls.into_iter().map(|call| Action::CancelCall { call }));
-        for (job, in_flight) in jobs {
+        for (lane, job, in_flight) in jobs {
             let cost = job.cost();
             let ambiguous = in_flight || job.ambiguous;
             let Job { owners, batch, .. } = job;
@@ -1184,16 +1364,26 @@ impl<'o> Delivery<'o> {
                     };
                     self.given_up.0 += 1;
                     let record = batch.record(place);
-                    self.dead_letter(origin.clone(), place.events.clone(), reason.to_owned(), record, out);
+                    self.dead_letter(lane, origin.clone(), place.events.clone(), reason.to_owned(), record, out);
                 }
             }
-            self.lane.release(batch, cost);
+            if let Some(lane) = self.lanes.get(lane) {
+                lane.release(batch, cost);
+            }
         }
     }
 
-    /// Whether a line of this kind is due; then, how many there were since the last one.
-    fn is_due(&mut self, kind: &'static str, now: Instant) -> Option<u64> {
-        match self.logged.get_mut(kind) {
+    /// For lines of the log, where there are several streams: which it is.
+    fn of_stream(&self, lane: LaneId) -> String {
+        match self.lanes.template() {
+            true => format!(" (stream {})", self.lanes.stream(lane)),
+            false => String::new(),
+        }
+    }
+
+    /// Whether a line of this kind, of all lanes or of one, is due; then, how many there were since the last one.
+    fn is_due(&mut self, kind: &'static str, lane: Option<LaneId>, now: Instant) -> Option<u64> {
+        match self.logged.get_mut(&(kind, lane)) {
             Some((last, more)) if now.saturating_duration_since(*last) < LOG_EVERY => {
                 *more += 1;
                 None
@@ -1203,7 +1393,11 @@ impl<'o> Delivery<'o> {
                 Some(std::mem::take(more))
             }
             None => {
-                self.logged.insert(kind, (now, 0));
+                // Those of lanes that are forgotten are of no use any more.
+                if self.logged.len() >= LOGGED {
+                    self.logged.retain(|_, (last, _)| now.saturating_duration_since(*last) < LOG_EVERY);
+                }
+                self.logged.insert((kind, lane), (now, 0));
                 Some(0)
             }
         }
@@ -1211,7 +1405,7 @@ impl<'o> Delivery<'o> {
 
     /// One line of each kind a minute, with how many there were.
     fn log_sometimes(&mut self, kind: &'static str, level: Level, text: &str, now: Instant, out: &mut Vec<Action>) {
-        if let Some(more) = self.is_due(kind, now) {
+        if let Some(more) = self.is_due(kind, None, now) {
             out.push(Action::Log { level, text: with_more(text, more) });
         }
     }
@@ -1219,7 +1413,7 @@ impl<'o> Delivery<'o> {
     /// What of the room is taken by what the core holds besides copies, counted anew: for tests.
     #[doc(hidden)]
     pub fn measure(&self) -> usize {
-        self.lane.measure() + self.letters.values().map(|letter| letter.bytes).sum::<usize>()
+        self.lanes.measure() + self.letters.values().map(|letter| letter.bytes).sum::<usize>()
     }
 
     /// Records that are not settled: for tests.
@@ -1231,8 +1425,9 @@ impl<'o> Delivery<'o> {
     /// Whether nothing is held or owed any more: for tests.
     #[doc(hidden)]
     pub fn is_idle(&self) -> bool {
-        self.lane.is_empty()
-            && !self.lane.has_open()
+        self.lanes.are_empty()
+            && !self.lanes.have_open()
+            && self.deferred.is_empty()
             && self.queue.is_empty()
             && self.unreadable.is_empty()
             && self.encoding.is_none()

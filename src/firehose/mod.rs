@@ -94,8 +94,8 @@ impl Class {
 
 impl Setup {
     /// What the user can do.
-    pub fn cure(self, config: &FirehoseConfig) -> String {
-        let (stream, region) = (&config.delivery_stream, &config.region);
+    pub fn cure(self, stream: &str, config: &FirehoseConfig) -> String {
+        let region = &config.region;
         match self {
             Setup::Credentials => credentials_cure(config, &|name| std::env::var(name).ok()),
             Setup::Refused => format!("check that the credentials belong to an existing user or role, have not expired, and that the clock is right; the region signed for is {region}"),

@@ -10,6 +10,7 @@ mod oracle;
 mod ordinary;
 pub mod pack;
 pub mod remap;
+pub mod stream;
 pub mod time;
 mod writer;
 
@@ -244,9 +245,9 @@ impl<'o> RecordWriter<'o> {
         *self = RecordWriter { truncated, ..RecordWriter::new(self.options) };
     }
 
-    /// What a tag says about the container, if that is asked for.
-    pub fn tag_fields(&self, tag: &[u8]) -> Option<TagFields> {
-        self.options.remap.tag_fields(tag)
+    /// What a tag says about the container, as far as it is of any use to the mapping, or else is `asked` for.
+    pub fn tag_fields(&self, tag: &[u8], asked: bool) -> Option<TagFields> {
+        self.options.remap.tag_fields(tag, asked)
     }
 
     /// Records that were cut to fit.
@@ -487,7 +488,7 @@ pub(crate) mod tests {
 
     /// What comes of the events of a chunk: what is ordinary in one pass, if `one_pass`.
     pub fn all(options: &RecordOptions, tag: &str, data: &[u8], one_pass: bool) -> Vec<Came> {
-        let tag = options.remap.tag_fields(tag.as_bytes());
+        let tag = options.remap.tag_fields(tag.as_bytes(), false);
         let origin = Origin { tag: tag.as_ref(), identity: [7; 16] };
         let (mut chunk, mut writer) = (Chunk::new(data), RecordWriter::new(options));
         writer.one_pass &= one_pass;

@@ -45,11 +45,73 @@ impl PackOptions {
     }
 }
 
+/// The events that a record holds, by their index in the chunk, in ascending order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// All of a stretch; none where more parts of an event follow.
+    One(Range<u32>),
+    /// Those of several stretches: the ones between them go to other streams.
+    Many(Box<Vec<Range<u32>>>),
+}
+
+impl Events {
+    /// The stretches.
+    pub fn stretches(&self) -> &[Range<u32>] {
+        match self {
+            Events::One(range) => std::slice::from_ref(range),
+            Events::Many(ranges) => ranges,
+        }
+    }
+
+    /// What it takes in memory beside itself, in bytes.
+    pub fn held(&self) -> usize {
+        match self {
+            Events::One(_) => 0,
+            Events::Many(ranges) => size_of::<Vec<Range<u32>>>() + ranges.capacity() * size_of::<Range<u32>>(),
+        }
+    }
+
+    fn push(&mut self, more: Range<u32>) {
+        match self {
+            Events::One(range) if range.end == more.start => range.end = more.end,
+            Events::One(range) => *self = Events::Many(Box::new(vec![range.clone(), more])),
+            Events::Many(ranges) => match ranges.last_mut() {
+                Some(last) if last.end == more.start => last.end = more.end,
+                _ => ranges.push(more),
+            },
+        }
+    }
+}
+
+/// Texts of one stream that are joined to a record.
+#[derive(Debug)]
+pub struct Joined {
+    text: Vec<u8>,
+    events: Events,
+}
+
+impl Default for Joined {
+    fn default() -> Self {
+        Joined { text: Vec::new(), events: Events::One(0..0) }
+    }
+}
+
+impl Joined {
+    /// What was allocated for it, in bytes.
+    pub fn held(&self) -> usize {
+        self.text.capacity()
+    }
+
+    /// The texts and their events, if there are any, which then are no longer here.
+    pub fn take(&mut self) -> Option<(Vec<u8>, Events)> {
+        let Joined { text, events } = std::mem::take(self);
+        (!text.is_empty()).then_some((text, events))
+    }
+}
+
 /// Makes the records of one chunk.
 pub struct Packer {
     options: PackOptions,
-    joined: Vec<u8>,
-    events: Range<u32>,
     packed: Vec<u8>,
     /// Contexts, made for the first record: each is some hundred kilobytes.
     gzip: Option<Compress>,
@@ -62,37 +124,43 @@ const GZIP: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 impl Packer {
     /// A packer with nothing in it.
     pub fn new(options: PackOptions) -> Packer {
-        Packer { options, joined: Vec::new(), events: 0..0, packed: Vec::new(), gzip: None, zstd: None }
+        Packer { options, packed: Vec::new(), gzip: None, zstd: None }
     }
 
-    /// Takes the text of some events, of at most [`PackOptions::limit`] bytes; `each` gets every record that is ready,
-    /// with its events.
+    /// Takes the text of some events, of at most [`PackOptions::limit`] bytes, which may be joined to what goes to the same stream;
+    /// `each` gets every record that is ready, with its events.
     ///
     /// # Errors
     /// Those of a compressor, which has none for memory.
-    pub fn push(&mut self, text: &[u8], events: Range<u32>, mut each: impl FnMut(&[u8], Range<u32>)) -> io::Result<()> {
+    pub fn push(
+        &mut self,
+        joined: &mut Joined,
+        text: &[u8],
+        events: Range<u32>,
+        mut each: impl FnMut(&[u8], Events),
+    ) -> io::Result<()> {
         if !self.options.aggregate {
-            return self.pack(text, events, &mut each);
+            return self.pack(text, Events::One(events), &mut each);
         }
-        // The part of an event goes alone: a joined record's events are one stretch, of which all are settled with it.
+        // The part of an event goes alone: with a joined record all of its events are settled.
         if events.is_empty() {
-            self.finish(&mut each)?;
-            return self.pack(text, events, &mut each);
+            self.finish(joined, &mut each)?;
+            return self.pack(text, Events::One(events), &mut each);
         }
-        let between = usize::from(!self.joined.is_empty() && !self.joined.ends_with(b"\n"));
-        if !self.joined.is_empty() && self.joined.len() + between + text.len() > self.options.limit() {
-            self.finish(&mut each)?;
+        let between = usize::from(!joined.text.is_empty() && !joined.text.ends_with(b"\n"));
+        if !joined.text.is_empty() && joined.text.len() + between + text.len() > self.options.limit() {
+            self.finish(joined, &mut each)?;
         }
-        match self.joined.last() {
-            None => self.events = events,
+        match joined.text.last() {
+            None => joined.events = Events::One(events),
             Some(last) => {
                 if *last != b'\n' {
-                    self.joined.push(b'\n');
+                    joined.text.push(b'\n');
                 }
-                self.events.end = events.end;
+                joined.events.push(events);
             }
         }
-        self.joined.extend_from_slice(text);
+        joined.text.extend_from_slice(text);
         Ok(())
     }
 
@@ -100,18 +168,17 @@ impl Packer {
     ///
     /// # Errors
     /// See [`Packer::push`].
-    pub fn finish(&mut self, mut each: impl FnMut(&[u8], Range<u32>)) -> io::Result<()> {
-        if self.joined.is_empty() {
+    pub fn finish(&mut self, joined: &mut Joined, mut each: impl FnMut(&[u8], Events)) -> io::Result<()> {
+        if joined.text.is_empty() {
             return Ok(());
         }
-        let joined = std::mem::take(&mut self.joined);
-        let packed = self.pack(&joined, self.events.clone(), &mut each);
-        self.joined = joined;
-        self.joined.clear();
+        // Should that panic, both are still there.
+        let packed = self.pack(&joined.text, joined.events.clone(), &mut each);
+        joined.text.clear();
         packed
     }
 
-    fn pack(&mut self, text: &[u8], events: Range<u32>, each: &mut impl FnMut(&[u8], Range<u32>)) -> io::Result<()> {
+    fn pack(&mut self, text: &[u8], events: Events, each: &mut impl FnMut(&[u8], Events)) -> io::Result<()> {
         self.packed.clear();
         match self.options.compression {
             Compression::None => {
@@ -161,14 +228,14 @@ mod tests {
     use proptest::prelude::*;
     use std::io::Read as _;
 
-    fn records(options: PackOptions, texts: &[Vec<u8>]) -> Vec<(Vec<u8>, Range<u32>)> {
-        let mut packer = Packer::new(options);
+    fn records(options: PackOptions, texts: &[Vec<u8>]) -> Vec<(Vec<u8>, Events)> {
+        let (mut packer, mut joined) = (Packer::new(options), Joined::default());
         let mut records = Vec::new();
         for (index, text) in texts.iter().enumerate() {
             let events = index as u32..index as u32 + 1;
-            packer.push(text, events, |record, events| records.push((record.to_vec(), events))).unwrap();
+            packer.push(&mut joined, text, events, |record, events| records.push((record.to_vec(), events))).unwrap();
         }
-        packer.finish(|record, events| records.push((record.to_vec(), events))).unwrap();
+        packer.finish(&mut joined, |record, events| records.push((record.to_vec(), events))).unwrap();
         records
     }
 
@@ -223,7 +290,7 @@ mod tests {
                 let text = String::from_utf8(decoded(compression, &all)).unwrap();
                 let expected = if aggregate && !newline { lines.join("\n") } else { lines.iter().map(|l| format!("{l}{end}")).collect() };
                 prop_assert_eq!(text, expected);
-                let covered: Vec<u32> = records.iter().flat_map(|(_, events)| events.clone()).collect();
+                let covered: Vec<u32> = records.iter().flat_map(|(_, events)| events.stretches().iter().cloned().flatten()).collect();
                 prop_assert_eq!(covered, (0..lines.len() as u32).collect::<Vec<_>>());
                 prop_assert!(aggregate == (records.len() == 1) || lines.len() == 1);
             }

@@ -131,6 +131,11 @@ impl TagFields {
         Some(fields)
     }
 
+    /// What the tag says in place of the value at this path.
+    pub fn at(&self, path: &Path) -> Option<&[u8]> {
+        self.get(TagField::of(path)?).map(|text| text.raw.as_slice())
+    }
+
     fn get(&self, field: TagField) -> Option<&TagText> {
         self.0.get(field as usize)?.as_ref()
     }
@@ -336,9 +341,9 @@ impl Remap {
         Ok(())
     }
 
-    /// What a tag says about the container, as far as that is of any use.
-    pub fn tag_fields(&self, tag: &[u8]) -> Option<TagFields> {
-        if !self.tag_fallback || !self.rules.iter().any(|rule| rule.tag_field.is_some()) {
+    /// What a tag says about the container, as far as that is of any use to the rules, or else is `asked` for.
+    pub fn tag_fields(&self, tag: &[u8], asked: bool) -> Option<TagFields> {
+        if !self.tag_fallback || !asked && !self.rules.iter().any(|rule| rule.tag_field.is_some()) {
             return None;
         }
         match &self.tag_pattern {

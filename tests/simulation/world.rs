@@ -240,8 +240,14 @@ pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
     let concurrency = ["auto", "1", "8"][random.usize(..3)];
     let flush_timeout = ["1s", "10s", "60s"][random.usize(..3)];
     let quota = ["100", "100000"][random.usize(..2)];
+    let streamed = seed % 3 == 1 && seed % 11 != 3;
+    host::set_streamed(streamed);
+    let max_streams = ["2", "4", "64"][(seed / 3 % 3) as usize];
     let properties = |name: &str| {
         let value = match name {
+            "delivery_stream" if streamed => "x-$s",
+            "default_delivery_stream" if streamed => "logs",
+            "max_streams" => max_streams,
             "region" => "eu-west-1",
             "delivery_stream" => "logs",
             "oversize" => "drop",
@@ -293,7 +299,12 @@ pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
         next_event: 0,
         open_calls: BTreeMap::new(),
         watch: Watch::default(),
-        service: Service { throttles_whole: seed % 7 == 5, refuses_all: seed % 13 == 4, ..Service::default() },
+        service: Service {
+            throttles_whole: seed % 7 == 5,
+            refuses_all: seed % 13 == 4,
+            max_streams: config.streams.most,
+            ..Service::default()
+        },
         disk: Disk::default(),
         disk_busy: false,
         weather: Weather::Fine,
@@ -400,7 +411,7 @@ impl World<'_> {
         self.core = Some(Delivery::new(Parts {
             options: &self.config.delivery,
             record: &self.config.record,
-            delivery_stream: "logs",
+            streams: &self.config.streams,
             room: self.room.clone(),
             counts: self.counts.clone(),
             random: fastrand::Rng::with_seed(self.random.u64(..)),
@@ -518,6 +529,7 @@ impl World<'_> {
                         true => Weather::Fine,
                         false => WEATHERS[self.random.usize(..WEATHERS.len())],
                     };
+                    self.service.turn += 1;
                     self.trace(format_args!("{:?}", self.weather));
                     let wait = Duration::from_millis(self.random.u64(100..60_000));
                     self.later(wait, Happening::Weather);
@@ -765,8 +777,9 @@ impl World<'_> {
             self.log_lines = (minute, 0);
         }
         self.log_lines.1 += 1;
-        if self.log_lines.1 > 60 {
-            return Err(format!("more than 60 lines in a minute, such as: {text}"));
+        let most = if host::is_streamed() { 240 } else { 60 };
+        if self.log_lines.1 > most {
+            return Err(format!("more than {most} lines in a minute, such as: {text}"));
         }
         Ok(())
     }

@@ -1,0 +1,337 @@
+//! The lanes of one output, one for each stream: which of them an event goes to, whose turn it is, and what of the memory each may take.
+//!
+//! A stream that is missing, denied, throttled or slow must not hold up the others. A lane that holds more than its share of the memory
+//! gets no more; once it has for [`PATIENCE`], events for it are left for later, and the others' go on.
+
+use crate::delivery::lane::{Job, Lane};
+use crate::delivery::room::Room;
+use crate::delivery::{CallId, DeliveryOptions};
+use crate::event::chunk::Value;
+use crate::record::remap::TagFields;
+use crate::record::stream::{Scratch, Template};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the events of a chunk wait for a lane that is full before they are left for later.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A lane with nothing to do is forgotten after this.
+const FORGET: Duration = Duration::from_secs(60);
+
+/// Which streams records go to.
+#[derive(Clone, Debug)]
+pub struct Streams {
+    /// How each event's stream is named; none if all go to one.
+    pub template: Option<Template>,
+    /// The only stream, or the one for events that the template has no name for.
+    pub default: Arc<str>,
+    /// How many streams may be in use at a time.
+    pub most: usize,
+}
+
+/// A lane's number: the default stream's is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(u32);
+
+/// The default stream's lane.
+pub const DEFAULT: LaneId = LaneId(0);
+
+/// Why an event goes to the default stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// The template makes no name of it that the service would take.
+    NoName,
+    /// So many streams are in use.
+    TooMany,
+}
+
+/// Whether a lane takes an event now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// It does.
+    Yes,
+    /// It is full, and was not a moment ago.
+    Soon,
+    /// It is full, and others must not wait for it.
+    Later,
+}
+
+/// The lanes.
+pub struct Lanes<'o> {
+    streams: &'o Streams,
+    options: &'o DeliveryOptions,
+    room: Arc<Room>,
+    lanes: BTreeMap<LaneId, Entry>,
+    by_name: HashMap<Arc<str>, LaneId>,
+    calls: BTreeMap<CallId, LaneId>,
+    next: u32,
+    /// Who was called last.
+    turn: LaneId,
+    scratch: Scratch,
+    /// What each may hold.
+    share: usize,
+    unbounded: bool,
+    now: Option<Instant>,
+}
+
+struct Entry {
+    lane: Lane,
+    /// When something was last added.
+    used: Option<Instant>,
+}
+
+impl<'o> Lanes<'o> {
+    /// Nothing but the lane of the default stream.
+    pub fn new(streams: &'o Streams, options: &'o DeliveryOptions, room: Arc<Room>) -> Lanes<'o> {
+        let lane = Lane::new(streams.default.clone(), options, room.clone());
+        Lanes {
+            lanes: BTreeMap::from([(DEFAULT, Entry { lane, used: None })]),
+            by_name: HashMap::from([(streams.default.clone(), DEFAULT)]),
+            calls: BTreeMap::new(),
+            next: 1,
+            turn: DEFAULT,
+            scratch: Scratch::default(),
+            share: usize::MAX,
+            unbounded: false,
+            now: None,
+            streams,
+            options,
+            room,
+        }
+    }
+
+    /// Whether events go to more streams than one.
+    pub fn template(&self) -> bool {
+        self.streams.template.is_some()
+    }
+
+    /// The lane for an event, and why it is the default one's if it should be another's.
+    pub fn choose(&mut self, body: Value<'_, '_>, tag: &str, fields: Option<&TagFields>) -> (LaneId, Option<Fallback>) {
+        let Some(template) = &self.streams.template else { return (DEFAULT, None) };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let chosen = match template.name(body, tag, fields, &mut scratch) {
+            Some(name) => self.named(name),
+            None => (DEFAULT, Some(Fallback::NoName)),
+        };
+        self.scratch = scratch;
+        chosen
+    }
+
+    /// The lane of the stream of this name.
+    pub fn named(&mut self, name: &str) -> (LaneId, Option<Fallback>) {
+        if let Some(lane) = self.by_name.get(name) {
+            return (*lane, None);
+        }
+        if self.lanes.len() >= self.streams.most {
+            return (DEFAULT, Some(Fallback::TooMany));
+        }
+        let (lane, name) = (LaneId(self.next), Arc::<str>::from(name));
+        self.next += 1;
+        let entry = Entry { lane: Lane::new(name.clone(), self.options, self.room.clone()), used: self.now };
+        self.lanes.insert(lane, entry);
+        self.by_name.insert(name, lane);
+        self.share_out();
+        (lane, None)
+    }
+
+    /// A lane to add to, or none.
+    pub fn using(&mut self, lane: LaneId) -> Option<&mut Lane> {
+        let entry = self.lanes.get_mut(&lane)?;
+        entry.used = self.now;
+        Some(&mut entry.lane)
+    }
+
+    /// A lane.
+    pub fn get(&mut self, lane: LaneId) -> Option<&mut Lane> {
+        self.lanes.get_mut(&lane).map(|entry| &mut entry.lane)
+    }
+
+    /// Each lane.
+    pub fn all(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.lanes.values_mut().map(|entry| &mut entry.lane)
+    }
+
+    /// Each lane, to be looked at.
+    pub fn iter(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.values().map(|entry| &entry.lane)
+    }
+
+    /// Whether the lane takes an event now.
+    pub fn takes(&mut self, lane: LaneId) -> Takes {
+        let (share, now) = (self.share, self.now);
+        let Some((lane, now)) = self.get(lane).zip(now) else { return Takes::Yes };
+        if lane.held() <= share {
+            return Takes::Yes;
+        }
+        lane.look(share, now);
+        // What is open alone would wait for more, and there is none.
+        if lane.is_empty() {
+            lane.close_batch();
+        }
+        match lane.full_since() {
+            Some(since) if now.saturating_duration_since(since) >= PATIENCE => Takes::Later,
+            _ => Takes::Soon,
+        }
+    }
+
+    /// Whether more batches would soon be sent, by a lane that is in use.
+    pub fn want_more(&self) -> bool {
+        let mut used = self.lanes.values().filter(|entry| entry.used.is_some()).peekable();
+        used.peek().is_none() || used.any(|entry| entry.lane.wants_more())
+    }
+
+    /// Lanes that must not hold up the others: they have been full, or nothing of theirs was accepted, for [`PATIENCE`].
+    pub fn stuck(&self, now: Instant) -> impl Iterator<Item = &Lane> {
+        let long =
+            move |since: Option<Instant>| since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
+        let several = self.lanes.len() > 1;
+        self.iter().filter(move |lane| several && (long(lane.full_since()) || long(lane.waiting_since())))
+    }
+
+    /// Whether a lane has room again.
+    pub fn has_room(&self, lane: LaneId) -> bool {
+        self.lanes.get(&lane).is_none_or(|entry| entry.lane.held() <= self.share)
+    }
+
+    /// Whether there is nothing but open batches.
+    pub fn are_empty(&self) -> bool {
+        self.iter().all(Lane::is_empty)
+    }
+
+    /// Whether records wait in an open batch.
+    pub fn have_open(&self) -> bool {
+        self.iter().any(Lane::has_open)
+    }
+
+    /// Closes the open batches.
+    pub fn close_batches(&mut self) {
+        self.all().for_each(Lane::close_batch);
+    }
+
+    /// Closes the open batches whose time is over; whether there were any.
+    pub fn close_lingering(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        for lane in self.all().filter(|lane| lane.linger.is_some_and(|until| until <= now)) {
+            lane.close_batch();
+            any = true;
+        }
+        any
+    }
+
+    /// Open batches wait no longer than this.
+    pub fn linger_until(&mut self, until: Instant) {
+        for lane in self.all().filter(|lane| lane.has_open()) {
+            lane.linger = Some(lane.linger.map_or(until, |earlier| earlier.min(until)));
+        }
+    }
+
+    /// The next batch that may be called now, in turns.
+    pub fn next_call(&mut self, now: Instant) -> Option<(LaneId, Job)> {
+        let after = (std::ops::Bound::Excluded(self.turn), std::ops::Bound::Unbounded);
+        let ids: Vec<LaneId> =
+            self.lanes.range(after).chain(self.lanes.range(..=self.turn)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(job) = self.get(id).and_then(|lane| lane.next_call(now)) {
+                self.turn = id;
+                return Some((id, job));
+            }
+        }
+        None
+    }
+
+    /// A call was made.
+    pub fn called(&mut self, lane: LaneId, call: CallId, job: Job) {
+        self.calls.insert(call, lane);
+        if let Some(lane) = self.get(lane) {
+            lane.called(call, job);
+        }
+    }
+
+    /// A call has ended: its lane, and whether more calls are worth a try there; none if it is not one of ours.
+    pub fn ended(&mut self, call: CallId) -> Option<(LaneId, Job, bool)> {
+        let id = self.calls.remove(&call)?;
+        let lane = self.get(id)?;
+        let in_demand = lane.in_demand();
+        Some((id, lane.ended(call)?, in_demand))
+    }
+
+    /// When there may be something to call or to leave for later, if nothing else happens.
+    pub fn wake_at(&self) -> Option<Instant> {
+        self.iter().filter_map(Lane::wake_at).min()
+    }
+
+    /// When the next lane will be stuck.
+    pub fn patience_ends(&self, now: Instant) -> Option<Instant> {
+        if self.lanes.len() == 1 {
+            return None;
+        }
+        let since = self.iter().flat_map(|lane| [lane.full_since(), lane.waiting_since()]).flatten();
+        since.map(|since| since + PATIENCE).filter(|ends| *ends > now).min()
+    }
+
+    /// Gives up everything: the numbers of the calls in flight, and each batch with its lane, and whether a call of it is in flight.
+    pub fn give_up(&mut self) -> (Vec<CallId>, Vec<(LaneId, Job, bool)>) {
+        let (mut calls, mut jobs) = (Vec::new(), Vec::new());
+        for (id, entry) in &mut self.lanes {
+            let (more, of_lane) = entry.lane.give_up();
+            calls.extend(more);
+            jobs.extend(of_lane.into_iter().map(|(job, in_flight)| (*id, job, in_flight)));
+        }
+        self.calls.clear();
+        (calls, jobs)
+    }
+
+    /// A stream's name.
+    pub fn stream(&self, lane: LaneId) -> Arc<str> {
+        self.lanes.get(&lane).map_or_else(|| self.streams.default.clone(), |entry| entry.lane.stream.clone())
+    }
+
+    /// What of the room they take, counted anew.
+    pub fn measure(&self) -> usize {
+        self.iter().map(Lane::measure).sum()
+    }
+
+    /// Counts what each holds, lets unused memory go, forgets lanes that have been idle for long.
+    pub fn rest(&mut self, now: Instant, may_forget: bool) {
+        self.now = Some(now);
+        let share = self.share;
+        for lane in self.all() {
+            lane.rest();
+            lane.count();
+            lane.look(share, now);
+        }
+        if !may_forget || self.lanes.len() == 1 {
+            return;
+        }
+        let before = self.lanes.len();
+        let by_name = &mut self.by_name;
+        self.lanes.retain(|id, Entry { lane, used }| {
+            let idle = lane.is_empty() && !lane.has_open() && used.is_none_or(|used| now - used >= FORGET);
+            if idle && *id != DEFAULT {
+                by_name.remove(&lane.stream);
+                return false;
+            }
+            true
+        });
+        if self.lanes.len() < before {
+            self.share_out();
+        }
+    }
+
+    /// At the exit each lane takes all.
+    pub fn unbound(&mut self) {
+        self.unbounded = true;
+        self.share_out();
+    }
+
+    /// One lane may take all; of several each has its share of a quarter, so that there is always room for the copies of chunks, which
+    /// take half, and for what a batch takes beyond its share.
+    fn share_out(&mut self) {
+        self.share = match self.lanes.len() {
+            1 => usize::MAX,
+            _ if self.unbounded => usize::MAX,
+            lanes => self.room.limit() / 4 / lanes,
+        };
+    }
+}

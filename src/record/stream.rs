@@ -1,0 +1,242 @@
+//! Which delivery stream an event goes to: a name made of its values and its tag (`delivery_stream` as a template).
+//!
+//! The grammar is that of Fluent Bit's record accessors within a text, as `cloudwatch_logs` has it for its group and stream names:
+//! `logs-$kubernetes['namespace_name']`, `$TAG`, `$TAG[1]`. A key after `$` is made of letters, digits and `_`, and ends with the
+//! first other character, so that text may follow at once.
+
+use crate::event::chunk::{Token, Value};
+use crate::event::path::{Found, Path, Paths};
+use crate::record::remap::TagFields;
+use std::fmt::Write;
+
+/// The longest name of a delivery stream, in bytes.
+/// <https://docs.aws.amazon.com/firehose/latest/APIReference/API_CreateDeliveryStream.html>
+const LONGEST: usize = 64;
+
+/// Whether the service takes this as the name of a delivery stream.
+pub fn is_stream_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (1..=LONGEST).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+/// A name that is made for each event.
+#[derive(Clone, Debug)]
+pub struct Template {
+    parts: Vec<Part>,
+    paths: Paths,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Text(Box<str>),
+    /// The value at the path of this number; else what the tag says in its place.
+    Value(usize, Path),
+    Tag,
+    /// A part of the tag between dots, from 0 on.
+    TagPart(usize),
+}
+
+/// What can be reused from one event to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    found: Vec<Option<Found>>,
+    name: String,
+}
+
+impl Template {
+    /// Reads a template; none if the text has no `$`, and so is a name.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Option<Template>, String> {
+        if !text.contains('$') {
+            return Ok(None);
+        }
+        let (mut parts, mut paths) = (Vec::new(), Paths::default());
+        let mut rest = text;
+        while let Some((before, behind)) = rest.split_once('$') {
+            if !before.is_empty() {
+                parts.push(Part::Text(fixed(before)?));
+            }
+            let length = behind.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
+            let (key, mut behind) = behind.split_at(length);
+            if key.is_empty() {
+                return Err("behind a '$' stands a key of the record, TAG or TAG[n]".to_owned());
+            }
+            if key.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(format!("'${key}' is a group of a regular expression, of which there is none here"));
+            }
+            if key == "TAG" {
+                match behind.strip_prefix('[').and_then(|index| index.split_once(']')) {
+                    Some((index, after)) => {
+                        let index = index.parse().map_err(|_| {
+                            format!("'$TAG[{index}]': in the brackets stands which part of the tag, from 0 on")
+                        })?;
+                        parts.push(Part::TagPart(index));
+                        behind = after;
+                    }
+                    None => parts.push(Part::Tag),
+                }
+            } else {
+                let mut end = 0;
+                while let Some(inner) = behind.get(end..).and_then(|behind| behind.strip_prefix("['")) {
+                    let Some((part, _)) = inner.split_once("']") else {
+                        return Err(format!("'${key}{behind}' is no record accessor: a part is written ['key']"));
+                    };
+                    end += "['']".len() + part.len();
+                }
+                let (keys, after) = behind.split_at(end);
+                if after.starts_with('[') {
+                    return Err(format!("'${key}{behind}' is no record accessor: a part is written ['key']"));
+                }
+                let path = Path::parse(&format!("${key}{keys}"))?;
+                parts.push(Part::Value(paths.add(&path), path));
+                behind = after;
+            }
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(fixed(rest)?));
+        }
+        Ok(Some(Template { parts, paths }))
+    }
+
+    /// The name for an event; none if a value is missing, or the service would not take the name. Where the event has no text, the
+    /// name comes from what the tag says, as the attributes of the record do.
+    pub fn name<'s>(
+        &self,
+        body: Value<'_, '_>,
+        tag: &str,
+        fields: Option<&TagFields>,
+        scratch: &'s mut Scratch,
+    ) -> Option<&'s str> {
+        self.paths.find(body, &mut scratch.found);
+        scratch.name.clear();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => scratch.name.push_str(text),
+                Part::Tag => scratch.name.push_str(tag),
+                Part::TagPart(index) => scratch.name.push_str(tag.split('.').nth(*index)?),
+                Part::Value(number, path) => {
+                    let found = scratch.found.get(*number).copied().flatten();
+                    let token = found.map(|found| Value { tape: body.tape, at: found.value }.token());
+                    match token {
+                        Some(Token::Str(text) | Token::Bin(text)) if !text.is_empty() => {
+                            scratch.name.push_str(std::str::from_utf8(text).ok()?);
+                        }
+                        Some(Token::UInt(number)) => write!(scratch.name, "{number}").ok()?,
+                        Some(Token::Int(number)) => write!(scratch.name, "{number}").ok()?,
+                        _ => scratch.name.push_str(std::str::from_utf8(fields?.at(path)?).ok()?),
+                    }
+                }
+            }
+        }
+        is_stream_name(&scratch.name).then_some(&scratch.name)
+    }
+}
+
+/// What stands in each name.
+fn fixed(text: &str) -> Result<Box<str>, String> {
+    match is_stream_name(text) {
+        true => Ok(text.into()),
+        false => Err(format!("'{text}' is no part of a stream's name: it has letters, digits, '_', '.' and '-'")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::chunk::Chunk;
+    use crate::record::tests::chunk_of;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const TAG: &str =
+        "kube.var.log.containers.web-0_shop_app-0123456789012345678901234567890123456789012345678901234567890123.log";
+
+    fn name(template: &str, body: &serde_json::Value, tag: &str) -> Option<String> {
+        let data = chunk_of(body);
+        let mut chunk = Chunk::new(&data);
+        let event = chunk.next_event().unwrap();
+        let template = Template::parse(template).unwrap().unwrap();
+        let fields = TagFields::parse(tag.as_bytes());
+        template.name(event.body, tag, fields.as_ref(), &mut Scratch::default()).map(str::to_owned)
+    }
+
+    #[test]
+    fn a_name_is_made_of_values_the_tag_and_texts() {
+        let body = json!({"kubernetes": {"namespace_name": "pay", "labels": {"app.kubernetes.io/name": "api", "n": 7}}, "tag": "mine"});
+        for (template, expected) in [
+            ("$kubernetes['namespace_name']", Some("pay")),
+            ("logs-$kubernetes['namespace_name']-eu", Some("logs-pay-eu")),
+            ("$kubernetes['labels']['app.kubernetes.io/name'].$kubernetes['labels']['n']", Some("api.7")),
+            ("$tag", Some("mine")),
+            ("x-$TAG[0]", Some("x-a")),
+            ("$TAG[2]-$TAG[1]", Some("c-b")),
+            ("$TAG", Some("a.b.c")),
+            ("$TAG[3]", None),
+            ("$kubernetes['no']", None),
+            ("$kubernetes", None),
+            ("$kubernetes['labels']", None),
+        ] {
+            assert_eq!(name(template, &body, "a.b.c").as_deref(), expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn what_the_event_does_not_say_the_tag_says() {
+        for body in [json!({}), json!({"kubernetes": null}), json!({"kubernetes": {"namespace_name": ""}})] {
+            assert_eq!(name("logs-$kubernetes['namespace_name']", &body, TAG).as_deref(), Some("logs-shop"), "{body}");
+            assert_eq!(name("logs-$kubernetes['namespace_name']", &body, "other"), None);
+        }
+    }
+
+    #[test]
+    fn what_the_service_would_not_take_is_no_name() {
+        for value in ["", "a/b", "ä", "a b", "../x", "arn:aws:firehose:x", &"a".repeat(65), "a\u{0}", "\"},{"] {
+            assert_eq!(name("$k", &json!({ "k": value }), "t"), None, "{value}");
+        }
+        assert_eq!(name("$k", &json!({"k": "a".repeat(64)}), "t"), Some("a".repeat(64)));
+    }
+
+    #[test]
+    fn what_is_no_template_is_told() {
+        for text in [
+            "$",
+            "a$",
+            "$-",
+            "$0",
+            "a-$1",
+            "$TAG[x]",
+            "$TAG[-1]",
+            "$a['b",
+            "$a[b]",
+            "$a[0]",
+            "$a['']",
+            "a b$c",
+            "$a['b']/x",
+            "$$a",
+        ] {
+            assert!(Template::parse(text).is_err(), "{text}");
+        }
+        assert!(Template::parse("a-name").unwrap().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_and_each_name_is_one_that_the_service_takes(
+            template in "[a$T\\[\\]'G_A0.-]{0,24}",
+            value in "\\PC{0,8}",
+            tag in "[a-c.]{0,8}",
+        ) {
+            let data = chunk_of(&json!({"a": value, "G": {"a": value}}));
+            let mut chunk = Chunk::new(&data);
+            let event = chunk.next_event().unwrap();
+            if let Ok(Some(template)) = Template::parse(&template)
+                && let Some(name) = template.name(event.body, &tag, None, &mut Scratch::default())
+            {
+                prop_assert!(is_stream_name(name), "{name}");
+            }
+        }
+    }
+}
