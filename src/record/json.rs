@@ -5,6 +5,9 @@
 /// Room that is kept behind what is written, for words that are copied whole.
 pub const AROUND: usize = 80;
 
+/// Strings are looked at and copied in blocks of so many bytes.
+pub const BLOCK: usize = 32;
+
 /// Appends a string with its quotes.
 pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     let end = string_at(out, out.len(), text);
@@ -14,6 +17,10 @@ pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
 /// Writes a string with its quotes at `start` of `room`, which grows as it must; where the string ends comes back.
 pub fn string_at(room: &mut Vec<u8>, start: usize, text: &[u8]) -> usize {
     let begin = put(room, b"\"", start);
+    if text.len() >= BLOCK && plain(text) {
+        let end = put(room, text, begin);
+        return put(room, b"\"", end);
+    }
     let (mut end, ascii) = escaped(room, begin, text);
     if !ascii && std::str::from_utf8(text).is_err() {
         end = begin;
@@ -61,6 +68,25 @@ fn escaped(room: &mut Vec<u8>, mut end: usize, text: &[u8]) -> (usize, bool) {
         grow(room, end, text.len() - at);
     }
     (end, bits & HIGH == 0)
+}
+
+/// Whether all of a text is ASCII that JSON does not escape.
+#[inline]
+pub fn plain(text: &[u8]) -> bool {
+    let (blocks, rest) = text.as_chunks::<BLOCK>();
+    let block_is_plain = |block: &[u8; BLOCK]| !block.iter().fold(false, |special, byte| special | is_special(*byte));
+    blocks.iter().all(block_is_plain)
+        && match text.last_chunk() {
+            Some(last) => block_is_plain(last),
+            None => !rest.iter().fold(false, |special, byte| special | is_special(*byte)),
+        }
+}
+
+/// Whether a byte is not ASCII, or JSON escapes it.
+#[inline]
+pub fn is_special(byte: u8) -> bool {
+    // As a signed number, what is not ASCII is below a space, too.
+    ((byte as i8) < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 /// Writes bytes at `end` of `room`; where they end comes back.
