@@ -39,19 +39,11 @@ pub fn string_at(room: &mut Vec<u8>, start: usize, text: &[u8]) -> usize {
 fn escaped(room: &mut Vec<u8>, mut end: usize, text: &[u8]) -> (usize, bool) {
     let (mut at, mut bits) = (0, 0);
     grow(room, end, text.len());
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let (word, length) = match rest.first_chunk::<8>() {
-            Some(word) => (*word, 8),
-            None => {
-                let mut word = [b' '; 8];
-                word.iter_mut().zip(rest).for_each(|(byte, text)| *byte = *text);
-                (word, rest.len())
-            }
-        };
+    while at < text.len() {
+        let (word, length) = word_at(text, at);
         if let Some(place) = room.get_mut(end..).and_then(<[u8]>::first_chunk_mut) {
-            *place = word;
+            *place = word.to_le_bytes();
         }
-        let word = u64::from_le_bytes(word);
         bits |= word;
         // The first byte that is marked is marked rightly, whatever borrows do above it.
         let plain = special_bits(word).trailing_zeros() as usize / 8;
@@ -68,6 +60,24 @@ fn escaped(room: &mut Vec<u8>, mut end: usize, text: &[u8]) -> (usize, bool) {
         grow(room, end, text.len() - at);
     }
     (end, bits & HIGH == 0)
+}
+
+/// The next eight bytes of a text, or what there is of them; how many that are. Short texts are many: no call, and nothing
+/// that is stored in parts and loaded as a whole.
+#[inline]
+fn word_at(text: &[u8], at: usize) -> (u64, usize) {
+    let rest = text.get(at..).unwrap_or_default();
+    let length = rest.len().min(8);
+    let word = match (rest.first_chunk::<8>(), text.last_chunk::<8>(), rest.first_chunk::<4>(), rest.last_chunk::<4>())
+    {
+        (Some(word), ..) => u64::from_le_bytes(*word),
+        (_, Some(last), ..) => u64::from_le_bytes(*last) >> (8 * (8 - length)),
+        (_, _, Some(head), Some(tail)) => {
+            u64::from(u32::from_le_bytes(*head)) | u64::from(u32::from_le_bytes(*tail)) << (8 * (length - 4))
+        }
+        _ => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    (word, length)
 }
 
 /// Whether all of a text is ASCII that JSON does not escape.

@@ -11,6 +11,7 @@ use crate::record::{RecordOptions, json};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// What stands where a container was nested deeper than [`crate::event::chunk::MAX_DEPTH`].
 pub const TOO_DEEP: &[u8] = b"[nested too deep]";
@@ -33,7 +34,11 @@ struct Part<'p> {
 
 impl<'p> Part<'p> {
     /// What of the value under `name` is written; none if nothing.
+    #[inline]
     fn child(self, name: &[u8], value: Value<'_, '_>) -> Option<Part<'p>> {
+        if self.drop.is_none() && self.keep.is_none() {
+            return Some(self);
+        }
         let drop = self.drop.and_then(|node| node.child(name));
         if drop.is_some_and(|node| !node.ends().is_empty()) {
             return None;
@@ -386,25 +391,33 @@ fn dotless<'n>(name: &'n [u8], with: Option<&str>) -> Cow<'n, [u8]> {
 /// A key's text, its index on the tape, and its value.
 type Entry<'t, 'a> = (Cow<'a, [u8]>, usize, Value<'t, 'a>);
 
-/// Whether the keys are few, strings of ASCII and different, and without dots where these are of interest: nearly all are,
-/// and that is decided without a copy.
+/// Whether the keys are strings of ASCII and different, and without dots where these are of interest: nearly all are, and that
+/// is decided without a copy.
 fn plain_keys(map: Value<'_, '_>, dots: bool) -> bool {
     let mut seen: [&[u8]; Names::FEW] = [&[]; Names::FEW];
-    let mut lengths = 0u64;
+    let (mut lengths, mut marks) = (0u64, Vec::new());
+    let many = matches!(map.token(), Token::Map { len, .. } if len as usize > Names::FEW);
     for (index, (key, _)) in map.pairs().enumerate() {
-        let (Token::Str(text), Some(place)) = (key.token(), seen.get_mut(index)) else { return false };
+        let Token::Str(text) = key.token() else { return false };
         if !text.is_ascii() || dots && text.contains(&b'.') {
             return false;
         }
-        *place = text;
+        if many {
+            marks.push(xxh3_64(text));
+            continue;
+        }
         // Only one of the same length can be the same.
         let length = 1 << text.len().min(63);
         if lengths & length != 0 && seen.iter().take(index).any(|earlier| *earlier == text) {
             return false;
         }
         lengths |= length;
+        if let Some(place) = seen.get_mut(index) {
+            *place = text;
+        }
     }
-    true
+    marks.sort_unstable();
+    marks.is_sorted_by(|one, two| one < two)
 }
 
 /// The pairs of a map, each key once, at its first place and with its last value.

@@ -166,6 +166,7 @@ impl<'o> Writer<'o> {
             0x80..=0x8f => self.map::<false>(data, (at, end), usize::from(head & 15), node, levels + 1),
             0xde => self.map::<false>(data, (at + 2, end), usize::from(be16(data, at)?), node, levels + 1),
             0x90..=0x9f => self.array(data, (at, end), usize::from(head & 15), levels + 1),
+            0xdd => self.array(data, (at + 4, end), be32(data, at)? as usize, levels + 1),
             0xdc => self.array(data, (at + 2, end), usize::from(be16(data, at)?), levels + 1),
             0xc0 => Some((at, self.put(b"null", end))),
             0xc2 => Some((at, self.put(b"false", end))),
