@@ -278,7 +278,8 @@ fn one_object(record: &[u8], options: &RecordOptions) -> Value {
     assert_eq!(text.ends_with('\n'), options.newline);
     let text = text.trim_end_matches('\n');
     let value: Value = serde_json::from_str(text).unwrap();
-    assert!(value.is_object() && value.to_string() == text, "{text:.300}");
+    let again = value.to_string();
+    assert!(value.is_object() && again == text, "{text:.300}");
     value
 }
 
