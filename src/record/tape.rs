@@ -287,6 +287,19 @@ impl TapeWriter {
         gone: impl Fn(&[u8]) -> bool,
     ) -> usize {
         match plain_keys(map, part.dots.is_some()) {
+            // Most maps: nothing of them is renamed, or left out but for what was moved.
+            true if names.is_none() && part.drop.is_none() && part.keep.is_none() => {
+                let mut count = 0;
+                for (key, value) in map.pairs() {
+                    let Token::Str(name) = key.token() else { continue };
+                    if part.removed.is_empty() || !part.removed.contains(&key.at) {
+                        self.key(name);
+                        self.value(value, part);
+                        count += 1;
+                    }
+                }
+                count
+            }
             true => {
                 let plain = map.pairs().filter_map(|(key, value)| match key.token() {
                     Token::Str(name) => Some((Cow::Borrowed(name), key.at, value)),
