@@ -261,7 +261,8 @@ impl Stages<'_> {
                     let record = batch.record(place);
                     let line = json!({
                         "batch": self.account.batches,
-                        "events": [place.events.start + 1, place.events.end],
+                        // A part of an event tells of none but its own.
+                        "events": [place.events.start + 1, place.events.end.max(place.events.start + 1)],
                         "bytes": bytes,
                         "billed": billed(bytes),
                         "cut": is_cut(&record),

@@ -6,7 +6,7 @@ use crate::delivery::room::Copied;
 use crate::event::chunk::{Chunk, Cursor, Time};
 use crate::metrics::Counts;
 use crate::record::pack::Packer;
-use crate::record::{self, Next, RecordOptions, RecordWriter};
+use crate::record::{self, Next, RecordWriter};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,7 +18,6 @@ pub struct Encoding {
     /// The chunk, as the host gave it.
     bytes: Arc<Copied>,
     cursor: Cursor,
-    packer: Packer,
     /// What the chunk is known by.
     identity: [u8; 16],
     /// Events that were settled before, in ascending order.
@@ -58,10 +57,9 @@ pub struct Slice {
 
 impl Encoding {
     /// The chunk from its beginning, without the events that were settled before.
-    pub fn new(origin: Arc<Origin>, bytes: Arc<Copied>, settled: Vec<Range<u32>>, options: &RecordOptions) -> Encoding {
-        let packer = Packer::new(options.pack);
+    pub fn new(origin: Arc<Origin>, bytes: Arc<Copied>, settled: Vec<Range<u32>>) -> Encoding {
         let identity = origin.identity.to_bytes();
-        Encoding { origin, bytes, cursor: Cursor::default(), packer, identity, settled, passed: 0 }
+        Encoding { origin, bytes, cursor: Cursor::default(), identity, settled, passed: 0 }
     }
 
     /// Encodes about `limit` bytes of the chunk; events without a time get `now`. Should that panic, which would be a defect, the event at
@@ -69,6 +67,7 @@ impl Encoding {
     pub fn slice(
         &mut self,
         writer: &mut RecordWriter<'_>,
+        packer: &mut Packer,
         lane: &mut Lane,
         counts: &Counts,
         limit: usize,
@@ -78,7 +77,7 @@ impl Encoding {
         let before = self.cursor;
         let (collisions, truncated) = (writer.collisions(), writer.truncated());
         let end = before.position().saturating_add(limit);
-        let panicked = catch_unwind(AssertUnwindSafe(|| self.run(writer, lane, end, now, &mut slice)));
+        let panicked = catch_unwind(AssertUnwindSafe(|| self.run(writer, packer, lane, end, now, &mut slice)));
         slice.truncated = writer.truncated() - truncated;
         counts.key_collisions.add(writer.collisions() - collisions);
         if let Err(panic) = panicked {
@@ -89,6 +88,13 @@ impl Encoding {
             writer.begin_anew();
             lane.discard_partial_record();
             self.pass_over_panic(&text, &mut slice);
+            if slice.done {
+                let packed = packer.finish(|record, events| {
+                    lane.add(record, events, &self.origin);
+                    slice.records += 1;
+                });
+                slice.errors.extend(packed.err().map(|error| format!("a chunk with tag {}: {error}", self.origin.tag)));
+            }
             // A rest in which no event can be found counts as one.
             counts.events.add(u64::from(slice.done));
         }
@@ -97,7 +103,15 @@ impl Encoding {
         slice
     }
 
-    fn run(&mut self, writer: &mut RecordWriter<'_>, lane: &mut Lane, end: usize, now: Time, slice: &mut Slice) {
+    fn run(
+        &mut self,
+        writer: &mut RecordWriter<'_>,
+        packer: &mut Packer,
+        lane: &mut Lane,
+        end: usize,
+        now: Time,
+        slice: &mut Slice,
+    ) {
         let bytes = self.bytes.clone();
         let owner = &self.origin;
         let tag = writer.tag_fields(owner.tag.as_bytes());
@@ -126,10 +140,8 @@ impl Encoding {
             };
             let packed = match writer.next(&mut chunk, &origin, now) {
                 // The last part does not tell of the others, whose calls may fare worse: after a restart all are sent again.
-                Next::Record { text, events } if is_part => {
-                    self.packer.push(text, events.start..events.start, &mut add)
-                }
-                Next::Record { text, events } => self.packer.push(text, events, &mut add),
+                Next::Record { text, events } if is_part => packer.push(text, events.start..events.start, &mut add),
+                Next::Record { text, events } => packer.push(text, events, &mut add),
                 Next::Empty { .. } => {
                     slice.empty += 1;
                     Ok(())
@@ -141,7 +153,7 @@ impl Encoding {
                 Next::End => {
                     slice.done = true;
                     self.cursor = chunk.resume_state();
-                    self.packer.finish(&mut add)
+                    packer.finish(&mut add)
                 }
             };
             if let Err(error) = packed {
@@ -217,10 +229,9 @@ mod tests {
             let mut lane = Lane::new("s", &config.delivery, room.clone());
             let delivery = Ledger::default().begin_acknowledged(Identity::of(b"", &chunk));
             let origin = Origin { delivery, identity: Identity::of(b"", &chunk), tag: "t".into(), chunk: None };
-            let mut encoding =
-                Encoding::new(Arc::new(origin), Arc::new(room.count_copy(chunk)), Vec::new(), &config.record);
-            let mut writer = RecordWriter::new(&config.record);
-            while !encoding.slice(&mut writer, &mut lane, &Counts::default(), 1, Time::default()).done {}
+            let mut encoding = Encoding::new(Arc::new(origin), Arc::new(room.count_copy(chunk)), Vec::new());
+            let (mut writer, mut packer) = (RecordWriter::new(&config.record), Packer::new(config.record.pack));
+            while !encoding.slice(&mut writer, &mut packer, &mut lane, &Counts::default(), 1, Time::default()).done {}
             lane.close_batch();
             let (mut settled, mut parts) = (Vec::new(), 0);
             while let Some(job) = lane.next_call(Instant::now()) {
@@ -254,13 +265,13 @@ mod tests {
             let delivery = Ledger::default().begin_acknowledged(Identity::of(b"", &chunk));
             let origin = Origin { delivery, identity: Identity::of(b"", &chunk), tag: "t".into(), chunk: None };
             let bytes = Arc::new(room.count_copy(chunk.clone()));
-            let mut encoding = Encoding::new(Arc::new(origin), bytes, Vec::new(), &config.record);
-            let mut writer = RecordWriter::new(&config.record);
+            let mut encoding = Encoding::new(Arc::new(origin), bytes, Vec::new());
+            let (mut writer, mut packer) = (RecordWriter::new(&config.record), Packer::new(config.record.pack));
             writer.calls_until_panic = Some(panics);
             let counts = Counts::default();
             let (mut records, mut rejected, mut empty, mut undecodable) = (0, Vec::new(), 0, 0);
             loop {
-                let slice = encoding.slice(&mut writer, &mut lane, &counts, 1, Time::default());
+                let slice = encoding.slice(&mut writer, &mut packer, &mut lane, &counts, 1, Time::default());
                 records += slice.records;
                 rejected.extend(slice.rejected);
                 empty += slice.empty;
@@ -286,6 +297,35 @@ mod tests {
             assert_eq!(counts.events.get(), events + u64::from(event == 8), "{panics}");
             let rejected: Vec<u32> = rejected.iter().map(|rejected| rejected.event).collect();
             assert_eq!(rejected, if event == u32::MAX { vec![] } else { vec![event] }, "{panics}");
+        }
+    }
+
+    #[test]
+    fn what_was_joined_is_sent_though_the_end_of_the_chunk_panics() {
+        let get = |name: &str| match name {
+            "region" => Some("eu-west-1".to_owned()),
+            "delivery_stream" => Some("s".to_owned()),
+            "simple_aggregation" => Some("on".to_owned()),
+            _ => None,
+        };
+        let config = Config::read(&get, &|_| None).unwrap();
+        let room = Arc::new(Room::new(64 << 20));
+        let mut lane = Lane::new("s", &config.delivery, room.clone());
+        let (mut writer, mut packer) = (RecordWriter::new(&config.record), Packer::new(config.record.pack));
+        // The first ends with a panic; the second has nothing of it.
+        for panics in [Some(2), None] {
+            let chunk = [event("a"), event("b")].concat();
+            let identity = Identity::of(b"", &chunk);
+            let delivery = Ledger::default().begin_acknowledged(identity);
+            let origin = Origin { delivery, identity, tag: "t".into(), chunk: None };
+            let mut encoding = Encoding::new(Arc::new(origin), Arc::new(room.count_copy(chunk)), Vec::new());
+            writer.calls_until_panic = panics;
+            while !encoding.slice(&mut writer, &mut packer, &mut lane, &Counts::default(), 9999, Time::default()).done {
+            }
+            lane.close_batch();
+            let job = lane.next_call(Instant::now()).unwrap();
+            let events: Vec<Range<u32>> = job.batch.places().iter().map(|place| place.events.clone()).collect();
+            assert!(matches!(events.as_slice(), [Range { start: 0, end: 2 }]), "{panics:?}: {events:?}");
         }
     }
 }

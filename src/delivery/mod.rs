@@ -22,6 +22,7 @@ use crate::event::chunk::Time;
 use crate::firehose::{self, Class, Fault, Setup};
 use crate::host::{Level, Status};
 use crate::metrics::{Counts, billed};
+use crate::record::pack::Packer;
 use crate::record::{MAX_RECORD, RecordOptions, RecordWriter};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -399,6 +400,7 @@ pub struct Delivery<'o> {
     options: &'o DeliveryOptions,
     record: &'o RecordOptions,
     encoder: RecordWriter<'o>,
+    packer: Packer,
     room: Arc<Room>,
     counts: Arc<Counts>,
     random: fastrand::Rng,
@@ -452,6 +454,7 @@ impl<'o> Delivery<'o> {
             options,
             record,
             encoder: RecordWriter::new(record),
+            packer: Packer::new(record.pack),
             lane: Lane::new(delivery_stream, options, room.clone()),
             room,
             counts,
@@ -743,7 +746,7 @@ impl<'o> Delivery<'o> {
         let tag: Arc<str> = String::from_utf8_lossy(&tag).into();
         let origin = Arc::new(Origin { delivery: origin.delivery, identity: origin.identity, tag, chunk: Some(chunk) });
         let bytes = Arc::new(self.room.count_copy(bytes));
-        self.encoding = Some(Encoding::new(origin, bytes, settled, self.record));
+        self.encoding = Some(Encoding::new(origin, bytes, settled));
     }
 
     /// Answers RETRY to a flush whose chunk was not admitted.
@@ -835,10 +838,10 @@ impl<'o> Delivery<'o> {
                 self.left_on_disk += 1;
                 return;
             }
-            self.encoding = Some(Encoding::new(origin, bytes, Vec::new(), self.record));
+            self.encoding = Some(Encoding::new(origin, bytes, Vec::new()));
         }
         let Some(mut encoding) = self.encoding.take() else { return };
-        let slice = encoding.slice(&mut self.encoder, &mut self.lane, &self.counts, SLICE, self.wall);
+        let slice = encoding.slice(&mut self.encoder, &mut self.packer, &mut self.lane, &self.counts, SLICE, self.wall);
         let done = slice.done;
         let origin = encoding.origin.clone();
         self.note_slice(&origin, slice, now, out);

@@ -45,7 +45,7 @@ impl PackOptions {
     }
 }
 
-/// Makes the records of one chunk.
+/// Makes the records of one chunk after the other.
 pub struct Packer {
     options: PackOptions,
     joined: Vec<u8>,
