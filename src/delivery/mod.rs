@@ -489,6 +489,8 @@ impl<'o> Delivery<'o> {
         self.wall = now.wall;
         let now = now.at;
         self.now = Some(now);
+        // First of all: if this thread had no time for long, flushes have given up meanwhile, and must not be answered OK.
+        self.expire(now, out);
         match input {
             Input::Chunk { flush, deadline, tag, identity, bytes } => {
                 let flush = Flush { id: flush, deadline, size: bytes.len() };
@@ -496,7 +498,7 @@ impl<'o> Delivery<'o> {
             }
             Input::Waiting { flush, deadline, identity, size } => {
                 let flush = Flush { id: flush, deadline, size };
-                if self.closing.is_some() {
+                if self.closing.is_some() || flush.deadline <= now {
                     self.refuse(flush, now, out);
                 } else if !self.ledger.attach(identity, flush, out) {
                     self.parked.push_back(Parked { flush, identity });
@@ -653,6 +655,11 @@ impl<'o> Delivery<'o> {
     ) {
         if self.closing.is_some() {
             return self.refuse(flush, now, out);
+        }
+        if flush.deadline <= now {
+            // Nobody waits for it any more, and the host brings the chunk again.
+            out.push(Action::Reply { flush: flush.id, status: Status::Retry });
+            return;
         }
         if self.ledger.attach(identity, flush, out) {
             return;
