@@ -596,7 +596,7 @@ impl<'o> Delivery<'o> {
         let (chunks, bytes) = self.refused_at_end;
         if chunks > 0 {
             let text = format!(
-                "{chunks} chunks ({bytes} bytes) were answered RETRY after the signal to end: the host keeps those with storage.type filesystem"
+                "{chunks} chunks ({bytes} bytes) were answered RETRY after the signal to end: with storage.type filesystem the host keeps those whose Retry_Limit (1 by default) is not reached, and it drops the others"
             );
             out.push(Action::Log { level: Level::Warn, text });
         }
