@@ -20,6 +20,25 @@ fn the_cost_of_a_sample() {
 }
 
 #[test]
+fn what_the_comparison_rests_on_is_said_in_it() {
+    let text = kubehose("cost --record-bytes 300 --per-second 1000").fine();
+    for said in ["Datadog is not known to split", "stored compressed", "List prices of"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    // A GB that is kept for a month is billed as 0.15 GB.
+    let kept = |months: &str| {
+        let line = format!(
+            "cost --record-bytes 5120 --per-second 1000 --cloudwatch-per-gb 0 --cloudwatch-kept-per-gb 1 --kept-months {months}"
+        );
+        let text = kubehose(&line).fine();
+        let row = text.lines().find(|line| line.starts_with("CloudWatch")).unwrap();
+        let words: Vec<f64> = row.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        words[1] / words[0]
+    };
+    assert!((kept("1") - 0.15).abs() < 1e-4 && (kept("4") - 0.6).abs() < 1e-4, "{} {}", kept("1"), kept("4"));
+}
+
+#[test]
 fn a_small_log_is_billed_seventeen_times() {
     let text = kubehose("cost --record-bytes 300 --per-second 1000").fine();
     assert!(text.contains("17.1 times"), "{text}");
