@@ -269,7 +269,7 @@ impl Record {
             // An empty line has none: the host's parser leaves an empty field out.
             log: text("log"),
         };
-        Record { line, time: text("time"), text: String::from_utf8_lossy(data).into_owned() }
+        Record { line, time: text(crate::datadog::TIME_KEY), text: String::from_utf8_lossy(data).into_owned() }
     }
 }
 

@@ -45,6 +45,9 @@ pub struct Args {
     /// Image of the application beside the router [sidecar, firelens]
     #[arg(long, value_name = "IMAGE", default_value = crate::manifest::SAMPLE_IMAGE, value_parser = kube::image)]
     app_image: String,
+    /// Role with which ECS pulls images and starts the task; needed for images in ECR [firelens]
+    #[arg(long, value_name = "ARN", value_parser = RoleArn::new)]
+    execution_role_arn: Option<RoleArn>,
     /// Folder that the application writes its logs into, shared with the router [sidecar]
     #[arg(long, value_name = "PATH", default_value = "/var/log/nginx", value_parser = plugin_config::folder)]
     log_dir: String,
@@ -222,6 +225,21 @@ pub fn run(args: &Args) -> Outcome {
             print(&daemonset::manifest(&place))
         }
         Target::Sidecar => print(&sidecar::manifest(&place, &args.app_image, &args.log_dir)),
-        Target::Fargate | Target::Firelens => print(&firelens::task_definition(&place, &args.app_image)),
+        Target::Fargate | Target::Firelens => {
+            if args.execution_role_arn.is_none()
+                && let Some(image) = [image, &args.app_image].into_iter().find(|image| firelens::is_private_ecr(image))
+            {
+                return Err(Failure::new(format!(
+                    "--execution-role-arn is missing: on Fargate {image} is pulled from ECR with that role \
+                     (ecsTaskExecutionRole, with AWS's AmazonECSTaskExecutionRolePolicy)"
+                )));
+            }
+            if args.router.role_arn.is_none() {
+                note(
+                    "no --role-arn: without a task role the plugin has no credentials, unless taskRoleArn is set elsewhere",
+                );
+            }
+            print(&firelens::task_definition(&place, &args.app_image, args.execution_role_arn.as_ref()))
+        }
     }
 }

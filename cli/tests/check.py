@@ -40,8 +40,17 @@ def trust(path):
     document = json.load(open(path))
     assert document["Version"] == "2012-10-17"
     for statement in document["Statement"]:
-        assert statement["Effect"] == "Allow" and statement["Action"] == "sts:AssumeRole"
-        assert statement["Principal"]["Service"].endswith(".amazonaws.com")
+        assert statement["Effect"] == "Allow"
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        principal = statement["Principal"]
+        if "Federated" in principal:
+            assert actions == ["sts:AssumeRoleWithWebIdentity"], actions
+            issuer = principal["Federated"].split(":oidc-provider/")[1]
+            keys = statement["Condition"]["StringEquals"]
+            assert set(keys) == {f"{issuer}:aud", f"{issuer}:sub"}, keys
+        else:
+            assert set(actions) <= {"sts:AssumeRole", "sts:TagSession"}, actions
+            assert principal["Service"].endswith(".amazonaws.com")
         assert statement["Condition"], "a service that anyone can send as a confused deputy"
 
 
@@ -179,7 +188,7 @@ def aws_commands(path):
             client = boto3.client(service, region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
             name = client.meta.method_to_api_mapping[operation.replace("-", "_")]
             shape = client.meta.service_model.operation_model(name).input_shape
-            known = {xform_name(member, "-") for member in shape.members} | {"cli-input-json"}
+            known = {xform_name(member, "-") for member in shape.members} | {"cli-input-json", "query", "output"}
         for option in options:
             assert not option.startswith("--") or option[2:] in known, (line, option)
 
@@ -193,6 +202,35 @@ def terraform(path):
         assert hcl2.load(file)
     for part in text.split("<<-JSON\n")[1:]:
         json.loads(part.split("\n  JSON")[0])
+
+
+def terraform_folder(path):
+    """One folder is one module: in it no variable, output, resource, provider or required_providers stands twice."""
+    import hcl2
+
+    seen = set()
+
+    def once(*name):
+        assert name not in seen, f"{path}: twice in one folder: {' '.join(name)}"
+        seen.add(name)
+
+    for name in sorted(os.listdir(path)):
+        with open(os.path.join(path, name)) as file:
+            parsed = hcl2.load(file)
+        for kind, blocks in parsed.items():
+            for block in blocks:
+                if kind == "terraform":
+                    for inner in block:
+                        once(kind, inner)
+                elif kind in ("resource", "data"):
+                    for label, resources in block.items():
+                        for inner in resources:
+                            once(kind, label, inner)
+                else:
+                    for label in block:
+                        once(kind, label)
+        # A module has its providers from its caller.
+        assert "provider" not in parsed, f"{path}/{name} configures a provider"
 
 
 for file in sys.argv[2:]:
@@ -210,5 +248,6 @@ for file in sys.argv[2:]:
         "issue-form": issue_form,
         "task-definition": task_definition,
         "terraform": terraform,
+        "terraform-folder": terraform_folder,
         "workflow": workflow,
     }[sys.argv[1]](file)

@@ -4,7 +4,7 @@
 //! <https://docs.aws.amazon.com/eks/latest/userguide/iam-roles-for-service-accounts.html>.
 
 use super::filters::{self, Work};
-use super::plugin_config::{CONFIG_DIR, HTTP_PORT, PROGRAM, Place, STATE_DIR, output, plugins, service};
+use super::plugin_config::{CONFIG_DIR, HTTP_PORT, PROGRAM, Place, RELOAD_NOTE, STATE_DIR, output, plugins, service};
 use crate::classic::{Section, render};
 use crate::{fargate, kube};
 
@@ -61,6 +61,7 @@ value: 1000000
 globalDefault: false
 description: Log routers, one per node.
 ---
+{RELOAD_NOTE}
 apiVersion: v1
 kind: ConfigMap
 metadata:
@@ -133,10 +134,13 @@ spec:
             limits:
               memory: 512Mi
           securityContext:
+            # The runtime's log files are root's, and so is the folder of the state. Root reads them, and may nothing else.
+            runAsUser: 0
             allowPrivilegeEscalation: false
             readOnlyRootFilesystem: true
             capabilities:
               drop: [ALL]
+              add: [DAC_READ_SEARCH]
           volumeMounts:
             - name: config
               mountPath: {CONFIG_DIR}

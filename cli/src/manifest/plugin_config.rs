@@ -15,6 +15,11 @@ pub const CONFIG_DIR: &str = "/kubehose/etc";
 pub const STATE_DIR: &str = "/kubehose/state";
 /// Port of Fluent Bit's own HTTP server, for the probes.
 pub const HTTP_PORT: u16 = 2020;
+/// Where it listens: on every address, IPv4 and IPv6. `0.0.0.0` leaves the probes of an IPv6 cluster unanswered.
+pub const HTTP_LISTEN: &str = "::";
+/// What stands above each configuration that is generated with workers.
+pub const RELOAD_NOTE: &str =
+    "# Workers rule out Hot_Reload: Fluent Bit 5.1.1 crashes after some reloads. Change it by a rollout.";
 
 /// One router that runs the plugin.
 pub struct Place<'a> {
@@ -50,7 +55,7 @@ pub fn service() -> Section {
         .set("Flush", 1)
         .set("Log_Level", "info")
         .set("HTTP_Server", "On")
-        .set("HTTP_Listen", "0.0.0.0")
+        .set("HTTP_Listen", HTTP_LISTEN)
         .set("HTTP_Port", HTTP_PORT)
         .set("Health_Check", "On")
         .set("plugins_file", format!("{CONFIG_DIR}/plugins.conf"))
