@@ -60,6 +60,46 @@ fn manifests_of_the_plugin() {
     generated("firelens-ecr.json", "task-definition", &format!("{line} {execution}"));
 }
 
+/// Where people keep what runs on their nodes. KUBEHOSE_CHARTS names a folder with the charts `fluent-bit` and
+/// `aws-for-fluent-bit` and the operator's definitions `fluent-operator-fluent-bit-crds`: what is written is held against theirs.
+#[test]
+fn values_resources_and_kustomizations() {
+    let line =
+        |target: &str| format!("manifest --target {target} {STREAM} --image registry.example/kubehose:0.1 {ROLE}");
+    generated("helm-fluent-bit.yaml", "helm-fluent-bit", &line("helm-values"));
+    generated(
+        "helm-aws-for-fluent-bit.yaml",
+        "helm-aws-for-fluent-bit",
+        &line("helm-values --chart aws-for-fluent-bit"),
+    );
+    generated("fluent-operator.yaml", "fluent-operator", &line("fluent-operator"));
+    let kustomization = kubehose(&line("kustomize")).fine();
+    golden("kustomization.yaml", &kustomization);
+    for target in ["kustomize", "helm-values --chart aws-for-fluent-bit"] {
+        let refused = kubehose(&format!("manifest --target {target} {STREAM} --image registry.example:5000/kubehose"));
+        assert_eq!(refused.code, 2, "{refused:?}");
+        assert!(refused.stderr.contains("tag"), "{refused:?}");
+    }
+    // What kubectl makes of it is the DaemonSet's manifest, but for the configuration's name.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("kustomization.yaml"), &kustomization).unwrap();
+    let manifest = kubehose(&line("daemonset")).fine();
+    std::fs::write(dir.path().join("kubehose.yaml"), &manifest).unwrap();
+    let built = Command::new("kubectl").arg("kustomize").arg(dir.path()).output();
+    let Ok(built) = built else {
+        not_run("kubectl kustomize: no kubectl on the PATH");
+        return;
+    };
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let text = String::from_utf8_lossy(&built.stdout);
+    assert!(text.contains("name: kubehose-") && text.contains("image: registry.example/kubehose:0.1"), "{text}");
+    for line in support::file_of(&manifest, "fluent-bit.conf").lines() {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let (_dir, path) = scratch("built.yaml", &text);
+    check("kubernetes", &[&path]);
+}
+
 #[test]
 fn policies() {
     generated("router-policy.json", "policy", &format!("iam-policy {WHERE}"));

@@ -140,6 +140,26 @@ fn what_cannot_be_migrated_says_why() {
     assert_eq!(kubehose_with(&["migrate", "-"], CLASSIC.repeat(4000).as_bytes()).code, 2);
 }
 
+#[test]
+fn an_endpoint_on_every_address_says_so_and_where_it_is_reached() {
+    use std::io::BufRead as _;
+    for (listen, everywhere) in [("127.0.0.1:0", false), ("0.0.0.0:0", true), ("[::]:0", true)] {
+        let mut endpoint = support::command();
+        endpoint.args(["firehose", "--listen", listen]).stderr(std::process::Stdio::piped());
+        let mut endpoint = endpoint.spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(endpoint.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        endpoint.kill().unwrap();
+        endpoint.wait().unwrap();
+        let address = listen.trim_end_matches(":0");
+        assert!(
+            line.contains("listening on http://127.0.0.1:") || line.contains("listening on http://[::1]:"),
+            "{line}"
+        );
+        assert_eq!(line.contains(&format!("on {address}:")) && line.contains("every address"), everywhere, "{line}");
+    }
+}
+
 /// The subcommands that `kubehose --help` lists.
 fn subcommands() -> Vec<String> {
     let help = kubehose("--help").fine();

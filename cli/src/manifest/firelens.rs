@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Remap;
-use super::plugin_config::{PROGRAM, Place};
+use super::plugin_config::{PROGRAM, Place, WORKERS};
 use crate::aws::RoleArn;
 use crate::verdict;
 
@@ -41,7 +41,7 @@ pub fn task_definition(place: &Place<'_>, app_image: &str, execution_role: Optio
     }
     set("time_key", &router.time_key);
     set("time_key_format", crate::datadog::TIME_KEY_FORMAT);
-    set("Workers", "2");
+    set("Workers", &WORKERS.to_string());
     set("Retry_Limit", "no_limits");
 
     let mut task = json!({

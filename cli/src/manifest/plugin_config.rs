@@ -51,6 +51,11 @@ pub fn folder(text: &str) -> Result<String, String> {
 
 /// `[SERVICE]`, with chunks on disk: a router that is restarted goes on where it was.
 pub fn service() -> Section {
+    service_with(&format!("{CONFIG_DIR}/plugins.conf"))
+}
+
+/// `[SERVICE]` whose plugins another file names.
+pub fn service_with(plugins_file: &str) -> Section {
     Section::new("SERVICE")
         .set("Flush", 1)
         .set("Log_Level", "info")
@@ -58,7 +63,7 @@ pub fn service() -> Section {
         .set("HTTP_Listen", HTTP_LISTEN)
         .set("HTTP_Port", HTTP_PORT)
         .set("Health_Check", "On")
-        .set("plugins_file", format!("{CONFIG_DIR}/plugins.conf"))
+        .set("plugins_file", plugins_file)
         .set("storage.path", format!("{STATE_DIR}/chunks"))
         .set("storage.sync", "normal")
         .set("storage.backlog.mem_limit", "16M")
@@ -71,6 +76,14 @@ pub fn plugins(place: &Place<'_>) -> String {
 
 /// The output that runs the plugin.
 pub fn output(router: &Router, match_pattern: &str) -> Section {
+    output_with(router, match_pattern, WORKERS)
+}
+
+/// Flushes on threads of their own: with none, each of them stops the pipeline.
+pub const WORKERS: u8 = 2;
+
+/// The output with so many workers.
+pub fn output_with(router: &Router, match_pattern: &str, workers: u8) -> Section {
     let on = |flag: bool| flag.then_some("on");
     Section::new("OUTPUT")
         .set("Name", "kubehose")
@@ -82,8 +95,7 @@ pub fn output(router: &Router, match_pattern: &str) -> Section {
         .set_if("remap_override", on(router.override_on_conflict))
         .set("time_key", &router.time_key)
         .set("time_key_format", datadog::TIME_KEY_FORMAT)
-        // Flushes on threads of their own: with none, each of them stops the pipeline.
-        .set("Workers", 2)
+        .set("Workers", workers)
         // A second RETRY loses the chunk at the default of 1; the disk's limit bounds what waits.
         .set("Retry_Limit", "no_limits")
         .set("storage.total_limit_size", "1G")
