@@ -427,3 +427,49 @@ fn the_router_of_the_task_definition_delivers_with_firelens_own_configuration() 
         }
     }
 }
+
+/// Copies a folder's files, without what is below it but named.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn without_a_fluent_bit_of_the_machine_the_demo_runs_in_an_image_that_is_there() {
+    let Some(engine) = Engine::find("the demo", &[&base(FLUENT_BIT)]) else { return };
+    let Some(plugin) = plugin() else { return };
+    let repository = tempfile::tempdir().unwrap();
+    copy(&root().join("examples/demo"), &repository.path().join("examples/demo"));
+    std::fs::copy(root().join("plugins.conf"), repository.path().join("plugins.conf")).unwrap();
+    let release = repository.path().join("target/release");
+    std::fs::create_dir_all(&release).unwrap();
+    std::fs::copy(plugin, release.join("libkubehose.so")).unwrap();
+    // A PATH with nothing but the engine, and one without it.
+    let programs = tempfile::tempdir().unwrap();
+    let podman = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|dir| dir.join("podman"))
+        .find(|file| file.is_file());
+    symlink(podman.unwrap(), programs.path().join("podman")).unwrap();
+    let demo = |path: &Path| {
+        let mut demo = support::command();
+        demo.args(["demo", "--repository", repository.path().to_str().unwrap()])
+            .env("PATH", path)
+            .env_remove("FLUENT_BIT");
+        if std::env::var_os("CONTAINERS_CONF").is_none() {
+            demo.env("CONTAINERS_CONF", engine.folder.path().join("containers.conf"));
+        }
+        run(&mut demo)
+    };
+    let ran = demo(programs.path());
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    assert!(ran.stderr.contains("Fluent Bit v") && ran.stderr.contains(" in podman)"), "{ran:#?}");
+    // The stand-in may not have been built, and says so then; either way it is what was looked for.
+    let without = demo(repository.path());
+    assert!(without.stderr.contains("kubehose-host"), "{without:#?}");
+}
