@@ -473,3 +473,43 @@ fn without_a_fluent_bit_of_the_machine_the_demo_runs_in_an_image_that_is_there()
     let without = demo(repository.path());
     assert!(without.stderr.contains("kubehose-host"), "{without:#?}");
 }
+
+#[test]
+fn the_services_of_the_compose_file_deliver_to_each_other() {
+    let bases = [base(FLUENT_BIT), "docker.io/library/debian:12-slim".to_owned()];
+    let Some(engine) = Engine::find("the compose file", &[&bases[0], &bases[1]]) else { return };
+    let Some(plugin) = plugin() else { return };
+    let Some(compose) = support::venv("podman-compose", "the compose file") else { return };
+    for port in [4573, 4574] {
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_err() {
+            not_run(&format!("the compose file in containers: port {port}, which it publishes, is in use"));
+            return;
+        }
+    }
+    let folder = engine.folder.path().join(&engine.name);
+    copy(&root().join("examples/compose"), &folder);
+    std::fs::copy(root().join("examples/images/plugins.conf"), folder.join("plugins.conf")).unwrap();
+    std::fs::copy(plugin, folder.join("libkubehose.so")).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_kubehose"), folder.join("kubehose")).unwrap();
+    let up = |what: &[&str]| {
+        let mut command = Command::new("timeout");
+        command.arg("120").arg(&compose).args(["-f", "compose.yaml"]).args(what).current_dir(&folder);
+        if std::env::var_os("CONTAINERS_CONF").is_none() {
+            command.env("CONTAINERS_CONF", engine.folder.path().join("containers.conf"));
+        }
+        run(&mut command)
+    };
+    let started = up(&["up", "-d"]);
+    let end = Instant::now() + PATIENCE;
+    let shown = loop {
+        let events = ["-s", "-N", "--max-time", "2", "http://127.0.0.1:4574/_kubehose/events"];
+        let shown = run(Command::new("curl").args(events)).stdout;
+        if shown.contains("kube_namespace") || Instant::now() > end {
+            break shown;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    let logs = up(&["logs"]);
+    up(&["down", "-t", "1"]);
+    assert!(shown.contains("web-6c8b449b8f-x2k4p"), "no record on the page: {started:#?}\n{logs:#?}");
+}

@@ -183,6 +183,8 @@ fn commands_that_need_a_cluster_are_well_formed() {
                     "kubectl" => {
                         let verbs = ["apply", "describe", "get", "label", "logs", "rollout", "-n"];
                         assert!(verbs.contains(&words[1]), "{place}");
+                        // Events stand in the namespace of their pods.
+                        assert!(!words.contains(&"events") || words.contains(&"-n"), "{place}: no namespace");
                     }
                     "valgrind" => assert!(words.contains(&"fluent-bit"), "{place}"),
                     "docker" => assert!(["build", "compose", "push"].contains(&words[1]), "{place}"),
