@@ -323,7 +323,10 @@ fn as_in_the_pod(program: &Path, who: &[&str]) -> Command {
 fn answers(address: &str, port: u16) -> bool {
     let Ok(mut stream) = std::net::TcpStream::connect((address, port)) else { return false };
     let _ = write!(stream, "GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    BufReader::new(stream).lines().next().is_some_and(|line| line.is_ok_and(|line| line.contains(" 200 ")))
+    BufReader::new(stream)
+        .lines()
+        .next()
+        .is_some_and(|line| line.is_ok_and(|line| line.split(" ").nth(1) == Some("200")))
 }
 
 /// What arrives at a local Firehose endpoint from `config`, run in the real program with the plugin.
