@@ -92,7 +92,10 @@ fn values_resources_and_kustomizations() {
     };
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     let text = String::from_utf8_lossy(&built.stdout);
-    assert!(text.contains("name: kubehose-") && text.contains("image: registry.example/kubehose:0.1"), "{text}");
+    // The generated one is mounted, under its name with the hash, and stands in the place of the other.
+    assert_eq!(text.matches("name: kubehose-config-").count(), 2, "{text}");
+    assert_eq!(text.matches("kind: ConfigMap").count(), 1, "{text}");
+    assert!(text.contains("image: registry.example/kubehose:0.1"), "{text}");
     for line in support::file_of(&manifest, "fluent-bit.conf").lines() {
         assert!(text.contains(line), "{line}: {text}");
     }

@@ -30,13 +30,33 @@ images:
   - name: {name}
     newTag: {tag}
 {RELOAD_NOTE}
-# The name of what is generated holds a hash, so that a change of it is one of the pods.
+# Instead of the manifest's: the name of what is generated holds a hash, so that a change of it rolls the pods.
 configMapGenerator:
-  - name: kubehose
+  - name: kubehose-config
     namespace: {namespace}
-    behavior: replace
     literals:
-      - {config}      - {plugins}",
+      - {config}      - {plugins}patches:
+  - patch: |
+      $patch: delete
+      apiVersion: v1
+      kind: ConfigMap
+      metadata:
+        name: kubehose
+        namespace: {namespace}
+  - patch: |
+      apiVersion: apps/v1
+      kind: DaemonSet
+      metadata:
+        name: kubehose
+        namespace: {namespace}
+      spec:
+        template:
+          spec:
+            volumes:
+              - name: config
+                configMap:
+                  name: kubehose-config
+",
         namespace = place.namespace,
         // 0.10 would be a number.
         tag = kube::quoted(tag),
