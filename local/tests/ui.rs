@@ -416,6 +416,12 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
     assert_eq!(put(&server, &[record(1)]), 400);
     browser.until(&text("#refused"), &json!("1"));
     browser.until(&text("#calls tr td:nth-child(4)"), &json!("AccessDeniedException"));
+    // What was refused is listed, with the reason.
+    browser.click("#view-failed");
+    browser.until(ROWS, &json!(1));
+    assert_eq!(browser.value(&text("#list .reason")), json!("the whole call failed: AccessDeniedException: "));
+    browser.click("#view-accepted");
+    browser.until(ROWS, &json!(34));
     browser.click("#calm");
     browser.until("document.querySelectorAll('#faults [aria-checked=true]').length", &json!(0));
     assert_eq!(server.faults(), Faults { request_error: server.faults().request_error, ..Faults::default() });
@@ -486,7 +492,10 @@ fn pictures(server: &Server, browser: &Browser) {
     let arrived = browser.value("document.getElementById('accepted').textContent");
     assert_eq!(put(server, &[record(7)]), 200);
     browser.until(&format!("document.getElementById('accepted').textContent !== {arrived}"), &json!(true));
-    browser.until("document.getElementById('found').textContent.includes('1 more since held')", &json!(true));
+    browser.until(
+        "document.getElementById('found').textContent.includes('1 more since held: “Go on” shows them')",
+        &json!(true),
+    );
     assert_eq!(browser.value(newest), held);
     let tall =
         "[...document.querySelectorAll('.head button')].filter(b => b.clientHeight > 40).map(b => b.textContent)";
