@@ -20,6 +20,25 @@ fn the_cost_of_a_sample() {
 }
 
 #[test]
+fn what_the_comparison_rests_on_is_said_in_it() {
+    let text = kubehose("cost --record-bytes 300 --per-second 1000").fine();
+    for said in ["Datadog is not known to split", "stored compressed", "List prices of"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    // A GB that is kept for a month is billed as 0.15 GB.
+    let kept = |months: &str| {
+        let line = format!(
+            "cost --record-bytes 5120 --per-second 1000 --cloudwatch-per-gb 0 --cloudwatch-kept-per-gb 1 --kept-months {months}"
+        );
+        let text = kubehose(&line).fine();
+        let row = text.lines().find(|line| line.starts_with("CloudWatch")).unwrap();
+        let words: Vec<f64> = row.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        words[1] / words[0]
+    };
+    assert!((kept("1") - 0.15).abs() < 1e-4 && (kept("4") - 0.6).abs() < 1e-4, "{} {}", kept("1"), kept("4"));
+}
+
+#[test]
 fn a_small_log_is_billed_seventeen_times() {
     let text = kubehose("cost --record-bytes 300 --per-second 1000").fine();
     assert!(text.contains("17.1 times"), "{text}");
@@ -119,6 +138,26 @@ fn what_cannot_be_migrated_says_why() {
     }
     assert_eq!(kubehose_with(&["migrate", "-"], b"\xff\xfe").code, 2);
     assert_eq!(kubehose_with(&["migrate", "-"], CLASSIC.repeat(4000).as_bytes()).code, 2);
+}
+
+#[test]
+fn an_endpoint_on_every_address_says_so_and_where_it_is_reached() {
+    use std::io::BufRead as _;
+    for (listen, everywhere) in [("127.0.0.1:0", false), ("0.0.0.0:0", true), ("[::]:0", true)] {
+        let mut endpoint = support::command();
+        endpoint.args(["firehose", "--listen", listen]).stderr(std::process::Stdio::piped());
+        let mut endpoint = endpoint.spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(endpoint.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        endpoint.kill().unwrap();
+        endpoint.wait().unwrap();
+        let address = listen.trim_end_matches(":0");
+        assert!(
+            line.contains("listening on http://127.0.0.1:") || line.contains("listening on http://[::1]:"),
+            "{line}"
+        );
+        assert_eq!(line.contains(&format!("on {address}:")) && line.contains("every address"), everywhere, "{line}");
+    }
 }
 
 /// The subcommands that `kubehose --help` lists.
