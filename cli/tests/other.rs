@@ -1,4 +1,4 @@
-//! cost, migrate, completions, man and --help.
+//! cost, completions, man and --help.
 
 #![allow(clippy::unwrap_used)]
 
@@ -37,88 +37,6 @@ fn a_cost_of_nothing_is_refused() {
     ] {
         assert_eq!(kubehose(line).code, 2, "{line}");
     }
-}
-
-const CLASSIC: &str = "# Ours.
-[SERVICE]
-    Flush 1
-    storage.path /var/lib/router
-
-[INPUT]
-    Name             tail
-    Tag              kube.*
-    Path             /var/log/containers/*.log
-    multiline.parser cri
-    storage.type     filesystem
-
-[OUTPUT]
-    Name                kinesis_firehose
-    Match               kube.*
-    # The stream of the team.
-    region              ${AWS_REGION}
-    delivery_stream     logs
-    time_key            date
-    time_key_format     %Y-%m-%dT%H:%M:%S.%LZ
-    auto_retry_requests true
-    tls                 On
-    net.keepalive       Off
-    Retry_Limit         5
-
-[OUTPUT]
-    Name            firehose
-    Match           kube.other.*
-    region          eu-west-1
-    delivery_stream other
-    experimental_concurrency 4
-    Workers         3
-
-[OUTPUT]
-    Name  stdout
-    Match *
-";
-
-const YAML: &str = "pipeline:
-  inputs:
-    - name: dummy
-      tag: a
-  outputs:
-    - name: kinesis_firehose
-      match: a
-      region: eu-west-1
-      delivery_stream: logs
-      auto_retry_requests: true
-      retry_limit: 5
-";
-
-#[test]
-fn a_migrated_configuration_is_one_that_lint_passes() {
-    for (name, text) in [("classic.conf", CLASSIC), ("pipeline.yaml", YAML)] {
-        let (_dir, path) = scratch(name, text);
-        let done = run(support::command().args(["migrate", &path.display().to_string()]));
-        golden(&format!("migrate-{name}.notes"), &done.stderr);
-        let migrated = done.fine();
-        golden(&format!("migrate-{name}"), &migrated);
-        let (_dir, path) = scratch(name, &migrated);
-        let linted = kubehose(&format!("lint {}", path.display()));
-        assert_eq!(linted.code, 0, "{linted:?}");
-    }
-}
-
-#[test]
-fn what_cannot_be_migrated_says_why() {
-    let manifest = kubehose("manifest --guide --region eu-west-1 --delivery-stream logs").fine();
-    for (text, said) in [
-        (manifest.as_str(), "kubehose manifest"),
-        ("[OUTPUT]\n    Name stdout\n    Match *\n", "no output firehose"),
-        ("[OUTPUT]\n    Name\n", "line 2"),
-        ("a: [", "kubehose lint"),
-    ] {
-        let refused = kubehose_with(&["migrate", "-"], text.as_bytes());
-        assert_eq!(refused.code, 2, "{refused:?}");
-        assert!(refused.stderr.contains(said), "{said}: {refused:?}");
-    }
-    assert_eq!(kubehose_with(&["migrate", "-"], b"\xff\xfe").code, 2);
-    assert_eq!(kubehose_with(&["migrate", "-"], CLASSIC.repeat(4000).as_bytes()).code, 2);
 }
 
 /// The subcommands that `kubehose --help` lists.

@@ -31,6 +31,24 @@ pub struct Rule {
     pub fix: &'static str,
 }
 
+/// Rules whose errors are about what reaches what: Fluent Bit starts all the same.
+const STARTS: [&str; 9] = [
+    "match-nothing",
+    "filter-unseen",
+    "cri-never-matches",
+    "parser-order",
+    "parser-drops-log",
+    "remap-order",
+    "rename-nested",
+    "rename-before-lift",
+    "unknown-document",
+];
+
+/// Whether Fluent Bit, or kubehose in it, does not start over what the rule finds.
+pub fn refuses(rule: &Rule) -> bool {
+    rule.severity == Severity::Error && !STARTS.contains(&rule.id)
+}
+
 macro_rules! rules {
     ($($name:ident = $severity:ident $id:literal, $finds:literal, $fix:literal;)*) => {
         $(pub static $name: Rule = Rule { id: $id, severity: Severity::$severity, finds: $finds, fix: $fix };)*
