@@ -21,7 +21,7 @@ use std::path::Path;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::verdict::{Failure, Outcome, Verdict, note, print};
+use crate::verdict::{Failure, Outcome, Verdict, note, plural, print};
 use conf::{Conf, Origin};
 use kubernetes::Seen;
 use router::Scope;
@@ -200,9 +200,8 @@ pub fn run(args: &Args) -> Outcome {
     };
     print(&text)?;
     let errors = findings.iter().filter(|finding| finding.rule.severity == Severity::Error).count();
-    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     for (file, count) in &report.left_off {
-        note(&format!("{file}: {count} more findings are not listed"));
+        note(&format!("{file}: {} more not listed", plural(*count, "finding")));
     }
     for file in &report.unchecked {
         note(&format!("{file}: nothing to check: there is no Fluent Bit configuration in it"));

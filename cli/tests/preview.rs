@@ -62,7 +62,7 @@ fn a_batch_holds_500_records_and_each_is_billed_in_steps() {
     );
     assert!(records.iter().all(|record| record["billed"] == 5120));
     assert_eq!(records[1000]["events"], json!([1001, 1001]));
-    assert!(done.stderr.contains("batch 3: 1 records"), "{}", done.stderr);
+    assert!(done.stderr.contains("batch 3: 1 record of"), "{}", done.stderr);
 }
 
 #[test]
