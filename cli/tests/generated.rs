@@ -62,7 +62,7 @@ fn policies() {
 
 #[test]
 fn delivery_streams_of_every_site() {
-    for site in ["us1", "us3", "us5", "eu", "ap1", "ap2", "us1-fed"] {
+    for site in ["us1", "us3", "us5", "eu", "ap1", "ap2", "uk1", "us1-fed"] {
         generated(
             &format!("stream-{site}.json"),
             "create-stream",

@@ -1,4 +1,4 @@
-//! cost, completions, man and --help.
+//! cost, completions, man, --help, and what the environment says.
 
 #![allow(clippy::unwrap_used)]
 
@@ -58,6 +58,78 @@ fn every_help_has_an_example() {
         let help = kubehose(&format!("{name} --help")).fine();
         assert!(help.contains(&format!("kubehose {name}")) && help.contains("Example"), "{name}: {help}");
     }
+}
+
+#[test]
+fn every_help_says_what_the_exit_codes_mean() {
+    assert!(kubehose("--help").fine().contains("Exit codes:\n  0  "));
+    for name in subcommands() {
+        let help = kubehose(&format!("{name} --help")).fine();
+        let codes = help.split("Exit codes:\n").nth(1).unwrap_or_else(|| panic!("{name}: {help}"));
+        let codes: Vec<&str> = codes.lines().take_while(|line| line.starts_with("  ")).collect();
+        assert!(codes.len() >= 2 && codes[0].starts_with("  0  "), "{name}: {codes:?}");
+        // A wrong command line is one of them.
+        let wrong = kubehose(&format!("{name} --no-such-option"));
+        assert!(codes.iter().any(|line| line.starts_with(&format!("  {}  ", wrong.code))), "{name}: {codes:?}");
+    }
+}
+
+/// Runs with these variables.
+fn with_environment(line: &str, variables: &[(&str, &str)]) -> support::Run {
+    run(support::command().args(line.split_whitespace()).envs(variables.iter().copied()))
+}
+
+#[test]
+fn the_region_comes_from_either_variable_and_an_empty_one_is_none() {
+    let line = "manifest --delivery-stream logs";
+    let region = |variables: &[(&str, &str)]| {
+        let run = with_environment(line, variables);
+        let text = run.stdout.lines().find(|line| line.contains("region ")).map(|line| line.trim().to_owned());
+        (run.code, text.unwrap_or_default().split_whitespace().last().unwrap_or_default().to_owned())
+    };
+    let is = |code: i32, region: &str| (code, region.to_owned());
+    assert_eq!(region(&[("AWS_REGION", "eu-west-1")]), is(0, "eu-west-1"));
+    assert_eq!(region(&[("AWS_DEFAULT_REGION", "eu-west-2")]), is(0, "eu-west-2"));
+    assert_eq!(region(&[("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-west-2")]), is(0, "eu-west-1"));
+    assert_eq!(region(&[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "eu-west-2")]), is(0, "eu-west-2"));
+    assert_eq!(region(&[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "")]), is(2, ""));
+    assert_eq!(region(&[]), is(2, ""));
+    for other in ["iam-policy --account 123456789012 --delivery-stream logs", "verify --permissions"] {
+        for variables in [&[("AWS_REGION", "")][..], &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "eu-west-2")]] {
+            let run = with_environment(other, variables);
+            assert!(!run.stderr.contains("invalid value"), "{other}: {run:?}");
+        }
+    }
+    let empty = with_environment(line, &[("AWS_REGION", "")]);
+    assert!(empty.stderr.contains("--region"), "{empty:?}");
+    let given = with_environment(&format!("{line} --region us-east-1"), &[("AWS_DEFAULT_REGION", "eu-west-2")]);
+    assert!(given.stdout.contains("us-east-1") && !given.stdout.contains("eu-west-2"), "{given:?}");
+}
+
+#[test]
+fn a_site_is_known_by_any_of_its_names() {
+    let place = "--region eu-west-1 --account 123456789012 --delivery-stream logs --format terraform";
+    let stream = |site: &str| kubehose(&format!("delivery-stream --site {site} {place}"));
+    let eu = stream("eu").fine();
+    for site in ["EU", "eu1", "EU1", "datadoghq.eu", "app.datadoghq.eu", "https://app.datadoghq.eu/logs"] {
+        assert_eq!(stream(site).fine(), eu, "{site}");
+    }
+    assert!(stream("UK1").fine().contains("logs.uk1.datadoghq.com"));
+    assert!(stream("US1_FED").fine().contains("ddog-gov.com"));
+    for (wrong, said) in [("eu2", "US1-FED"), ("US2-FED", "no intake")] {
+        let refused = stream(wrong);
+        assert!(refused.code == 2 && refused.stderr.contains(said) && refused.stderr.contains("--site"), "{refused:?}");
+    }
+}
+
+#[test]
+fn one_of_a_thing_is_not_called_many() {
+    let one = kubehose_with(&["preview"], b"{\"log\":\"a\"}\n");
+    assert!(one.stderr.contains("1 event, 1 record of 12 bytes in 1 batch;"), "{one:?}");
+    let two = kubehose_with(&["preview"], b"{\"log\":\"a\"}\n{\"log\":\"b\"}\n");
+    assert!(two.stderr.contains("2 events, 2 records of 24 bytes in 1 batch;"), "{two:?}");
+    let (_dir, path) = scratch("a.conf", "[SERVICE]\n    Flush 1\n");
+    assert!(kubehose(&format!("lint {}", path.display())).stderr.contains("1 file: 0 errors, 0 warnings"));
 }
 
 #[test]
