@@ -31,6 +31,13 @@ pub struct Rule {
     pub fix: &'static str,
 }
 
+impl Rule {
+    /// The rule's place in the book.
+    pub fn page(&self) -> String {
+        format!("lint-rules.html#{}", self.id)
+    }
+}
+
 /// Rules whose errors are about what reaches what: Fluent Bit starts all the same.
 const STARTS: [&str; 9] = [
     "match-nothing",
