@@ -148,6 +148,9 @@ the fault, those with `+` the fix.
 
 `--ignore RULE` leaves a rule out, a comment `# kubehose-lint: ignore RULE` does so for the file that it stands in, and
 `--fail-on warning` makes the exit code 1 for warnings, too.
+
+The repository holds a hook of [pre-commit](https://pre-commit.com), `kubehose-lint`, and a GitHub Action with the inputs `files`,
+`fail-on`, `target` and `ignore`.
 ",
     );
     for Rule { id, severity, finds, fix } in rules() {
