@@ -98,7 +98,7 @@ fn what_cannot_be_migrated_says_why() {
         // Not ours, and Fluent Bit refuses it all the same.
         (output(&format!("{good}[OUTPUT]\n    Name stdotu\n    Match *\n")), "stdotu"),
         ("kind: ConfigMap\napiVersion: v1\ndata:\n  a.conf: |\n    {{ if x }}\n    [OUTPUT]\n        Name firehose\n".to_owned(), "helm template"),
-        ("firehose:\n  enabled: true\n  region: eu-west-1\n  deliveryStream: logs\n".to_owned(), "switch it off"),
+        ("kind: ClusterOutput\napiVersion: a\nspec:\n  firehose:\n    region: eu-west-1\n    deliveryStream: logs\n".to_owned(), "an operator makes this output"),
     ] {
         let refused = kubehose_with(&["migrate", "-"], text.as_bytes());
         assert_eq!(refused.code, 1, "{said}: {refused:?}");
@@ -434,6 +434,66 @@ fn a_task_definition_stays_json_and_its_options_become_the_plugins() {
         }
     }
     assert!(written > 20, "{written}");
+}
+
+#[test]
+fn the_values_of_a_chart_that_makes_the_output_itself_become_an_additional_one() {
+    let values = "image:
+  tag: 3.2.1
+# Ours.
+firehose:
+  enabled: true
+  match: \"*\"
+  region: eu-west-1
+  deliveryStream: logs
+  dataKeys:
+  timeKey: t # its name
+  extraOutputs: |
+    Retry_Limit 5
+    experimental_concurrency 4
+";
+    let section = "additionalOutputs: |
+  [OUTPUT]
+      name kubehose
+      workers 2
+      match *
+      region eu-west-1
+      delivery_stream logs
+      time_key t
+      Retry_Limit 5
+      concurrency 4
+";
+    let off = values.replace("enabled: true", "enabled: false");
+    let expected = off.replace("firehose:\n", &format!("{section}firehose:\n"));
+    assert_eq!(migrated(values), expected);
+    // Inside of another chart, and beside outputs that are there already.
+    let indented = |text: &str| text.lines().map(|line| format!("  {line}\n")).collect::<String>();
+    let nested = format!("aws-for-fluent-bit:\n{}", indented(values));
+    assert_eq!(migrated(&nested), format!("aws-for-fluent-bit:\n{}", indented(&expected)));
+    let others = "additionalOutputs: |\n  [OUTPUT]\n      Name stdout\n      Match *\n\n";
+    let body = section.strip_prefix("additionalOutputs: |\n").unwrap();
+    let joined =
+        format!("{}{}\n{off}", others.trim_end_matches('\n').to_owned() + "\n", body.trim_end().to_owned() + "\n");
+    assert_eq!(migrated(&format!("{others}{values}")), joined);
+    assert_eq!(kubehose_with(&["migrate", "-"], off.as_bytes()).code, 1);
+    let wrong = values.replace("eu-west-1", "Ireland");
+    let refused = kubehose_with(&["migrate", "-"], wrong.as_bytes());
+    assert!(refused.code == 1 && refused.stderr.starts_with("stdin:4: ") && refused.stdout.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn options_in_braces_stay_one_a_line_where_they_were() {
+    let task = "{\"containerDefinitions\": [{\"logConfiguration\": {\"logDriver\": \"awsfirelens\", \"options\": {
+\t\"Name\": \"firehose\",
+\t\"region\": \"eu-west-1\",
+\t\"delivery_stream\": \"logs\"
+}}}]}
+";
+    let expected = task.replace("\"firehose\",\n", "\"kubehose\",\n\t\"workers\": \"2\",\n");
+    assert_eq!(migrated(task), expected);
+    let compose = "services:\n  web:\n    logging:\n      driver: awsfirelens\n      options:\n        Name: firehose\n        region: eu-west-1\n        delivery_stream: logs\n";
+    let expected = compose.replace("Name: firehose\n", "Name: kubehose\n        workers: 2\n");
+    assert_eq!(migrated(compose), expected);
 }
 
 #[test]

@@ -162,7 +162,14 @@ pub fn section(
     }
     let Some(spot) = spots.get(name) else { return };
     if let Layout::Flow { json } = layout {
-        let more: String = added.iter().map(|(key, value)| format!(", {}", layout.option(key, value))).collect();
+        // One a line where the others are so.
+        let before = edits.slice(edits.line_start(spot.key.start)..spot.key.start);
+        let gap = if before.trim().is_empty() && !before.is_empty() {
+            format!(",{}{before}", edits.newline())
+        } else {
+            ", ".to_owned()
+        };
+        let more: String = added.iter().map(|(key, value)| format!("{gap}{}", layout.option(key, value))).collect();
         edits.replace(spot.value.end..spot.value.end, more);
         flow_removals(edits, json, spots, changes);
         return;

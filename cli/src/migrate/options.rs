@@ -73,6 +73,27 @@ pub struct Plan {
     pub notes: Vec<(Option<usize>, String)>,
 }
 
+/// The section as text, in the classic format.
+pub fn render(plan: &Plan, given: &[Given]) -> String {
+    let mut lines = vec!["[OUTPUT]".to_owned()];
+    for (option, change) in given.iter().zip(&plan.changes) {
+        let Given { key, value } = option;
+        match change {
+            Change::Keep => lines.push(format!("    {key} {value}")),
+            Change::Value(value) => lines.push(format!("    {key} {value}")),
+            Change::Key(key) => lines.push(format!("    {key} {value}")),
+            Change::Out(why) => {
+                lines.push(format!("    # Left out: {}", why.replace(['\n', '\r'], " ")));
+                lines.push(format!("    # {key} {value}"));
+            }
+        }
+        if key == "name" {
+            lines.extend(plan.added.iter().map(|(key, value)| format!("    {key} {value}")));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
 /// Options without which the records would go elsewhere, or nowhere: what is wrong with one is no matter of leaving it out.
 const VITAL: [&str; 5] = ["region", "delivery_stream", "endpoint", "sts_endpoint", "role_arn"];
 

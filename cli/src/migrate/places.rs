@@ -6,7 +6,7 @@ use saphyr_parser::ScalarStyle;
 
 use super::configuration::{self, Notes, Refused, Rewritten};
 use super::edit::{Edits, quoted};
-use super::options::Around;
+use super::options::{self, Around, Given, Peer};
 use crate::lint::conf::Origin;
 use crate::lint::yaml::{self, Node, Value};
 use crate::lint::{self, fluent_yaml, kubernetes};
@@ -92,11 +92,12 @@ impl Holder<'_> {
                 Value::Mapping(pairs) => {
                     for (key, value) in pairs.iter().rev() {
                         let name = key.text().unwrap_or_default();
-                        if name == "firehose" && value.pairs().len() > 1 {
+                        if name == "firehose" && value.get("enabled").is_some() {
+                            self.chart(node, key, value)?;
+                        } else if name == "firehose" && value.pairs().len() > 1 {
                             self.pass(
                                 key,
-                                "the chart or the operator makes this output itself: switch it off, and write an [OUTPUT] kubehose \
-                                 among the additional outputs",
+                                "an operator makes this output itself: write a custom plugin kubehose in its place",
                             );
                         }
                         open.push((value, name));
@@ -104,6 +105,72 @@ impl Holder<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The values of which the chart aws-for-fluent-bit makes an [OUTPUT] firehose: they are switched off, and what comes of the
+    /// section goes to its additional outputs.
+    fn chart(&mut self, values: &Node, key: &Node, firehose: &Node) -> Result<(), Refused> {
+        let enabled = firehose.get("enabled");
+        let Some(enabled) = enabled.filter(|enabled| enabled.text().is_some_and(|on| on.eq_ignore_ascii_case("true")))
+        else {
+            return Ok(());
+        };
+        let wrong = |why: String| Refused::Wrong(key.at.line, why);
+        let mut given = vec![Given { key: "name".to_owned(), value: "firehose".to_owned() }];
+        for (option, value) in CHART_OPTIONS {
+            let Some(text) = firehose.get(value).and_then(|value| value.text()).filter(|text| !text.is_empty()) else {
+                continue;
+            };
+            given.push(Given { key: option.to_owned(), value: text.to_owned() });
+        }
+        for line in firehose.get("extraOutputs").and_then(|extra| extra.text()).unwrap_or_default().lines() {
+            if let Some((key, value)) = line.trim().split_once(' ').filter(|(key, _)| !key.starts_with('#')) {
+                given.push(Given { key: key.to_owned(), value: value.trim().to_owned() });
+            }
+        }
+        let plan = options::plan(Peer::Go, &given, Around::default()).map_err(wrong)?;
+        let section = options::render(&plan, &given);
+        if let Some(finding) = lint::refusals("part.conf", &section, true).into_iter().next() {
+            return Err(wrong(format!("{} ({})", finding.message, finding.rule.id)));
+        }
+        let start = self.edits.offset(key.at);
+        let indent = " ".repeat(key.at.column.saturating_sub(1));
+        if self.json || self.edits.slice(self.edits.line_start(start)..start) != indent {
+            return Err(wrong(
+                "the chart makes this output itself: switch it off, and write one among additionalOutputs".to_owned(),
+            ));
+        }
+        let newline = self.edits.newline();
+        match values.get("additionalOutputs").filter(|more| more.text().is_some_and(|text| !text.trim().is_empty())) {
+            None => {
+                let lines: Vec<String> = section.lines().map(|line| format!("{indent}  {line}{newline}")).collect();
+                self.edits.replace(start..start, format!("additionalOutputs: |{newline}{}{indent}", lines.concat()));
+            }
+            Some(more) => {
+                let Value::Scalar { text, style: ScalarStyle::Literal } = &more.value else {
+                    return Err(wrong("additionalOutputs is no literal block, where the output could go".to_owned()));
+                };
+                let (Origin::Block { first_line, .. }, count) =
+                    (configuration::origin(more, &self.lines), text.trim_end().lines().count())
+                else {
+                    return Err(wrong("additionalOutputs is no literal block, where the output could go".to_owned()));
+                };
+                let last = self.lines.get(first_line + count - 2).copied().unwrap_or_default();
+                let inner = text.trim_end().lines().last().unwrap_or_default();
+                let indent = last.trim_end().strip_suffix(inner.trim_end()).unwrap_or_default();
+                let lines: Vec<String> = section.lines().map(|line| format!("{newline}{indent}{line}")).collect();
+                let end = self.edits.offset(yaml::Place { line: first_line + count - 1, column: 1 });
+                let end = self.edits.line_end(end);
+                self.edits.replace(end..end, lines.concat());
+            }
+        }
+        let place = self.edits.offset(enabled.at)..self.edits.offset(enabled.end);
+        self.edits.replace(place, "false");
+        self.found = true;
+        self.notes
+            .push((key.at.line, "the chart's own output is switched off; kubehose is in additionalOutputs".to_owned()));
+        self.notes.extend(plan.notes.into_iter().map(|(_, note)| (key.at.line, note)));
         Ok(())
     }
 
@@ -174,6 +241,18 @@ impl Holder<'_> {
     }
 }
 
+/// What the values of the chart aws-for-fluent-bit under `firehose` become in its section.
+const CHART_OPTIONS: [(&str, &str); 8] = [
+    ("match", "match"),
+    ("region", "region"),
+    ("delivery_stream", "deliveryStream"),
+    ("data_keys", "dataKeys"),
+    ("role_arn", "roleArn"),
+    ("endpoint", "endpoint"),
+    ("time_key", "timeKey"),
+    ("time_key_format", "timeKeyFormat"),
+];
+
 /// The ConfigMap of EKS Fargate.
 fn is_aws_logging(node: &Node) -> bool {
     let name = node.get("metadata").and_then(|metadata| metadata.get("name"));
@@ -181,10 +260,12 @@ fn is_aws_logging(node: &Node) -> bool {
         && name.and_then(|name| name.text()) == Some(fargate::CONFIG_MAP)
 }
 
-/// The options of a container's log configuration, of which FireLens makes an [OUTPUT]; as ECS writes them, or CloudFormation.
+/// The options of a container's log configuration, of which FireLens makes an [OUTPUT]; as ECS writes them, CloudFormation, or Compose.
 fn firelens_options(node: &Node) -> Option<&Node> {
-    [("logDriver", "options"), ("LogDriver", "Options")].into_iter().find_map(|(driver, options)| {
-        let is_firelens = node.get(driver).and_then(|driver| driver.text()) == Some("awsfirelens");
-        is_firelens.then(|| node.get(options)).flatten().map(|options| &**options)
-    })
+    [("logDriver", "options"), ("LogDriver", "Options"), ("driver", "options")].into_iter().find_map(
+        |(driver, options)| {
+            let is_firelens = node.get(driver).and_then(|driver| driver.text()) == Some("awsfirelens");
+            is_firelens.then(|| node.get(options)).flatten().map(|options| &**options)
+        },
+    )
 }
