@@ -58,6 +58,11 @@ fn action(inputs: &[(&str, &str)]) -> Run {
 }
 
 #[test]
+fn github_takes_the_action() {
+    support::check("action", &[&root().join("action.yml")]);
+}
+
+#[test]
 fn the_action_annotates_what_it_finds_and_fails_as_it_is_told() {
     let (_one, wrong) = scratch("a b.conf", WRONG);
     let folder = wrong.parent().unwrap().display().to_string();

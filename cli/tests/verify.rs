@@ -627,6 +627,7 @@ fn action(call: &str) -> String {
 
 #[test]
 fn the_permissions_are_those_of_the_calls_that_are_made() {
+    let mut all_of_aws = String::new();
     let mut without_irsa = World::nodes();
     without_irsa.0.insert("get serviceaccount router", json!({"metadata": {}}));
     let without_annotations = World::good().but("get pods", |v| {
@@ -638,6 +639,7 @@ fn the_permissions_are_those_of_the_calls_that_are_made() {
         [("fargate", without_annotations, FARGATE), ("nodes", without_irsa, NODES), ("ecs", World::ecs(), ECS)]
     {
         let (_, calls) = world.verify_with(words);
+        all_of_aws.extend(calls.iter().filter(|call| call.starts_with("aws ")).map(|call| format!("{call}\n")));
         let both: Value =
             serde_json::from_str(&kubehose(&format!("verify --permissions --target {target}")).fine()).unwrap();
         let written: BTreeSet<&str> =
@@ -675,6 +677,9 @@ fn the_permissions_are_those_of_the_calls_that_are_made() {
             assert_eq!(serde_json::from_str::<Value>(&alone).unwrap(), both[part]);
         }
     }
+    // Each call is one that aws knows, with options that it has.
+    let (_dir, path) = support::scratch("calls", &all_of_aws);
+    support::check("aws-commands", &[Path::new(&path)]);
     let policy = kubehose("verify --permissions=iam").fine();
     let (_dir, path) = support::scratch("policy.json", &policy);
     support::check("policy", &[Path::new(&path)]);

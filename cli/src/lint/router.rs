@@ -69,7 +69,7 @@ fn check_parser_names(conf: &Conf, findings: &mut Findings) {
     }
 }
 
-/// Whether the value is the one that the plugin will see: neither taken from the environment nor still to be filled in.
+/// Whether the value is the one that the plugin will see: neither the environment's nor still to be filled in.
 pub fn is_known(value: &str) -> bool {
     !value.contains("${") && placeholder(value).is_none()
 }

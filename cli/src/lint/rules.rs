@@ -135,7 +135,7 @@ rules! {
     PARSER_REGEX = Error "parser-regex", "a parser of Format regex has no Regex", "add Regex";
     PLUGINS_SECTION = Error "plugins-section", "[PLUGINS] in the main file fails on Fluent Bit 5",
         "put it into a file of its own, and name that in [SERVICE] plugins_file";
-    PLUGIN_FILE = Error "plugin-file", "a plugin whose file name begins with flb- is taken for one written in C",
+    PLUGIN_FILE = Error "plugin-file", "a plugin whose file name begins with flb- is loaded as one written in C",
         "rename the file";
     YAML_KEY = Error "yaml-key", "there is no such key in a Fluent Bit configuration", "check its name";
     YAML_SHAPE = Error "yaml-shape", "this part of the configuration is a list of mappings", "begin each entry with -";

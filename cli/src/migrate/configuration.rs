@@ -51,7 +51,7 @@ fn is_on(value: Option<&str>) -> bool {
 
 fn classic(text: &str) -> Result<(String, Notes), Refused> {
     let (conf, faults) = lint::sections(text);
-    if !conf.sections.iter().any(|section| is_peer(section)) {
+    if !conf.sections.iter().any(is_peer) {
         return Err(Refused::Nothing);
     }
     if let Some(fault) = faults.into_iter().next() {
