@@ -34,7 +34,7 @@ Examples:
   kubehose verify --region eu-west-1 --cluster fargate-cluster --fargate-profile fargate-profile --delivery-stream logs
   kubehose verify --target nodes --region eu-west-1 --cluster shop --delivery-stream logs --output json
   kubehose verify --target ecs --region eu-west-1 --cluster shop --service web --delivery-stream logs --site eu
-  kubehose verify --permissions=iam > policy.json")]
+  kubehose verify --permissions=iam --region eu-west-1 --account 123456789012 --delivery-stream logs > policy.json")]
 pub struct Args {
     /// Where the router runs
     #[arg(long, value_enum, default_value_t = Target::Fargate)]
@@ -136,10 +136,20 @@ pub fn run(args: &Args) -> Outcome {
     };
     if let Some(which) = args.permissions {
         let needs = permissions::needs(args.target, &namespace.to_string());
+        let names = permissions::Names {
+            partition: args.region.as_ref().map_or("*", Region::partition),
+            region: args.region.as_ref().map_or("*", AsRef::as_ref),
+            account: args.account.as_ref().map_or("*", AsRef::as_ref),
+            cluster: args.cluster.as_ref().map_or("*", AsRef::as_ref),
+            fargate_profile: args.fargate_profile.as_ref().map_or("*", AsRef::as_ref),
+            stream: args.delivery_stream.as_ref().map_or("*", AsRef::as_ref),
+            service: args.service.as_deref().map_or("*", |service| service.rsplit('/').next().unwrap_or(service)),
+        };
+        let (iam, rbac) = (permissions::iam(&needs, &names), permissions::rbac(&needs));
         return print(&pretty(&match which {
-            Permissions::Iam => permissions::iam(&needs),
-            Permissions::Rbac => permissions::rbac(&needs),
-            Permissions::All => json!({"iam": permissions::iam(&needs), "rbac": permissions::rbac(&needs)}),
+            Permissions::Iam => iam,
+            Permissions::Rbac => rbac,
+            Permissions::All => json!({"iam": iam, "rbac": rbac}),
         }));
     }
     let needed = match args.target {

@@ -494,6 +494,12 @@ fn options_in_braces_stay_one_a_line_where_they_were() {
     let compose = "services:\n  web:\n    logging:\n      driver: awsfirelens\n      options:\n        Name: firehose\n        region: eu-west-1\n        delivery_stream: logs\n";
     let expected = compose.replace("Name: firehose\n", "Name: kubehose\n        workers: 2\n");
     assert_eq!(migrated(compose), expected);
+    let template = "Resources:\n  Task:\n    Properties:\n      ContainerDefinitions:\n        - LogConfiguration:\n            LogDriver: awsfirelens\n            Options:\n              Name: kinesis_firehose\n              region: !Ref AWS::Region\n              delivery_stream: !Ref Stream\n              endpoint: !Sub 'vpce.${AWS::Region}.example'\n";
+    let expected = template.replace("Name: kinesis_firehose\n", "Name: kubehose\n              workers: 2\n");
+    assert_eq!(migrated(template), expected);
+    let with_port = template.replace("!Sub 'vpce.${AWS::Region}.example'", "!Ref Endpoint\n              port: 8443");
+    let refused = kubehose_with(&["migrate", "-"], with_port.as_bytes());
+    assert!(refused.code == 1 && refused.stderr.contains("write it out"), "{refused:?}");
 }
 
 #[test]

@@ -642,8 +642,12 @@ fn the_permissions_are_those_of_the_calls_that_are_made() {
         all_of_aws.extend(calls.iter().filter(|call| call.starts_with("aws ")).map(|call| format!("{call}\n")));
         let both: Value =
             serde_json::from_str(&kubehose(&format!("verify --permissions --target {target}")).fine()).unwrap();
-        let written: BTreeSet<&str> =
-            both["iam"]["Statement"][0]["Action"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
+        let statements = both["iam"]["Statement"].as_array().unwrap();
+        let written: BTreeSet<&str> = statements
+            .iter()
+            .flat_map(|statement| statement["Action"].as_array().unwrap())
+            .map(|action| action.as_str().unwrap())
+            .collect();
         let made: BTreeSet<String> = calls
             .iter()
             .filter(|call| call.starts_with("aws "))
@@ -680,9 +684,20 @@ fn the_permissions_are_those_of_the_calls_that_are_made() {
     // Each call is one that aws knows, with options that it has.
     let (_dir, path) = support::scratch("calls", &all_of_aws);
     support::check("aws-commands", &[Path::new(&path)]);
-    let policy = kubehose("verify --permissions=iam").fine();
-    let (_dir, path) = support::scratch("policy.json", &policy);
-    support::check("policy", &[Path::new(&path)]);
+    let names = "--region eu-west-1 --account 123456789012 --cluster c --delivery-stream logs --service web";
+    for target in ["fargate", "nodes", "ecs"] {
+        for names in [names, ""] {
+            let policy = kubehose(&format!("verify --permissions=iam --target {target} {names}")).fine();
+            let stream =
+                if names.is_empty() { "*:*:deliverystream/*" } else { "eu-west-1:123456789012:deliverystream/logs" };
+            assert!(policy.contains(stream), "{policy}");
+            // Without names it allows them on everything, which the checker has something against.
+            if !names.is_empty() {
+                let (_dir, path) = support::scratch("policy.json", &policy);
+                support::check("policy", &[Path::new(&path)]);
+            }
+        }
+    }
     let roles = kubehose("verify --permissions=rbac --target nodes").fine();
     let (_dir, path) = support::scratch("roles.json", &roles);
     support::check("kubernetes", &[Path::new(&path)]);

@@ -105,8 +105,11 @@ pub fn documents(text: &str) -> Result<Vec<Rc<Node>>, Fault> {
         let at = Place { line: span.start.line().max(1), column: span.start.col() + 1 };
         let end = Place { line: span.end.line().max(1), column: span.end.col() + 1 };
         let (node, anchor) = match event {
-            Event::Scalar(text, style, anchor, _) => {
-                (Rc::new(Node { at, end, value: Value::Scalar { text: text.into_owned(), style } }), anchor)
+            Event::Scalar(text, style, anchor, tag) => {
+                // What a tag of CloudFormation's stands for (`!Ref AWS::Region`) is as open as a variable.
+                let open = tag.is_some_and(|tag| tag.handle == "!" && !text.is_empty());
+                let text = if open { format!("${{{text}}}") } else { text.into_owned() };
+                (Rc::new(Node { at, end, value: Value::Scalar { text, style } }), anchor)
             }
             Event::Alias(anchor) => {
                 let Some(node) = anchors.get(&anchor) else {

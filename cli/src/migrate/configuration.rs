@@ -174,6 +174,16 @@ fn output(
     let Some(name) = given.iter().position(|option| option.key.eq_ignore_ascii_case("name")) else { return Ok(()) };
     let Some(peer) = Peer::named(&given[name].value) else { return Ok(()) };
     let plan = plan(peer, given, around).map_err(|why| Refused::Wrong(lines[name], why))?;
+    for (at, change) in plan.changes.iter().enumerate() {
+        // A value that a tag stands for has no text to write another one into.
+        if matches!(change, Change::Value(_)) && given[at].value.starts_with("${") {
+            let source = edits.slice(spots[at].value.clone());
+            if !source.contains("${") {
+                let why = format!("{} is {source}, to which nothing can be added: write it out", given[at].key);
+                return Err(Refused::Wrong(lines[at], why));
+            }
+        }
+    }
     edit::section(edits, layout, spots, &plan.changes, name, &plan.added);
     // A list that stays becomes the one text that the plugin reads.
     for (at, change) in plan.changes.iter().enumerate() {

@@ -81,7 +81,7 @@ impl Holder<'_> {
                 );
                 continue;
             }
-            if let Some(options) = firelens_options(node) {
+            if let Some(options) = lint::embedded::firelens_options(node) {
                 let around = Around { firelens: true, ..Around::default() };
                 self.found |= configuration::mapping(&mut self.edits, options, around, self.json, &mut self.notes)?;
                 continue;
@@ -258,14 +258,4 @@ fn is_aws_logging(node: &Node) -> bool {
     let name = node.get("metadata").and_then(|metadata| metadata.get("name"));
     node.get("kind").and_then(|kind| kind.text()) == Some("ConfigMap")
         && name.and_then(|name| name.text()) == Some(fargate::CONFIG_MAP)
-}
-
-/// The options of a container's log configuration, of which FireLens makes an [OUTPUT]; as ECS writes them, CloudFormation, or Compose.
-fn firelens_options(node: &Node) -> Option<&Node> {
-    [("logDriver", "options"), ("LogDriver", "Options"), ("driver", "options")].into_iter().find_map(
-        |(driver, options)| {
-            let is_firelens = node.get(driver).and_then(|driver| driver.text()) == Some("awsfirelens");
-            is_firelens.then(|| node.get(options)).flatten().map(|options| &**options)
-        },
-    )
 }

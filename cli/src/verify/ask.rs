@@ -201,7 +201,8 @@ fn fault(program: &str, complaint: &str) -> NoAnswer {
     let missing = ["(NotFound)", "NoSuchEntity", "NotFoundException", "Unable to describe task definition"];
     let forbidden = ["(Forbidden)", "AccessDenied", "not authorized to perform", "UnauthorizedOperation", "error: 403"];
     let throttled = ["Throttling", "Rate exceeded", "TooManyRequests", "too many requests", "error: 429"];
-    let expired = ["ExpiredToken", "expired", "Expired"];
+    // An expired certificate is another matter.
+    let expired = complaint.to_ascii_lowercase().contains("expired") && !complaint.contains("certificate");
     let unusable: &[&str] = match program {
         "aws" => &[
             "Unable to locate credentials",
@@ -223,7 +224,7 @@ fn fault(program: &str, complaint: &str) -> NoAnswer {
         ],
         _ => &["Could not resolve host", "Failed to connect", "error: 401"],
     };
-    if has(&expired) {
+    if expired {
         NoAnswer::Unusable(said("the credentials are expired: renew them (aws sso login, or whatever gives them): "))
     } else if has(unusable) {
         NoAnswer::Unusable(said(""))

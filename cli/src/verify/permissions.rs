@@ -77,15 +77,48 @@ pub fn needs(target: Target, namespace: &str) -> Vec<Need> {
 /// The group that the roles are bound to; an access entry of EKS puts somebody into it.
 const GROUP: &str = "kubehose-verify";
 
+/// The names that resources of a policy are made of; what is not known is `*`.
+pub struct Names<'n> {
+    pub partition: &'n str,
+    pub region: &'n str,
+    pub account: &'n str,
+    pub cluster: &'n str,
+    pub fargate_profile: &'n str,
+    pub stream: &'n str,
+    pub service: &'n str,
+}
+
+impl Names<'_> {
+    /// What an action is about.
+    fn resource(&self, action: &str) -> String {
+        let Self { partition, region, account, cluster, fargate_profile, stream, service } = self;
+        let arn = |what: &str, id: String| format!("arn:{partition}:{what}:{region}:{account}:{id}");
+        match action {
+            "eks:DescribeFargateProfile" => arn("eks", format!("fargateprofile/{cluster}/{fargate_profile}/*")),
+            "eks:ListPodIdentityAssociations" => arn("eks", format!("cluster/{cluster}")),
+            "eks:DescribePodIdentityAssociation" => arn("eks", format!("podidentityassociation/{cluster}/*")),
+            "firehose:DescribeDeliveryStream" => arn("firehose", format!("deliverystream/{stream}")),
+            "ecs:DescribeServices" => arn("ecs", format!("service/{cluster}/{service}")),
+            "iam:SimulatePrincipalPolicy" => format!("arn:{partition}:iam::{account}:role/*"),
+            // Of metrics and of task definitions IAM knows no resources.
+            _ => "*".to_owned(),
+        }
+    }
+}
+
 /// A policy of IAM.
-pub fn iam(needs: &[Need]) -> Value {
-    let actions: Vec<&str> =
-        needs.iter().filter_map(|need| if let Need::Iam(action) = need { Some(*action) } else { None }).collect();
-    // Names are not asked for, and nothing here is secret: what a role may do, how a stream is set up, how much came in.
-    json!({
-        "Version": "2012-10-17",
-        "Statement": [{"Sid": "KubehoseVerify", "Effect": "Allow", "Action": actions, "Resource": "*"}]
-    })
+pub fn iam(needs: &[Need], names: &Names<'_>) -> Value {
+    let mut by_resource: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for need in needs {
+        if let Need::Iam(action) = need {
+            by_resource.entry(names.resource(action)).or_default().push(action);
+        }
+    }
+    let statements: Vec<Value> = by_resource
+        .iter()
+        .map(|(resource, actions)| json!({"Effect": "Allow", "Action": actions, "Resource": resource}))
+        .collect();
+    json!({"Version": "2012-10-17", "Statement": statements})
 }
 
 /// Roles of the cluster, and their bindings to a group.
