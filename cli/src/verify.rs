@@ -17,7 +17,7 @@ use crate::datadog::Site;
 use crate::kube::Name;
 use crate::verdict::{Failure, Outcome, json as pretty, print};
 use ask::Programs;
-use report::{Format, Report};
+use report::{Check, Format, Report};
 
 /// Check a live setup: configuration, role, pods or tasks, delivery stream, Datadog.
 ///
@@ -110,6 +110,8 @@ pub struct Setup {
     region: Region,
     stream: StreamName,
     account: Option<Account>,
+    /// The account of the credentials, once it is known.
+    own_account: Option<String>,
     cluster: Option<EksName>,
     fargate_profile: Option<EksName>,
     namespace: Name,
@@ -166,10 +168,11 @@ pub fn run(args: &Args) -> Outcome {
     let (Some(region), Some(stream), true) = (&args.region, &args.delivery_stream, missing.is_empty()) else {
         return Err(Failure::new(format!("these checks need {}", missing.join(" and "))));
     };
-    let setup = Setup {
+    let mut setup = Setup {
         region: region.clone(),
         stream: stream.clone(),
         account: args.account.clone(),
+        own_account: None,
         cluster: args.cluster.clone(),
         fargate_profile: args.fargate_profile.clone(),
         namespace,
@@ -179,27 +182,29 @@ pub fn run(args: &Args) -> Outcome {
         site: args.site,
     };
     let mut programs = Programs::new(Duration::from_secs(args.timeout), args.context.clone(), region.to_string());
-    check(args, &mut programs, &setup)
+    let (caller, no_caller) = account::caller(&mut programs);
+    setup.own_account.clone_from(&caller.account);
+    check(args, &mut programs, &setup, caller, no_caller)
 }
 
-fn check(args: &Args, programs: &mut Programs, setup: &Setup) -> Outcome {
-    let (caller, no_caller) = account::caller(programs);
+fn check(
+    args: &Args,
+    programs: &mut Programs,
+    setup: &Setup,
+    caller: account::Caller,
+    no_caller: Option<Check>,
+) -> Outcome {
     let (context, no_context) = match args.target {
         Target::Ecs => (None, None),
         _ => cluster::context(programs, setup),
     };
-    let mut about = vec![
-        ("account", caller.account.clone()),
-        ("region", Some(setup.region.to_string())),
-        ("identity", caller.arn.clone()),
-    ];
+    let mut about =
+        vec![("account", caller.account), ("region", Some(setup.region.to_string())), ("identity", caller.arn)];
     if args.target != Target::Ecs {
         about.push(("cluster", context.clone()));
     }
     let mut report = Report::begin(args.output, &about)?;
-    for check in
-        [no_caller, no_context, account::same_account(&caller, setup, context.as_deref())].into_iter().flatten()
-    {
+    for check in [no_caller, no_context, account::same_account(setup, context.as_deref())].into_iter().flatten() {
         report.say(check);
     }
     match args.target {

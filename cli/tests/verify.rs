@@ -458,6 +458,12 @@ fn credentials_of_another_account_are_a_fault() {
     assert_eq!(done.code, 1);
     let fault = "✘ the account: the credentials are for 999999999999, kubectl's cluster is in 123456789012";
     assert!(done.stdout.contains(fault), "{}", done.stdout);
+    assert_eq!(done.stdout.matches("✘ the account").count(), 1, "{}", done.stdout);
+    // Where kubectl's cluster says nothing of its account, the profile's role does.
+    let other = other.but("config view", |v| v["clusters"][0]["name"] = json!("c"));
+    let (done, _) = other.verify_with(FARGATE);
+    let fault = "✘ the account: the credentials are for 999999999999, the profile's role is of 123456789012";
+    assert!(done.code == 1 && done.stdout.contains(fault), "{}", done.stdout);
     let (done, _) = World::ecs().verify_with(&format!("{ECS} --account 111111111111"));
     assert!(done.code == 1 && done.stdout.contains("--account names 111111111111"), "{}", done.stdout);
 }

@@ -29,21 +29,26 @@ pub fn caller(programs: &mut Programs) -> (Caller, Option<Check>) {
 }
 
 /// Whether the credentials are for the account that is meant: the one of --account, or the cluster's.
-pub fn same_account(caller: &Caller, setup: &Setup, cluster: Option<&str>) -> Option<Check> {
-    let own = caller.account.as_deref()?;
-    let of_cluster = cluster.and_then(|name| name.strip_prefix("arn:")).and_then(|arn| arn.split(':').nth(3));
-    let (meant, whose) = match (&setup.account, of_cluster) {
-        (Some(account), _) => (account.to_string(), "--account names"),
-        (None, Some(account)) => (account.to_owned(), "kubectl's cluster is in"),
-        (None, None) => return None,
-    };
-    (meant != own).then(|| {
-        bad(
-            "the account",
-            format!("the credentials are for {own}, {whose} {meant}"),
-            format!("use credentials of {meant} (AWS_PROFILE), or another --context"),
-        )
-    })
+pub fn same_account(setup: &Setup, cluster: Option<&str>) -> Option<Check> {
+    match &setup.account {
+        Some(account) => other_account(setup, account.as_ref(), "--account names"),
+        None => other_account(setup, account_of(cluster?)?, "kubectl's cluster is in"),
+    }
+}
+
+/// The account that an ARN names.
+fn account_of(arn: &str) -> Option<&str> {
+    arn.strip_prefix("arn:")?.split(':').nth(3).filter(|account| !account.is_empty())
+}
+
+/// A fault, if an account is not that of the credentials.
+fn other_account(setup: &Setup, account: &str, whose: &str) -> Option<Check> {
+    let own = setup.own_account.as_deref().filter(|own| *own != account)?;
+    Some(bad(
+        "the account",
+        format!("the credentials are for {own}, {whose} {account}"),
+        format!("use credentials of {account} (AWS_PROFILE), or look at another setup (--context)"),
+    ))
 }
 
 /// The Fargate profile and the role of its pods.
@@ -66,6 +71,8 @@ pub fn profile(programs: &mut Programs, setup: &Setup, report: &mut Report) {
         Ok(found) => found,
     };
     let profile = &found["fargateProfile"];
+    let account = profile["podExecutionRoleArn"].as_str().and_then(account_of);
+    report.say_once(account.and_then(|account| other_account(setup, account, "the profile's role is of")));
     report.say(match profile["status"].as_str().unwrap_or("unknown") {
         "ACTIVE" => good(what, ""),
         other => bad(
@@ -300,6 +307,8 @@ pub fn stream(programs: &mut Programs, setup: &Setup, report: &mut Report) {
         Ok(found) => found,
     };
     let description = &found["DeliveryStreamDescription"];
+    let account = description["DeliveryStreamARN"].as_str().and_then(account_of);
+    report.say_once(account.and_then(|account| other_account(setup, account, "the delivery stream is of")));
     report.say(match description["DeliveryStreamStatus"].as_str() {
         Some("ACTIVE") => good(what, ""),
         other => bad(

@@ -70,6 +70,8 @@ pub struct Report {
     unknown: usize,
     /// What was not checked for a reason that was said before.
     skipped: Vec<String>,
+    /// What has failed.
+    faults: Vec<String>,
     /// Why stdout does not accept lines any more.
     failure: Option<Failure>,
 }
@@ -91,7 +93,14 @@ impl Report {
                 print(&format!("{{\n{pairs}  \"checks\": ["))?;
             }
         }
-        Ok(Self { format, good: 0, bad: 0, unknown: 0, skipped: Vec::new(), failure: None })
+        Ok(Self { format, good: 0, bad: 0, unknown: 0, skipped: Vec::new(), faults: Vec::new(), failure: None })
+    }
+
+    /// As [`Report::say`], but for a fault that was said before.
+    pub fn say_once(&mut self, check: Option<Check>) {
+        if let Some(check) = check.filter(|check| !self.faults.contains(&check.what)) {
+            self.say(check);
+        }
     }
 
     /// Says what came of a check, at once.
@@ -99,7 +108,10 @@ impl Report {
         let first = self.good + self.bad + self.unknown == 0;
         match check.mark {
             Mark::Good => self.good += 1,
-            Mark::Bad { .. } => self.bad += 1,
+            Mark::Bad { .. } => {
+                self.bad += 1;
+                self.faults.push(check.what.clone());
+            }
             Mark::Unknown { .. } => self.unknown += 1,
             Mark::Skipped => {
                 self.unknown += 1;
