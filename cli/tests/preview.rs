@@ -21,7 +21,7 @@ fn an_event_comes_out_named_as_datadog_knows_it() {
         "{\"log\":\"hi\",\"kubernetes\":{\"host\":\"n\"},\"n\":18446744073709551615,\"kube_container_name\":\"web\",\
          \"kube_namespace\":\"shop\",\"pod_name\":\"web-1\",\"container_id\":\"abc\"}\n"
     );
-    let account = format!("1 events, 1 records of {} bytes in 1 batches; billed as 5120 bytes", done.stdout.len());
+    let account = format!("1 event, 1 record of {} bytes in 1 batch; billed as 5120 bytes", done.stdout.len());
     assert!(done.stderr.contains(&account), "{done:?}");
     assert_eq!(done.code, 0);
 }
