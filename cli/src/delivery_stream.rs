@@ -66,7 +66,7 @@ pub const RETRY_SECONDS: u32 = 60;
 #[derive(ClapArgs, Clone, Debug)]
 pub struct Settings {
     /// Datadog site that takes the logs
-    #[arg(long, value_enum)]
+    #[arg(long)]
     pub site: Site,
     /// Region of the delivery stream
     #[arg(long, env = "AWS_REGION", value_parser = Region::new)]

@@ -173,6 +173,25 @@ def workflow(path):
                 assert os.path.exists(word), f"{path}: {word} is not there"
 
 
+def action(path):
+    """GitHub's schema of an action; shellcheck over each step's script, which holds no expression."""
+    import yaml
+
+    schema(path, "github-actions")
+    for step in yaml.safe_load(open(path))["runs"]["steps"]:
+        assert "${{" not in step["run"], f"an expression inside a script, not in env: {step['run']}"
+        done = subprocess.run(
+            [f"{BIN}/shellcheck", "--shell=bash", "-"],
+            input=f"set -e\n{step['run']}\n", capture_output=True, text=True,
+        )
+        if done.returncode:
+            fail(f"{path}: {step['run']}\n{done.stdout}{done.stderr}")
+
+
+# Options of every call (https://docs.aws.amazon.com/cli/latest/reference/#global-options).
+GLOBAL = {"region", "output", "cli-connect-timeout", "cli-read-timeout"}
+
+
 def aws_commands(path):
     """Each line is a call of the aws command: its service, operation and options stand in botocore's models."""
     import boto3
@@ -188,7 +207,7 @@ def aws_commands(path):
             client = boto3.client(service, region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
             name = client.meta.method_to_api_mapping[operation.replace("-", "_")]
             shape = client.meta.service_model.operation_model(name).input_shape
-            known = {xform_name(member, "-") for member in shape.members} | {"cli-input-json", "query", "output"}
+            known = {xform_name(member, "-") for member in shape.members} | {"cli-input-json", "query", "output"} | GLOBAL
         for option in options:
             assert not option.startswith("--") or option[2:] in known, (line, option)
 
@@ -311,6 +330,7 @@ def fluent_operator(path):
 for file in sys.argv[2:]:
     {
         "kubernetes": kubernetes,
+        "action": action,
         "aws-commands": aws_commands,
         "cloudformation": cloudformation,
         "policy": policy,

@@ -151,7 +151,7 @@ fn every_trust_comes_with_the_commands_that_create_the_role_and_attach_its_polic
 
 #[test]
 fn delivery_streams_of_every_site() {
-    for site in ["us1", "us3", "us5", "eu", "ap1", "ap2", "us1-fed"] {
+    for site in ["us1", "us3", "us5", "eu", "ap1", "ap2", "uk1", "us1-fed"] {
         generated(
             &format!("stream-{site}.json"),
             "create-stream",
