@@ -16,6 +16,11 @@ fn main() {
         .map(|text| text.trim().to_owned())
         .unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=KUBEHOSE_REVISION={revision}");
-    println!("cargo:rerun-if-changed=.git/HEAD");
-    println!("cargo:rerun-if-changed=.git/refs");
+    // In a worktree .git is a file, and a path that is not there would build everything again each time.
+    for name in ["HEAD", "refs"] {
+        let path = Command::new("git").args(["rev-parse", "--git-path", name]).output();
+        if let Some(path) = path.ok().filter(|out| out.status.success()) {
+            println!("cargo:rerun-if-changed={}", String::from_utf8_lossy(&path.stdout).trim());
+        }
+    }
 }

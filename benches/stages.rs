@@ -81,7 +81,7 @@ fn write(chunk: &[u8], options: &RecordOptions) {
     }
 }
 
-/// msgpack, the mapping, JSON, of what is made ordinary first.
+/// msgpack, the mapping, JSON, by way of the tape.
 #[divan::bench]
 fn encode_by_tape(bencher: Bencher) {
     let (chunk, mut options) = (chunk(), options());

@@ -301,7 +301,8 @@ impl Reader<'_> {
 
     fn wrong(name: &str, value: &str, why: impl Into<String>) -> Error {
         let spec = Self::spec(name);
-        Error::Option { name: spec.name, value: value.to_owned(), accepted: spec.accepted, why: why.into() }
+        let value = without_password(value);
+        Error::Option { name: spec.name, value, accepted: spec.accepted, why: why.into() }
     }
 
     fn optional<T>(&self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>, Error> {
@@ -655,6 +656,17 @@ fn read_delivery(reader: &Reader<'_>, storage: &StorageOptions) -> Result<Delive
     })
 }
 
+/// A value as an error may show it: an URL without who logs in there.
+fn without_password(value: &str) -> String {
+    match value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, rest)) => format!("{scheme}://***@{rest}"),
+        None => match value.rsplit_once('@') {
+            Some((_, host)) if value.contains(':') => format!("***@{host}"),
+            _ => value.to_owned(),
+        },
+    }
+}
+
 /// `.ok_or("")`: the value is simply not accepted, and there is nothing to add to what is.
 trait OrDefault<T> {
     fn ok_or_default(self) -> Result<T, String>;
@@ -890,6 +902,22 @@ mod tests {
             for at in 0..spec.name.len() {
                 let slip = format!("{}{}", &spec.name[..at], &spec.name[at + 1..]);
                 assert!(matches!(section(&slip), Err(Error::Misspelt { .. })), "{slip}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_error_shows_a_password_of_an_url() {
+        for value in [
+            "http://user:geheim@host",
+            "https://user:ge@heim@host:1/x",
+            "user:geheim@host",
+            "ftp://geheim@host",
+            "http://:geheim@",
+        ] {
+            for name in ["endpoint", "sts_endpoint"] {
+                let error = read(&[LEAST[0], LEAST[1], (name, value)]).unwrap_err().to_string();
+                assert!(error.contains(name) && !error.contains("heim"), "{error}");
             }
         }
     }

@@ -43,6 +43,9 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
 /// How often the counts are shown while something happens.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 
+/// How long a line of the log waits for a thread of the host to show it.
+const SHOW_ALONE: Duration = Duration::from_secs(5);
+
 /// How often one looks, while flushes wait, whether the host has been asked to end.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -401,8 +404,13 @@ impl Loop {
         let mut flushes: HashMap<FlushId, crossbeam_channel::Sender<Told>> = HashMap::new();
         let mut out = Vec::new();
         let (mut published, mut unpublished, mut stopping) = (Instant::now(), true, false);
+        let mut unshown = None;
         delivery.handle(Input::Tick, present(), &mut out);
         loop {
+            // A flush that is answered shows what waits.
+            if out.iter().any(|action| matches!(action, Action::Reply { .. })) {
+                unshown = None;
+            }
             for action in out.drain(..) {
                 self.act(action, &mut calls, &mut cancel, &mut flushes);
             }
@@ -414,10 +422,20 @@ impl Loop {
                 self.publish();
             }
             let now = Instant::now();
+            let unshown_since = self.log.waits().then(|| *unshown.get_or_insert(now));
+            match unshown_since {
+                None => unshown = None,
+                Some(since) if now >= since + SHOW_ALONE => {
+                    self.log.emit_alone();
+                    unshown = None;
+                }
+                Some(_) => {}
+            }
+            let show = unshown.map(|since: Instant| since + SHOW_ALONE);
             let publish = unpublished.then(|| published + PUBLISH_EVERY);
             let look = (!flushes.is_empty() && !stopping).then(|| now + LOOK);
             let core = delivery.wake_at();
-            let wake = [core, publish, look].into_iter().flatten().min();
+            let wake = [core, publish, look, show].into_iter().flatten().min();
             if core.is_some_and(|core| core <= now) || !self.events.is_empty() {
                 // The connections are tasks of their own, and go on only while this one rests.
                 tokio::task::yield_now().await;

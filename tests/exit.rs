@@ -130,3 +130,40 @@ fn sigterm_while_the_endpoint_throttles() {
 fn sigterm_while_no_credentials_are_to_be_had() {
     every_mode_ends_in_time(Endpoint::NoCredentials);
 }
+
+/// With one chunk in the spool, in memory, or with a flush that waits long, no thread of the host comes by for as long as nothing more is
+/// logged: what is wrong must be told all the same.
+#[test]
+fn what_is_wrong_is_told_even_if_no_flush_ends() {
+    if !real_or_skip("lines without a flush") {
+        return;
+    }
+    std::thread::scope(|scope| {
+        for mode in [Mode::Delivered, Mode::Buffered, Mode::Spool] {
+            scope.spawn(move || {
+                let server = Server::start(Options {
+                    faults: Faults {
+                        fail_every_request: 1,
+                        request_error: "400:AccessDeniedException".parse().unwrap(),
+                        ..Faults::default()
+                    },
+                    ..firehose_options(true)
+                })
+                .unwrap();
+                let scene = Scene::new().tail(10, &[]);
+                let spool = scene.path("spool").display().to_string();
+                let mut options = vec![("Workers", "1"), ("flush_timeout", "10m")];
+                match mode {
+                    Mode::Delivered => {}
+                    Mode::Buffered => options.push(("acknowledge", "buffered")),
+                    Mode::Spool => options.push(("spool_dir", &spool)),
+                }
+                let running = scene.output(&server, &options).start();
+                let told =
+                    || running.log().lines().any(|line| line.contains("cannot deliver: ") && line.contains("] ["));
+                until(&format!("line that says what is wrong, {mode:?}"), Duration::from_secs(30), told);
+                assert!(!running.log().contains("] ended: "), "{}", running.log());
+            });
+        }
+    });
+}

@@ -16,7 +16,7 @@ use kubehose::options::Config;
 use kubehose_local::firehose::{Options, Server};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::process::Command;
 
 const MAX_RECORD: usize = 1_024_000;
@@ -645,6 +645,132 @@ fn a_wrong_option_does_not_pass_in_silence() {
         let log = running.log();
         assert!(!status.success() && log.contains(told), "{name} {value}: {log}");
         assert_eq!(server.records().len(), 0);
+    }
+}
+
+#[test]
+fn what_an_opentelemetry_client_sends_arrives_with_its_metadata() {
+    if !since_or_skip((4, 0), "records of OpenTelemetry's log data model") {
+        return;
+    }
+    let servers: Vec<Server> =
+        (0..4).map(|_| Server::start(Options { tls: false, ..firehose_options(false) }).unwrap()).collect();
+    let outputs: [Pairs<'_>; 4] = [
+        vec![],
+        vec![("otlp_metadata", "off")],
+        vec![
+            ("replace_dots", "_"),
+            ("drop_keys", "trace_id, attributes.http.method, $resource['attributes']['host.name']"),
+        ],
+        vec![("data_keys", "log, severity_number, attributes"), ("add_keys", "severity_text=none, span_id=none")],
+    ];
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (listen, text) = (port.to_string(), |value: &str| json!({"stringValue": value}));
+    let mut scene = Scene::new().service("Grace", "60");
+    let input = [("Name", "opentelemetry"), ("Listen", "127.0.0.1"), ("Port", &listen), ("Tag", "otel")];
+    scene = scene.section("INPUT", &input);
+    for (server, options) in servers.iter().zip(&outputs) {
+        scene = scene.output(server, options);
+    }
+    let mut running = scene.start();
+    let body = json!({"resourceLogs": [{
+        "resource": {"attributes": [
+            {"key": "service.name", "value": text("shop")},
+            {"key": "host.name", "value": text("web-1")},
+        ]},
+        "scopeLogs": [{"scope": {"name": "lib"}, "logRecords": [
+            {
+                "timeUnixNano": "1700000000123456789", "observedTimeUnixNano": "1700000001000000000",
+                "severityNumber": 13, "severityText": "WARN", "body": text("a text"),
+                "attributes": [{"key": "http.status", "value": {"intValue": "503"}}],
+                "traceId": "000102030405060708090a0b0c0d0eff", "spanId": "6162636465666768", "flags": 1
+            },
+            {
+                "timeUnixNano": "1700000000123456789", "severityText": "ERROR",
+                "body": {"kvlistValue": {"values": [
+                    {"key": "log", "value": text("x")}, {"key": "severity_text", "value": text("own")}]}}
+            },
+        ]}]
+    }]})
+    .to_string();
+    let post = || {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+        let head =
+            "POST /v1/logs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n";
+        write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).ok()?;
+        let mut reply = [0; 12];
+        stream.read_exact(&mut reply).ok()?;
+        Some(reply == *b"HTTP/1.1 201")
+    };
+    let limit = std::time::Duration::from_secs(30);
+    until("input that listens", limit, || post() == Some(true));
+    until("records", limit, || servers.iter().all(|server| server.records().len() == 2));
+    running.signal("TERM");
+    assert!(running.wait(limit * 3).success(), "{}", running.log());
+    let resource = json!({"attributes": {"service.name": "shop", "host.name": "web-1"}});
+    let [first, second] = [
+        json!({"log": "a text", "resource": resource, "scope": {"name": "lib"},
+            "observed_timestamp": 1_700_000_001_000_000_000_u64, "severity_number": 13, "severity_text": "WARN",
+            "attributes": {"http.status": 503}, "trace_id": "000102030405060708090a0b0c0d0eff",
+            "span_id": "6162636465666768"}),
+        // What the event has itself counts.
+        json!({"log": "x", "severity_text": "own", "resource": resource, "scope": {"name": "lib"}}),
+    ];
+    let wanted = [
+        [first, second],
+        [
+            json!({"log": "a text", "resource": resource, "scope": {"name": "lib"}}),
+            json!({"log": "x", "severity_text": "own", "resource": resource, "scope": {"name": "lib"}}),
+        ],
+        [
+            json!({"log": "a text", "resource": {"attributes": {"service_name": "shop"}}, "scope": {"name": "lib"},
+                "observed_timestamp": 1_700_000_001_000_000_000_u64, "severity_number": 13, "severity_text": "WARN",
+                "attributes": {"http_status": 503}, "span_id": "6162636465666768"}),
+            json!({"log": "x", "severity_text": "own", "resource": {"attributes": {"service_name": "shop"}},
+                "scope": {"name": "lib"}}),
+        ],
+        [
+            json!({"log": "a text", "severity_number": 13, "attributes": {"http.status": 503},
+                "severity_text": "none", "span_id": "none"}),
+            json!({"log": "x", "severity_text": "none", "span_id": "none"}),
+        ],
+    ];
+    for ((server, options), wanted) in servers.iter().zip(&outputs).zip(wanted) {
+        let arrived = server.records().iter().map(|record| canonical(&one_object(&record.data))).collect();
+        assert_same(arrived, wanted.iter().map(canonical).collect(), options, &running.log());
+    }
+}
+
+#[test]
+fn names_are_read_from_tags_of_ones_own() {
+    let lines = [json!({"log": "x"}), json!({"log": "y", "kubernetes": {"pod_name": "own", "host": "h"}})];
+    let pattern = r"^app\.(?P<namespace_name>[^.]+)\.(?P<pod_name>[^.]+)(?:\.(?P<container_name>.+))?$";
+    let outputs: Vec<Pairs<'_>> = vec![
+        vec![("tag_pattern", pattern)],
+        vec![("tag_pattern", pattern), ("kube_tag_fallback", "off")],
+        vec![("tag_pattern", r"^other\.(?P<pod_name>.+)$")],
+        vec![("tag_pattern", pattern), ("remap", "kubernetes.pod_name=pod, kubernetes.host=host"), ("log_key", "pod")],
+        vec![],
+    ];
+    for (tag, container) in [("app.shop.web-1.nginx.main", Some("nginx.main")), ("app.shop.web-1", None)] {
+        let (servers, log) = deliver_tagged(tag, &lines, &outputs);
+        let records = |at: usize| servers[at].records();
+        let json_of = |at: usize| records(at).iter().map(|record| one_object(&record.data)).collect::<Vec<Value>>();
+        let mut told = json!({"log": "x"});
+        let mut own = json!({"log": "y", "kubernetes": {"host": "h"}});
+        for (record, pod) in [(&mut told, "web-1"), (&mut own, "own")] {
+            if let Some(container) = container {
+                record["kube_container_name"] = container.into();
+            }
+            (record["kube_namespace"], record["pod_name"]) = ("shop".into(), pod.into());
+        }
+        assert_eq!(json_of(0), [told, own], "{log}");
+        let without = [lines[0].clone(), json!({"log": "y", "kubernetes": {"host": "h"}, "pod_name": "own"})];
+        for at in [1, 2, 4] {
+            assert_eq!(json_of(at), without, "{:?} {log}", outputs[at]);
+        }
+        let texts: Vec<_> = records(3).iter().map(|record| record.data.to_vec()).collect();
+        assert_eq!(texts, [b"web-1\n", &b"own\n"[..]], "{log}");
     }
 }
 

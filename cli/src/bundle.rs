@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     /// Datadog site that takes the logs
-    #[arg(long, value_enum)]
+    #[arg(long)]
     site: Site,
     /// Account of the delivery stream
     #[arg(long, value_name = "DIGITS", value_parser = Account::new)]

@@ -38,16 +38,23 @@ impl Section {
     }
 }
 
+impl Section {
+    /// What follows the section's line, not indented.
+    pub fn body(&self) -> String {
+        let width = self.entries.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+        self.entries.iter().map(|(key, value)| format!("{key:width$} {value}\n")).collect()
+    }
+}
+
 /// The sections as a file.
 pub fn render(sections: &[Section]) -> String {
     let mut text = String::new();
     for (index, section) in sections.iter().enumerate() {
         let gap = if index == 0 { "" } else { "\n" };
-        let width = section.entries.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{gap}[{}]", section.name);
-        for (key, value) in &section.entries {
-            let _ = writeln!(text, "    {key:width$} {value}");
+        for line in section.body().lines() {
+            let _ = writeln!(text, "    {line}");
         }
     }
     text

@@ -17,6 +17,8 @@ const FIREHOSE: f64 = 0.029;
 const CLOUDWATCH: f64 = 0.50;
 /// CloudWatch Logs, per GB and month kept.
 const CLOUDWATCH_KEPT: f64 = 0.03;
+/// What is kept is billed compressed; AWS's own calculator counts this share of what came in.
+const CLOUDWATCH_COMPRESSED: f64 = 0.15;
 
 /// What Firehose rounds each record up to.
 pub const BILLED_STEP: u64 = 5 * 1024;
@@ -30,7 +32,8 @@ const SECONDS_A_MONTH: f64 = 730.0 * 3600.0;
 /// Compare what a month of logs costs through Firehose and through CloudWatch Logs.
 ///
 /// Firehose rounds each record up to 5 KB, so small records cost many times their size, unless they are joined
-/// (`simple_aggregation`). Datadog's own price is the same on either way and is left out.
+/// (`simple_aggregation`), which is for destinations that split lines: Datadog is not known to. Datadog's own price is the same
+/// on either way and is left out, and so are a NAT gateway or a VPC endpoint on the way.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   kubehose cost --sample records.ndjson --per-second 200
@@ -57,7 +60,7 @@ pub struct Args {
     /// Price of CloudWatch Logs
     #[arg(long, value_name = "USD", default_value_t = CLOUDWATCH, value_parser = price)]
     cloudwatch_per_gb: f64,
-    /// Price of a GB kept in CloudWatch Logs for a month
+    /// Price of a GB kept in CloudWatch Logs for a month, of which 0.15 is counted: it is billed compressed
     #[arg(long, value_name = "USD", default_value_t = CLOUDWATCH_KEPT, value_parser = price)]
     cloudwatch_kept_per_gb: f64,
     /// Months that CloudWatch Logs keeps them
@@ -101,7 +104,7 @@ pub fn run(args: &Args) -> Outcome {
             Sample { records: 1, bytes, billed: billed(bytes) }
         }
     };
-    note(&format!("prices of {PRICES_OF}, us-east-1, first tier, unless given; a month has 730 hours"));
+    note("first tier, without free amounts; a month has 730 hours");
     print(&report(args, &sample))
 }
 
@@ -147,6 +150,7 @@ fn report(args: &Args, sample: &Sample) -> String {
     let step = BILLED_STEP as f64;
     let joined = (gathered / step).ceil() * step / gathered;
     let volume = a_month * mean / GB;
+    let kept = CLOUDWATCH_COMPRESSED * args.cloudwatch_kept_per_gb * args.kept_months;
     let rows = [
         (
             "Firehose, a record each",
@@ -154,8 +158,8 @@ fn report(args: &Args, sample: &Sample) -> String {
             args.firehose_per_gb,
             0.0,
         ),
-        ("Firehose, joined", volume * joined, args.firehose_per_gb, 0.0),
-        ("CloudWatch Logs", volume, args.cloudwatch_per_gb, args.cloudwatch_kept_per_gb * args.kept_months),
+        ("Firehose, joined (1)", volume * joined, args.firehose_per_gb, 0.0),
+        ("CloudWatch Logs (2)", volume, args.cloudwatch_per_gb, kept),
     ];
     let cost = |row: &(&str, f64, f64, f64)| row.1 * (row.2 + row.3);
     let most = rows.iter().map(cost).fold(f64::MIN_POSITIVE, f64::max);
@@ -170,8 +174,13 @@ fn report(args: &Args, sample: &Sample) -> String {
     }
     let _ = writeln!(
         text,
-        "\nEach record of this sample is billed as {:.1} times its size; joined, as {joined:.2} times.",
-        sample.billed as f64 / sample.bytes as f64
+        "\nEach record of this sample is billed as {:.1} times its size; joined, as {joined:.2} times.\n\
+         (1) simple_aggregation, for S3 or OpenSearch: Datadog is not known to split a record into its lines.\n\
+         (2) what comes in, and {CLOUDWATCH_COMPRESSED} of it kept for {} months: it is stored compressed.\n\
+         List prices of {PRICES_OF} in us-east-1, unless given: see https://aws.amazon.com/firehose/pricing/ and \
+         https://aws.amazon.com/cloudwatch/pricing/.",
+        sample.billed as f64 / sample.bytes as f64,
+        args.kept_months
     );
     text
 }

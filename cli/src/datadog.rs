@@ -1,6 +1,6 @@
 //! What Datadog knows: its sites with their Firehose intakes, and the names that it gives to Kubernetes' attributes.
 
-use clap::ValueEnum;
+use clap::builder::TypedValueParser;
 
 /// The four remaps of the guide: the attribute that Fluent Bit writes, the name that Datadog knows.
 pub use kubehose::record::remap::DATADOG as REMAPS;
@@ -22,7 +22,7 @@ pub const TIME_KEY: &str = "_timestamp";
 pub const TIME_KEY_FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%3NZ";
 
 /// A Datadog site (<https://docs.datadoghq.com/getting_started/site/>).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Site {
     Us1,
@@ -31,10 +31,35 @@ pub enum Site {
     Eu,
     Ap1,
     Ap2,
+    Uk1,
     Us1Fed,
 }
 
 impl Site {
+    /// Every site that has an intake for Firehose.
+    const ALL: [Self; 8] = [Self::Us1, Self::Us3, Self::Us5, Self::Eu, Self::Ap1, Self::Ap2, Self::Uk1, Self::Us1Fed];
+
+    /// Reads a site in any of its spellings: EU, eu1, datadoghq.eu, https://app.datadoghq.eu/logs.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let lower = text.trim().to_ascii_lowercase();
+        let host = lower.split_once("://").map_or(lower.as_str(), |(_, rest)| rest);
+        let host = host.split(['/', ':', '?']).next().unwrap_or_default();
+        let host = ["app.", "api.", "www."].into_iter().find_map(|start| host.strip_prefix(start)).unwrap_or(host);
+        let name = host.replace(['_', ' '], "-");
+        let found = Self::ALL
+            .into_iter()
+            .find(|site| site.word() == name || site.domain() == name || site.other_words().contains(&name.as_str()));
+        found.ok_or_else(|| match name.as_str() {
+            "us2-fed" | "us2fed" | "us2.ddog-gov.com" => {
+                "of US2-FED Datadog names no intake for Firehose; ask its support".to_owned()
+            }
+            _ => {
+                let names: Vec<&str> = Self::ALL.iter().map(|site| site.name()).collect();
+                format!("expected one of Datadog's sites: {}, or its domain such as datadoghq.eu", names.join(", "))
+            }
+        })
+    }
+
     /// What Datadog calls it.
     pub fn name(self) -> &'static str {
         match self {
@@ -44,12 +69,53 @@ impl Site {
             Self::Eu => "EU",
             Self::Ap1 => "AP1",
             Self::Ap2 => "AP2",
+            Self::Uk1 => "UK1",
             Self::Us1Fed => "US1-FED",
         }
     }
 
+    /// Its name in small letters, as the command line lists it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Us1 => "us1",
+            Self::Us3 => "us3",
+            Self::Us5 => "us5",
+            Self::Eu => "eu",
+            Self::Ap1 => "ap1",
+            Self::Ap2 => "ap2",
+            Self::Uk1 => "uk1",
+            Self::Us1Fed => "us1-fed",
+        }
+    }
+
+    /// What else it is called.
+    fn other_words(self) -> &'static [&'static str] {
+        match self {
+            Self::Us1 => &["us"],
+            Self::Eu => &["eu1"],
+            Self::Uk1 => &["uk"],
+            Self::Us1Fed => &["us1fed", "fed", "gov", "us1-gov"],
+            _ => &[],
+        }
+    }
+
+    /// Its domain, Datadog's parameter `site`.
+    pub fn domain(self) -> &'static str {
+        match self {
+            Self::Us1 => "datadoghq.com",
+            Self::Us3 => "us3.datadoghq.com",
+            Self::Us5 => "us5.datadoghq.com",
+            Self::Eu => "datadoghq.eu",
+            Self::Ap1 => "ap1.datadoghq.com",
+            Self::Ap2 => "ap2.datadoghq.com",
+            Self::Uk1 => "uk1.datadoghq.com",
+            Self::Us1Fed => "ddog-gov.com",
+        }
+    }
+
     /// Where the logs of a delivery stream go
-    /// (<https://docs.datadoghq.com/logs/guide/send-aws-services-logs-with-the-datadog-kinesis-firehose-destination/>).
+    /// (<https://docs.datadoghq.com/logs/guide/send-aws-services-logs-with-the-datadog-kinesis-firehose-destination/>; of UK1
+    /// only the host is published, <https://docs.datadoghq.com/agent/guide/private-link/>).
     pub fn firehose_url(self) -> &'static str {
         match self {
             Self::Us1 => "https://aws-kinesis-http-intake.logs.datadoghq.com/v1/input",
@@ -67,6 +133,9 @@ impl Site {
             Self::Ap2 => {
                 "https://aws-kinesis-http-intake.logs.ap2.datadoghq.com/api/v2/logs?dd-protocol=aws-kinesis-firehose"
             }
+            Self::Uk1 => {
+                "https://aws-kinesis-http-intake.logs.uk1.datadoghq.com/api/v2/logs?dd-protocol=aws-kinesis-firehose"
+            }
         }
     }
 
@@ -80,7 +149,38 @@ impl Site {
             Self::Us5 => "https://api.us5.datadoghq.com",
             Self::Ap1 => "https://api.ap1.datadoghq.com",
             Self::Ap2 => "https://api.ap2.datadoghq.com",
+            Self::Uk1 => "https://api.uk1.datadoghq.com",
         }
+    }
+}
+
+impl clap::builder::ValueParserFactory for Site {
+    type Parser = SiteParser;
+
+    fn value_parser() -> SiteParser {
+        SiteParser
+    }
+}
+
+/// Reads `--site`.
+#[derive(Clone, Copy, Debug)]
+pub struct SiteParser;
+
+impl TypedValueParser for SiteParser {
+    type Value = Site;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<Site, clap::Error> {
+        let parse = |text: String| Site::new(&text);
+        clap::builder::StringValueParser::new().try_map(parse).parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = clap::builder::PossibleValue> + '_>> {
+        Some(Box::new(Site::ALL.into_iter().map(|site| clap::builder::PossibleValue::new(site.word()))))
     }
 }
 
@@ -91,5 +191,34 @@ mod tests {
     #[test]
     fn every_remap_takes_a_field_of_the_kubernetes_map() {
         assert_eq!(kubernetes_fields().count(), REMAPS.len());
+    }
+
+    #[test]
+    fn a_site_is_read_in_each_of_its_spellings() {
+        for site in Site::ALL {
+            let domain = site.domain();
+            assert_eq!(site.api_url(), format!("https://api.{domain}"));
+            assert!(site.firehose_url().contains(&format!(".logs.{domain}/")), "{domain}");
+            let mut spellings = vec![
+                site.name().to_owned(),
+                site.name().to_lowercase(),
+                site.name().replace('-', "_"),
+                domain.to_owned(),
+                domain.to_uppercase(),
+                format!("https://app.{domain}"),
+                format!("https://{domain}/logs?x=y"),
+                format!("https://api.{domain}/"),
+                format!(" {domain} "),
+            ];
+            spellings.extend(site.other_words().iter().map(|word| (*word).to_owned()));
+            for spelling in spellings {
+                assert_eq!(Site::new(&spelling), Ok(site), "{spelling}");
+            }
+        }
+        assert_eq!(Site::new("EU1"), Ok(Site::Eu));
+        for wrong in ["", "us2", "eu2", "datadoghq", "datadoghq.com.evil", "evil/datadoghq.com", "mydatadoghq.eu"] {
+            assert!(Site::new(wrong).unwrap_err().contains("US1-FED"), "{wrong}");
+        }
+        assert!(Site::new("US2-FED").unwrap_err().contains("no intake"));
     }
 }

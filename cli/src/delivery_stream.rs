@@ -55,6 +55,10 @@ enum Format {
 pub const BUFFER_SECONDS: u32 = 60;
 /// The size that goes with it, in MiB.
 pub const BUFFER_MIB: u32 = 2;
+/// The sizes that Datadog takes: its intake refuses payloads of more than 5 MB uncompressed with 413, and Firehose puts what was
+/// refused into S3 (<https://docs.datadoghq.com/api/latest/logs/#send-logs>). AWS allows up to 64 MiB.
+const MIN_BUFFER_MIB: u32 = 1;
+const MAX_BUFFER_MIB: u32 = 4;
 /// For how long Firehose tries again.
 pub const RETRY_SECONDS: u32 = 60;
 
@@ -62,7 +66,7 @@ pub const RETRY_SECONDS: u32 = 60;
 #[derive(ClapArgs, Clone, Debug)]
 pub struct Settings {
     /// Datadog site that takes the logs
-    #[arg(long, value_enum)]
+    #[arg(long)]
     pub site: Site,
     /// Region of the delivery stream
     #[arg(long, env = "AWS_REGION", value_parser = Region::new)]
@@ -82,8 +86,8 @@ pub struct Settings {
     /// Seconds after which what has gathered goes to Datadog
     #[arg(long, value_name = "SECONDS", default_value_t = BUFFER_SECONDS, value_parser = clap::value_parser!(u32).range(0..=900))]
     pub buffer_seconds: u32,
-    /// MiB at which it goes before that
-    #[arg(long, value_name = "MIB", default_value_t = BUFFER_MIB, value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// MiB at which it goes before that: 1 to 4, since Datadog takes 5 MB at a time
+    #[arg(long, value_name = "MIB", default_value_t = BUFFER_MIB, value_parser = buffer_mib)]
     pub buffer_mib: u32,
     /// Seconds for which Firehose tries again
     #[arg(long, value_name = "SECONDS", default_value_t = RETRY_SECONDS, value_parser = clap::value_parser!(u32).range(0..=7200))]
@@ -99,6 +103,15 @@ pub enum PodRole<'a> {
     Make,
     Grant(&'a RoleName),
     Leave,
+}
+
+fn buffer_mib(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(mib) if (MIN_BUFFER_MIB..=MAX_BUFFER_MIB).contains(&mib) => Ok(mib),
+        _ => Err(format!(
+            "expected {MIN_BUFFER_MIB} to {MAX_BUFFER_MIB}: Datadog answers 413 to more than 5 MB, and the logs end in S3"
+        )),
+    }
 }
 
 fn attribute(text: &str) -> Result<(String, String), String> {
@@ -202,7 +215,7 @@ fn create_input(settings: &Settings, parts: &Parts<'_>) -> Value {
 }
 
 /// AWS's own policy for pulling images and the like.
-fn pod_execution_policy(stream: &Stream<'_>) -> String {
+pub fn pod_execution_policy(stream: &Stream<'_>) -> String {
     format!("arn:{}:iam::aws:policy/AmazonEKSFargatePodExecutionRolePolicy", stream.partition())
 }
 
@@ -359,26 +372,59 @@ fn heredoc(value: &Value) -> String {
     format!("<<-JSON\n{value:#}\n  JSON")
 }
 
+/// A reference `${…}`, or a text, as an expression of Terraform's.
+fn expression(text: &str) -> String {
+    match text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
+        Some(reference) => reference.to_owned(),
+        None => hcl(text),
+    }
+}
+
 /// Terraform's resources
 /// (<https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/kinesis_firehose_delivery_stream>).
 pub fn terraform(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bool) -> String {
     let stream = settings.stream();
     let name = hcl(stream.name.as_ref());
+    let mut depends_on = vec!["aws_iam_role_policy.delivery"];
+    // No provider and no required_providers: a module has them from its caller, and a folder may have one of the latter.
     let mut text = format!(
-        "terraform {{
-  required_providers {{
-    aws = {{
-      source  = \"hashicorp/aws\"
-      version = \">= 5.64\"
-    }}
+        "# Delivery stream {name} in {region}, account {account}. A module, or a file beside others; needs hashicorp/aws 5.64 or newer.
+data \"aws_region\" \"current\" {{}}
+
+variable \"buffering_size\" {{
+  description = \"MiB at which what has gathered goes to Datadog, which takes 5 MB at a time\"
+  type        = number
+  default     = {mib}
+
+  validation {{
+    condition     = var.buffering_size >= {MIN_BUFFER_MIB} && var.buffering_size <= {MAX_BUFFER_MIB}
+    error_message = \"Datadog answers 413 to more than {MAX_BUFFER_MIB} MiB.\"
   }}
 }}
 
-provider \"aws\" {{
-  region = {}
+variable \"buffering_interval\" {{
+  description = \"Seconds after which it goes before that\"
+  type        = number
+  default     = {seconds}
+}}
+
+variable \"retry_duration\" {{
+  description = \"Seconds for which Firehose tries again\"
+  type        = number
+  default     = {retry}
+}}
+
+variable \"tags\" {{
+  description = \"Tags of what is made\"
+  type        = map(string)
+  default     = {{}}
 }}
 ",
-        hcl(stream.region.as_ref())
+        region = stream.region,
+        account = stream.account,
+        mib = settings.buffer_mib,
+        seconds = settings.buffer_seconds,
+        retry = settings.retry_seconds,
     );
     let bucket = match &settings.bucket {
         Some(bucket) => bucket.arn(&settings.region),
@@ -387,6 +433,7 @@ provider \"aws\" {{
                 "
 resource \"aws_s3_bucket\" \"failed\" {
   bucket_prefix = \"kubehose-failed-\"
+  tags          = var.tags
 
   # The bucket holds logs that exist nowhere else.
   lifecycle {
@@ -401,14 +448,22 @@ resource \"aws_s3_bucket_public_access_block\" \"failed\" {
   ignore_public_acls      = true
   restrict_public_buckets = true
 }
+
+output \"failed_records_bucket\" {
+  description = \"Keeps what Datadog did not accept\"
+  value       = aws_s3_bucket.failed.id
+}
 ",
             );
             "${aws_s3_bucket.failed.arn}".to_owned()
         }
     };
+    let put_records = heredoc(&iam_policy::router(&stream, flb_log_cw));
     let secret = match &settings.secret_arn {
         Some(secret) => secret.to_string(),
         None => {
+            // The stream reads the value when it is made, and a secret without one fails it.
+            depends_on.push("aws_secretsmanager_secret_version.api_key");
             text.push_str(
                 "
 variable \"datadog_api_key\" {
@@ -419,6 +474,7 @@ variable \"datadog_api_key\" {
 
 resource \"aws_secretsmanager_secret\" \"api_key\" {
   name_prefix = \"kubehose-datadog-api-key-\"
+  tags        = var.tags
 }
 
 resource \"aws_secretsmanager_secret_version\" \"api_key\" {
@@ -451,6 +507,7 @@ resource \"aws_secretsmanager_secret_version\" \"api_key\" {
 resource \"aws_cloudwatch_log_group\" \"delivery\" {{
   name              = {log_group}
   retention_in_days = 14
+  tags              = var.tags
 }}
 
 resource \"aws_cloudwatch_log_stream\" \"delivery\" {{
@@ -466,6 +523,7 @@ resource \"aws_cloudwatch_log_stream\" \"backup\" {{
 resource \"aws_iam_role\" \"delivery\" {{
   name_prefix        = \"kubehose-delivery-\"
   assume_role_policy = {trust}
+  tags               = var.tags
 }}
 
 resource \"aws_iam_role_policy\" \"delivery\" {{
@@ -476,14 +534,15 @@ resource \"aws_iam_role_policy\" \"delivery\" {{
 resource \"aws_kinesis_firehose_delivery_stream\" \"kubehose\" {{
   name        = {name}
   destination = \"http_endpoint\"
+  tags        = var.tags
 
   http_endpoint_configuration {{
     url                = {url}
     name               = \"Datadog\"
     role_arn           = aws_iam_role.delivery.arn
-    buffering_size     = {mib}
-    buffering_interval = {seconds}
-    retry_duration     = {retry}
+    buffering_size     = var.buffering_size
+    buffering_interval = var.buffering_interval
+    retry_duration     = var.retry_duration
     s3_backup_mode     = \"FailedDataOnly\"
 
     secrets_manager_configuration {{
@@ -517,21 +576,40 @@ resource \"aws_kinesis_firehose_delivery_stream\" \"kubehose\" {{
     }}
   }}
 
-  depends_on = [aws_iam_role_policy.delivery]
+  lifecycle {{
+    precondition {{
+      condition     = data.aws_region.current.id == {region}
+      error_message = \"The policies are for a stream in {region_name}: give this module a provider of that region.\"
+    }}
+  }}
+
+  depends_on = [{depends_on}]
+}}
+
+output \"delivery_stream_arn\" {{
+  value = aws_kinesis_firehose_delivery_stream.kubehose.arn
+}}
+
+output \"delivery_stream_name\" {{
+  description = \"delivery_stream of the output\"
+  value       = aws_kinesis_firehose_delivery_stream.kubehose.name
+}}
+
+output \"put_records_policy\" {{
+  description = \"What a router's role must be allowed\"
+  value       = {put_records}
 }}
 ",
+        region = hcl(stream.region.as_ref()),
+        region_name = stream.region,
+        depends_on = depends_on.join(", "),
         log_group = hcl(&stream.log_group()),
         trust = heredoc(&iam_policy::delivery_trust(stream.account)),
         policy = heredoc(&iam_policy::delivery(&stream, &bucket, Some(&secret))),
         url = hcl(settings.site.firehose_url()),
-        mib = settings.buffer_mib,
-        seconds = settings.buffer_seconds,
-        retry = settings.retry_seconds,
-        // References stay references here, so no escaping; both forms are checked names.
-        secret = format_args!("\"{secret}\""),
-        bucket = format_args!("\"{bucket}\""),
+        secret = expression(&secret),
+        bucket = expression(&bucket),
     ));
-    let put_records = heredoc(&iam_policy::router(&stream, flb_log_cw));
     match pod_role {
         PodRole::Leave => {}
         PodRole::Grant(role) => text.push_str(&format!(
@@ -549,6 +627,7 @@ resource \"aws_iam_role_policy\" \"put_records\" {{
 resource \"aws_iam_role\" \"pod_execution\" {{
   name_prefix        = \"kubehose-pods-\"
   assume_role_policy = {}
+  tags               = var.tags
 }}
 
 resource \"aws_iam_role_policy_attachment\" \"pod_execution\" {{

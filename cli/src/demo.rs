@@ -12,7 +12,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Run sample container logs through Fluent Bit and the plugin into a local Firehose, and show what arrived
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 #[command(after_help = "Example:
   FLUENT_BIT=/opt/fluent-bit/bin/fluent-bit kubehose demo --log")]
 pub struct Args {
-    /// The Fluent Bit to run; without one on PATH either, the stand-in host
+    /// The Fluent Bit to run; else the one on PATH, else one in an image that docker or podman has, else the stand-in host
     #[arg(long, value_name = "FILE", env = "FLUENT_BIT")]
     fluent_bit: Option<PathBuf>,
     /// The root of the kubehose repository
@@ -74,7 +74,9 @@ fn try_run(args: &Args) -> Result<bool, String> {
     if !args.repository.join(PLUGIN).is_file() {
         return Err(format!("{PLUGIN} is missing: run `cargo build --release`, or `make demo`, which does"));
     }
-    let host = Host::find(args.fluent_bit.as_deref())?;
+    let repository =
+        args.repository.canonicalize().map_err(|error| format!("{}: {error}", args.repository.display()))?;
+    let host = Host::find(args.fluent_bit.as_deref(), &repository)?;
     eprintln!("host      {host}");
     eprintln!("plugin    {PLUGIN}, by way of plugins.conf");
     let server = Server::start(Options {
@@ -88,7 +90,7 @@ fn try_run(args: &Args) -> Result<bool, String> {
     .map_err(|error| error.to_string())?;
     eprintln!("firehose  {} (local, checks signatures and limits)", server.url());
     eprintln!("input     {CONTAINERS}/*.log");
-    let log = host.run(&args.repository, &server.url())?;
+    let log = host.run(&repository, &server.url())?;
     if args.log {
         eprint!("\n{log}");
     }
@@ -109,65 +111,195 @@ fn try_run(args: &Args) -> Result<bool, String> {
 
 /// What loads the plugin.
 struct Host {
-    program: PathBuf,
-    real: bool,
+    place: Place,
     version: String,
+}
+
+/// Where that is.
+enum Place {
+    /// A Fluent Bit of this machine.
+    Program(PathBuf),
+    /// A Fluent Bit in a container.
+    Image(Image),
+    /// kubehose-host, and why nothing else.
+    StandIn(PathBuf, String),
+}
+
+/// An image that a container engine has already.
+struct Image {
+    engine: &'static str,
+    name: String,
+}
+
+/// The engines that are asked, and the images that are looked for: Fluent Bit's own and AWS's.
+const ENGINES: [&str; 2] = ["docker", "podman"];
+const IMAGES: [&str; 2] = ["fluent/fluent-bit", "aws-for-fluent-bit"];
+/// Where both keep the program.
+const IN_IMAGE: &str = crate::manifest::PROGRAM;
+/// An engine whose daemon hangs must not hold the demo.
+const ASKED_FOR: Duration = Duration::from_secs(20);
+
+impl Image {
+    /// The first that loads the plugin; else why there is none.
+    fn find(repository: &Path) -> Result<(Image, String), String> {
+        let mut why = "no docker or podman has an image of Fluent Bit".to_owned();
+        for engine in ENGINES {
+            let mut list = Command::new(engine);
+            list.args(["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+            let Some(listed) = output(&mut list).filter(|listed| listed.status.success()) else { continue };
+            for name in String::from_utf8_lossy(&listed.stdout).lines() {
+                let repository_name = name.rsplit_once(':').map_or(name, |(repository, _)| repository);
+                if !IMAGES.iter().any(|known| repository_name.ends_with(known)) {
+                    continue;
+                }
+                let image = Image { engine, name: name.to_owned() };
+                // Its C library may be older than the one that the plugin was built with here.
+                let dry =
+                    output(image.command(repository, "http://127.0.0.1:1", "trial").args(["-c", CONFIGURATION, "-D"]));
+                match dry {
+                    Some(dry) if dry.status.success() => {
+                        let version = output(image.command(repository, "", "version").arg("--version"));
+                        let version = version.map(|out| first_line(&out.stdout)).unwrap_or_default();
+                        return Ok((image, version));
+                    }
+                    dry => {
+                        let said = dry.map(|out| String::from_utf8_lossy(&out.stderr).into_owned()).unwrap_or_default();
+                        let line = said.lines().find(|line| line.contains("rror")).unwrap_or("it did not end").trim();
+                        why = format!("{engine}'s image {name} does not run the plugin: {line}");
+                    }
+                }
+            }
+        }
+        Err(why)
+    }
+
+    /// The program in a container that sees the repository where it is here, and this machine's network.
+    fn command(&self, repository: &Path, endpoint: &str, what: &str) -> Command {
+        let folder = repository.display();
+        let mut command = Command::new(self.engine);
+        command.args(["run", "--rm", "--pull=never", "--network=host", "--name", &self.container(what)]);
+        command.args(["--volume", &format!("{folder}:{folder}:ro"), "--workdir", &folder.to_string()]);
+        for (name, value) in environment(endpoint) {
+            command.args(["--env", &format!("{name}={value}")]);
+        }
+        command.args(["--entrypoint", IN_IMAGE, &self.name]);
+        command
+    }
+
+    fn container(&self, what: &str) -> String {
+        format!("kubehose-demo-{what}-{}", std::process::id())
+    }
+}
+
+/// What the host finds in its environment: nothing of the machine's own AWS configuration or network is asked.
+fn environment(endpoint: &str) -> [(&'static str, &str); 7] {
+    [
+        ("KUBEHOSE_DEMO_ENDPOINT", endpoint),
+        ("AWS_ACCESS_KEY_ID", KEY.0),
+        ("AWS_SECRET_ACCESS_KEY", KEY.1),
+        ("AWS_CONFIG_FILE", "/nonexistent"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("NO_PROXY", "127.0.0.1"),
+    ]
+}
+
+/// What a command says, unless it cannot be run or does not end.
+fn output(command: &mut Command) -> Option<Output> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().ok()?;
+    let mut running = Running(child, None);
+    let (mut out, mut err) = (running.0.stdout.take()?, running.0.stderr.take()?);
+    let read = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = err.read_to_end(&mut text);
+        text
+    });
+    let more = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = out.read_to_end(&mut text);
+        text
+    });
+    let end = Instant::now() + ASKED_FOR;
+    let status = loop {
+        match running.0.try_wait().ok()? {
+            Some(status) => break status,
+            None if Instant::now() > end => return None,
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    Some(Output { status, stdout: more.join().unwrap_or_default(), stderr: read.join().unwrap_or_default() })
+}
+
+fn first_line(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).lines().next().unwrap_or_default().to_owned()
 }
 
 impl fmt::Display for Host {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} ({})", self.version, self.program.display())?;
-        if !self.real {
-            write!(out, ": there is no fluent-bit on PATH or in FLUENT_BIT")?;
+        match &self.place {
+            Place::Program(program) => write!(out, "{} ({})", self.version, program.display()),
+            Place::Image(image) => write!(out, "{} ({} in {})", self.version, image.name, image.engine),
+            Place::StandIn(program, why) => {
+                write!(
+                    out,
+                    "{} ({}): there is no fluent-bit on PATH or in FLUENT_BIT, and {why}",
+                    self.version,
+                    program.display()
+                )
+            }
         }
-        Ok(())
     }
 }
 
 impl Host {
-    fn find(named: Option<&Path>) -> Result<Host, String> {
+    fn find(named: Option<&Path>, repository: &Path) -> Result<Host, String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let on_path = || std::env::split_paths(&path).map(|dir| dir.join("fluent-bit")).find(|file| file.is_file());
         let named = named.filter(|path| !path.as_os_str().is_empty()).map(Path::to_owned);
-        let (program, real) = match named.or_else(on_path) {
-            Some(program) => (program, true),
+        let (program, stand_in) = match named.or_else(on_path) {
+            Some(program) => (program, None),
             None => {
+                let why = match Image::find(repository) {
+                    Ok((image, version)) => return Ok(Host { place: Place::Image(image), version }),
+                    Err(why) => why,
+                };
                 let own = std::env::current_exe().map_err(|error| error.to_string())?;
-                (own.with_file_name("kubehose-host"), false)
+                (own.with_file_name("kubehose-host"), Some(why))
             }
         };
         // It runs in another folder.
         let program = program.canonicalize().map_err(|error| {
-            let cure =
-                if real { "set FLUENT_BIT to a Fluent Bit's path" } else { "build it with `cargo build --release`" };
+            let cure = match stand_in {
+                None => "set FLUENT_BIT to a Fluent Bit's path",
+                Some(_) => "build it with `cargo build --release`",
+            };
             format!("cannot run {}: {error}; {cure}", program.display())
         })?;
         let output = Command::new(&program).arg("--version").output();
         let output = output.map_err(|error| format!("cannot run {}: {error}", program.display()))?;
-        let version = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned();
-        Ok(Host { program, real, version })
+        let version = first_line(&output.stdout);
+        let place = match stand_in {
+            None => Place::Program(program),
+            Some(why) => Place::StandIn(program, why),
+        };
+        Ok(Host { place, version })
     }
 
     /// Runs it to the end of the sample; gives its log.
     fn run(&self, repository: &Path, endpoint: &str) -> Result<String, String> {
-        let mut child = Command::new(&self.program);
-        child
-            .args(["-c", CONFIGURATION])
-            .current_dir(repository)
-            .env("KUBEHOSE_DEMO_ENDPOINT", endpoint)
-            .env("AWS_ACCESS_KEY_ID", KEY.0)
-            .env("AWS_SECRET_ACCESS_KEY", KEY.1)
-            .env_remove("AWS_SESSION_TOKEN")
-            .env_remove("AWS_PROFILE")
-            // Nothing of the machine's own AWS configuration or network is asked.
-            .env("AWS_CONFIG_FILE", "/nonexistent")
-            .env("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("NO_PROXY", "127.0.0.1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut running = Running(child.spawn().map_err(|error| format!("cannot run {self}: {error}"))?);
+        let (mut child, container) = match &self.place {
+            Place::Program(program) | Place::StandIn(program, _) => {
+                let mut child = Command::new(program);
+                child.current_dir(repository).envs(environment(endpoint));
+                child.env_remove("AWS_SESSION_TOKEN").env_remove("AWS_PROFILE");
+                (child, None)
+            }
+            Place::Image(image) => {
+                (image.command(repository, endpoint, "run"), Some((image.engine, image.container("run"))))
+            }
+        };
+        child.args(["-c", CONFIGURATION]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut running = Running(child.spawn().map_err(|error| format!("cannot run {self}: {error}"))?, container);
         let mut pipe = running.0.stderr.take();
         let reader = std::thread::spawn(move || {
             let mut log = Vec::new();
@@ -196,10 +328,15 @@ impl Host {
 }
 
 /// A host that is killed, if it still runs, when it is dropped.
-struct Running(Child);
+struct Running(Child, Option<(&'static str, String)>);
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let running = matches!(self.0.try_wait(), Ok(None));
+        if let (true, Some((engine, container))) = (running, &self.1) {
+            // A container outlives the command that waits for it.
+            let _ = Command::new(engine).args(["kill", container]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -269,7 +406,7 @@ impl Record {
             // An empty line has none: the host's parser leaves an empty field out.
             log: text("log"),
         };
-        Record { line, time: text("time"), text: String::from_utf8_lossy(data).into_owned() }
+        Record { line, time: text(crate::datadog::TIME_KEY), text: String::from_utf8_lossy(data).into_owned() }
     }
 }
 

@@ -3,15 +3,20 @@
 use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::aws::{Account, Bucket, Region, SecretArn, StreamName, stream_arn};
-use crate::verdict::{self, Failure, Outcome, print};
+use crate::aws::{Account, Bucket, EksName, Region, RoleName, SecretArn, StreamName, stream_arn};
+use crate::delivery_stream;
+use crate::kube::Name;
+use crate::verdict::{self, Failure, Outcome, note, print};
 
-/// Write an IAM policy: what the router's role may do, or the delivery stream's; or who may take on those roles.
+/// Write an IAM policy: what the router's role may do, or the delivery stream's; with --trust who may assume the role.
+///
+/// With --trust the commands that create the role and attach what it may do stand on stderr.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   kubehose iam-policy --region eu-west-1 --account 123456789012 --delivery-stream logs > policy.json
   aws iam create-policy --policy-name FluentBitEKSFargate --policy-document file://policy.json
-  kubehose iam-policy --of delivery --region eu-west-1 --account 123456789012 --delivery-stream logs --bucket spare")]
+  kubehose iam-policy --of delivery --region eu-west-1 --account 123456789012 --delivery-stream logs --bucket spare
+  kubehose iam-policy --trust pod-identity --cluster shop --region eu-west-1 --account 123456789012 --delivery-stream logs > trust.json")]
 pub struct Args {
     /// Region of the delivery stream
     #[arg(long, env = "AWS_REGION", value_parser = Region::new)]
@@ -22,9 +27,27 @@ pub struct Args {
     /// Name of the delivery stream
     #[arg(long, value_name = "NAME", value_parser = StreamName::new)]
     delivery_stream: StreamName,
-    /// Whose policy
+    /// What whose role may do
     #[arg(long, value_enum, default_value_t = Of::Router)]
     of: Of,
+    /// Instead: who may assume the role
+    #[arg(long, value_enum, value_name = "WHO", conflicts_with_all = ["of", "bucket", "secret_arn"])]
+    trust: Option<Trust>,
+    /// Name of the role in the commands [--trust]
+    #[arg(long, value_name = "NAME", value_parser = RoleName::new, requires = "trust")]
+    role_name: Option<RoleName>,
+    /// The EKS cluster [--trust pod-identity: required]
+    #[arg(long, value_name = "NAME", value_parser = EksName::new, requires = "trust")]
+    cluster: Option<EksName>,
+    /// The cluster's OIDC issuer, as `aws eks describe-cluster` says it [--trust irsa: required]
+    #[arg(long, value_name = "URL", value_parser = issuer, requires = "trust")]
+    oidc_issuer: Option<String>,
+    /// Namespace of the router's service account [--trust irsa, pod-identity]
+    #[arg(long, value_name = "NAME", default_value = "kubehose", value_parser = Name::new)]
+    namespace: Name,
+    /// The router's service account [--trust irsa, pod-identity]
+    #[arg(long, value_name = "NAME", default_value = "kubehose", value_parser = Name::new)]
+    service_account: Name,
     /// The router also writes its own log to CloudWatch, as the guide's ConfigMap asks for [router]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true",
         action = clap::ArgAction::Set)]
@@ -42,29 +65,172 @@ pub struct Args {
 enum Of {
     /// The router's role: the pod execution role on Fargate
     Router,
-    /// Who may take on the pod execution role
-    RouterTrust,
     /// The delivery stream's role
     Delivery,
-    /// Who may take on the delivery stream's role
-    DeliveryTrust,
+}
+
+/// Who assumes a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Trust {
+    /// Pods of a service account, by the cluster's OIDC provider
+    Irsa,
+    /// Pods of a service account, by EKS Pod Identity
+    PodIdentity,
+    /// Tasks on ECS: the task role
+    EcsTask,
+    /// EKS Fargate: the pod execution role
+    Fargate,
+    /// The delivery stream
+    Firehose,
+}
+
+/// An OIDC issuer without its scheme, as IAM names its provider.
+fn issuer(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("https://").unwrap_or(text);
+    let good = name.contains('.')
+        && name.len() <= 255
+        && !name.ends_with('/')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"./-_".contains(&b));
+    match good {
+        true => Ok(name.to_owned()),
+        false => {
+            Err("expected an issuer such as https://oidc.eks.eu-west-1.amazonaws.com/id/0123456789ABCDEF".to_owned())
+        }
+    }
 }
 
 /// Runs `kubehose iam-policy`.
 pub fn run(args: &Args) -> Outcome {
     let stream = Stream { region: &args.region, account: &args.account, name: &args.delivery_stream };
+    if let Some(trust) = args.trust {
+        return print_trust(args, trust, &stream);
+    }
     let policy = match args.of {
         Of::Router => router(&stream, args.flb_log_cw),
-        Of::RouterTrust => router_trust(&stream),
         Of::Delivery => {
             let Some(bucket) = &args.bucket else {
                 return Err(Failure::new("--bucket is missing: the delivery stream's role writes what failed there"));
             };
             delivery(&stream, &bucket.arn(&args.region), args.secret_arn.as_ref().map(AsRef::as_ref))
         }
-        Of::DeliveryTrust => delivery_trust(&args.account),
     };
     print(&verdict::json(&policy))
+}
+
+/// The trust policy on stdout; on stderr the commands that make a role of it.
+fn print_trust(args: &Args, trust: Trust, stream: &Stream<'_>) -> Outcome {
+    let account = ServiceAccount { namespace: &args.namespace, name: &args.service_account };
+    let missing = |flag: &str, how: &str| Failure::new(format!("{flag} is missing: {how}"));
+    let policy = match trust {
+        Trust::Irsa => {
+            let issuer = args.oidc_issuer.as_deref().ok_or_else(|| {
+                missing(
+                    "--oidc-issuer",
+                    "`aws eks describe-cluster --name CLUSTER --query cluster.identity.oidc.issuer --output text` says it",
+                )
+            })?;
+            irsa_trust(stream, issuer, &account)
+        }
+        Trust::PodIdentity => pod_identity_trust(&account),
+        Trust::EcsTask => ecs_task_trust(stream),
+        Trust::Fargate => router_trust(stream),
+        Trust::Firehose => delivery_trust(&args.account),
+    };
+    let default = match trust {
+        Trust::Irsa | Trust::PodIdentity | Trust::EcsTask => "kubehose",
+        Trust::Fargate => "kubehose-pod-execution",
+        Trust::Firehose => "kubehose-delivery",
+    };
+    let role = args.role_name.as_ref().map_or(default, AsRef::as_ref);
+    let arn = format!("arn:{}:iam::{}:role/{role}", stream.partition(), stream.account);
+    let mut commands = vec![
+        format!("aws iam create-role --role-name {role} --assume-role-policy-document file://trust.json"),
+        format!(
+            "aws iam put-role-policy --role-name {role} --policy-name kubehose --policy-document file://policy.json"
+        ),
+    ];
+    match trust {
+        Trust::PodIdentity => {
+            let cluster = args
+                .cluster
+                .as_ref()
+                .ok_or_else(|| missing("--cluster", "the association of role and service account names it"))?;
+            commands.push(format!(
+                "aws eks create-pod-identity-association --cluster-name {cluster} --namespace {} --service-account {} --role-arn {arn}",
+                account.namespace, account.name
+            ));
+        }
+        Trust::Irsa => commands.push(format!(
+            "kubectl -n {} annotate serviceaccount {} eks.amazonaws.com/role-arn={arn}",
+            account.namespace, account.name
+        )),
+        Trust::Fargate => commands.push(format!(
+            "aws iam attach-role-policy --role-name {role} --policy-arn {}",
+            delivery_stream::pod_execution_policy(stream)
+        )),
+        Trust::EcsTask | Trust::Firehose => {}
+    }
+    let of = if trust == Trust::Firehose { "`kubehose iam-policy --of delivery`" } else { "`kubehose iam-policy`" };
+    note(&format!("With this as trust.json, and what {of} writes as policy.json:"));
+    commands.iter().for_each(|command| note(&format!("  {command}")));
+    note(&match trust {
+        Trust::Irsa => format!("The manifest annotates it, too: --role-arn {arn}"),
+        Trust::PodIdentity => {
+            "The cluster needs the add-on eks-pod-identity-agent; the manifest needs no --role-arn".to_owned()
+        }
+        Trust::EcsTask => format!("The task role of the task definition: --role-arn {arn}"),
+        Trust::Fargate => format!("The pod execution role of the Fargate profile: {arn}"),
+        Trust::Firehose => format!("The role of the delivery stream: --role-arn {arn}"),
+    });
+    print(&verdict::json(&policy))
+}
+
+/// A service account of Kubernetes.
+struct ServiceAccount<'a> {
+    namespace: &'a Name,
+    name: &'a Name,
+}
+
+/// Pods of one service account of one cluster
+/// (<https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html>).
+fn irsa_trust(stream: &Stream<'_>, issuer: &str, account: &ServiceAccount<'_>) -> Value {
+    document(vec![json!({
+        "Effect": "Allow",
+        "Principal": {"Federated": format!("arn:{}:iam::{}:oidc-provider/{issuer}", stream.partition(), stream.account)},
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {"StringEquals": {
+            format!("{issuer}:aud"): "sts.amazonaws.com",
+            format!("{issuer}:sub"): format!("system:serviceaccount:{}:{}", account.namespace, account.name)
+        }}
+    })])
+}
+
+/// Pods of one service account; which clusters, the associations say
+/// (<https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html>).
+fn pod_identity_trust(account: &ServiceAccount<'_>) -> Value {
+    document(vec![json!({
+        "Effect": "Allow",
+        "Principal": {"Service": "pods.eks.amazonaws.com"},
+        "Action": ["sts:AssumeRole", "sts:TagSession"],
+        "Condition": {"StringEquals": {
+            "aws:RequestTag/kubernetes-namespace": account.namespace.to_string(),
+            "aws:RequestTag/kubernetes-service-account": account.name.to_string()
+        }}
+    })])
+}
+
+/// Tasks of the account in the region
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html>).
+fn ecs_task_trust(stream: &Stream<'_>) -> Value {
+    document(vec![json!({
+        "Effect": "Allow",
+        "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+        "Condition": {
+            "ArnLike": {"aws:SourceArn": format!("arn:{}:ecs:{}:{}:*", stream.partition(), stream.region, stream.account)},
+            "StringEquals": {"aws:SourceAccount": stream.account.as_ref()}
+        }
+    })])
 }
 
 /// A delivery stream, as ARNs name it.

@@ -52,6 +52,11 @@ pub fn literal(text: &str, indent: usize) -> String {
     out
 }
 
+/// `text` with each of its lines moved to the right.
+pub fn indented(text: &str, indent: usize) -> String {
+    text.lines().map(|line| format!("{}{line}\n", " ".repeat(indent))).collect()
+}
+
 /// `text` as a single-quoted scalar, for what could be read as another type.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))

@@ -1,18 +1,19 @@
 //! `kubehose lint`: finds, before anything is applied, what would show only as a pod without logs.
 
-mod conf;
-mod embedded;
-mod fluent_yaml;
+pub mod conf;
+pub mod embedded;
+pub mod fluent_yaml;
 mod host;
-mod kubernetes;
+pub mod kubernetes;
 pub mod options;
 mod pattern;
 mod plugins;
+pub mod reader;
 mod regex;
 mod report;
-mod router;
+pub mod router;
 pub mod rules;
-mod yaml;
+pub mod yaml;
 
 use std::collections::HashSet;
 use std::io::Read as _;
@@ -20,14 +21,12 @@ use std::path::Path;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::verdict::{Failure, Outcome, Verdict, note, print};
+use crate::verdict::{Failure, Outcome, Verdict, note, plural, print};
 use conf::{Conf, Origin};
 use kubernetes::Seen;
 use router::Scope;
 use rules::{Rule, Severity};
 use yaml::Place;
-
-pub use conf::Section;
 
 /// Check aws-logging manifests and Fluent Bit configurations.
 ///
@@ -201,9 +200,8 @@ pub fn run(args: &Args) -> Outcome {
     };
     print(&text)?;
     let errors = findings.iter().filter(|finding| finding.rule.severity == Severity::Error).count();
-    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     for (file, count) in &report.left_off {
-        note(&format!("{file}: {count} more findings are not listed"));
+        note(&format!("{file}: {} more not listed", plural(*count, "finding")));
     }
     for file in &report.unchecked {
         note(&format!("{file}: nothing to check: there is no Fluent Bit configuration in it"));
@@ -278,38 +276,44 @@ fn read(file: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// What `migrate` works on.
-pub enum Migration {
-    Outputs(Vec<Section>),
-    /// A Kubernetes manifest, which is another matter.
-    Manifest,
-    Broken(String),
-}
-
-/// The sections of a configuration, whichever format it is in.
-pub fn outputs(name: &str, text: &str) -> Migration {
+/// The errors of a configuration for which Fluent Bit would not start, wherever else in it they stand. `open`: parts of it may
+/// be in other files. Comments that silence a rule are for `lint` alone.
+pub fn refusals(name: &str, text: &str, open: bool) -> Vec<Finding> {
     let mut findings = Findings::of(name);
-    let sections = if is_classic(name, text) {
-        conf::read(text, &Origin::File, &mut findings).sections
+    if is_classic(name, text) {
+        let conf = conf::read(text, &Origin::File, &mut findings);
+        check_sections(&conf, &mut findings);
+        check_own(&conf, open, &mut findings);
     } else {
         match yaml::documents(text) {
-            Err(fault) => return Migration::Broken(fault.what),
-            Ok(documents) if documents.iter().any(|document| kubernetes::is_manifest(document)) => {
-                return Migration::Manifest;
-            }
+            Err(fault) => findings.add(&rules::YAML_SYNTAX, fault.at, fault.what),
             Ok(documents) => {
-                documents.iter().flat_map(|document| fluent_yaml::read(document, &mut findings).sections).collect()
+                for document in &documents {
+                    let conf = fluent_yaml::read(document, &mut findings);
+                    check_own(&conf, open, &mut findings);
+                }
             }
         }
-    };
-    match findings.list.into_iter().find(|finding| finding.rule.severity == Severity::Error) {
-        Some(finding) => Migration::Broken(format!("line {}: {}", finding.at.line, finding.message)),
-        None => Migration::Outputs(sections),
     }
+    findings.list.retain(|finding| rules::refuses(finding.rule));
+    findings.list
+}
+
+/// The sections of a classic text, and what Fluent Bit's reader of it would refuse.
+pub fn sections(text: &str) -> (Conf, Vec<Finding>) {
+    let mut findings = Findings::of("");
+    let conf = conf::read(text, &Origin::File, &mut findings);
+    (conf, findings.list)
+}
+
+/// Checks a router of one's own.
+fn check_own(conf: &Conf, open: bool, findings: &mut Findings) {
+    let open = open || conf.includes() || names_other_files(conf);
+    router::check(conf, Scope { fargate: None, open }, findings);
 }
 
 /// Whether the text is in the classic format.
-fn is_classic(name: &str, text: &str) -> bool {
+pub fn is_classic(name: &str, text: &str) -> bool {
     let is_yaml_name = Path::new(name).extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let first = text.lines().find(|line| !line.trim().is_empty() && !line.starts_with('#')).unwrap_or_default();
@@ -379,7 +383,7 @@ fn ignored_in(bytes: &[u8]) -> Vec<&'static str> {
 }
 
 /// Whether a line opens a section of the classic format.
-fn is_section_line(line: &str) -> bool {
+pub fn is_section_line(line: &str) -> bool {
     let line = line.trim();
     line.starts_with('[')
         && line.ends_with(']')
@@ -435,8 +439,7 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target)
         } else if configuration {
             let conf = fluent_yaml::read(document, findings);
             findings.checked = true;
-            let open = conf.includes() || names_other_files(&conf);
-            router::check(&conf, Scope { fargate: None, open }, findings);
+            check_own(&conf, false, findings);
         } else if !embedded::search(document, &lines, findings)
             && !document.text().is_some_and(|text| text.is_empty() || text == "~")
         {
@@ -453,8 +456,7 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target)
 fn check_classic(conf: &Conf, findings: &mut Findings) {
     findings.checked = true;
     check_sections(conf, findings);
-    let open = conf.includes() || names_other_files(conf);
-    router::check(conf, Scope { fargate: None, open }, findings);
+    check_own(conf, false, findings);
 }
 
 /// One of the files of aws-logging by itself: the others are not seen.

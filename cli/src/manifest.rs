@@ -4,10 +4,14 @@ pub mod aws_logging;
 mod daemonset;
 mod filters;
 mod firelens;
+mod helm;
+mod kustomize;
+mod operator;
 mod plugin_config;
 mod sidecar;
 
 use clap::{Args as ClapArgs, ValueEnum};
+pub use plugin_config::PROGRAM;
 
 use crate::aws::{Region, RoleArn, StreamName};
 use crate::kube::{self, Name};
@@ -33,18 +37,25 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["remap", "preserve_source", "override_on_conflict", "no_cri", "flb_log_cw", "time_key",
         "role_arn", "exclude_namespace", "drop", "keep_labels", "match_pattern", "image"])]
     guide: bool,
-    /// Image that holds Fluent Bit and libkubehose.so [daemonset, sidecar, firelens: required]
+    /// Image that holds Fluent Bit and libkubehose.so [all but fargate: required]; where the plugin comes by an init container
+    /// (fluent/fluent-bit, fluent-operator) one that holds libkubehose.so and cp
     #[arg(long, value_name = "IMAGE", value_parser = kube::image)]
     image: Option<String>,
-    /// Where libkubehose.so lies in that image [daemonset, sidecar, firelens]
+    /// The chart [helm-values]
+    #[arg(long, value_enum, default_value_t = helm::Chart::FluentBit)]
+    chart: helm::Chart,
+    /// Where libkubehose.so lies in that image [all but fargate]
     #[arg(long, value_name = "PATH", default_value = plugin_config::PLUGIN_PATH, value_parser = plugin_config::plugin_path)]
     plugin_path: String,
-    /// Namespace of what is written [daemonset, sidecar]
+    /// Namespace of what is written [all but fargate, firelens]
     #[arg(long, value_name = "NAME", default_value = "kubehose", value_parser = Name::new)]
     namespace: Name,
     /// Image of the application beside the router [sidecar, firelens]
     #[arg(long, value_name = "IMAGE", default_value = crate::manifest::SAMPLE_IMAGE, value_parser = kube::image)]
     app_image: String,
+    /// Role with which ECS pulls images and starts the task; needed for images in ECR [firelens]
+    #[arg(long, value_name = "ARN", value_parser = RoleArn::new)]
+    execution_role_arn: Option<RoleArn>,
     /// Folder that the application writes its logs into, shared with the router [sidecar]
     #[arg(long, value_name = "PATH", default_value = "/var/log/nginx", value_parser = plugin_config::folder)]
     log_dir: String,
@@ -109,6 +120,12 @@ enum Target {
     Sidecar,
     /// An ECS task with FireLens
     Firelens,
+    /// One router per node, as values of a Helm chart
+    HelmValues,
+    /// One router per node, as resources of the Fluent Operator
+    FluentOperator,
+    /// One router per node, as a kustomization over the DaemonSet's manifest
+    Kustomize,
 }
 
 /// Who renames the attributes.
@@ -212,16 +229,31 @@ pub fn run(args: &Args) -> Outcome {
         plugin_path: &args.plugin_path,
         namespace: &args.namespace,
     };
+    let on_nodes = !matches!(args.target, Target::Sidecar | Target::Firelens);
+    if on_nodes && args.router.role_arn.is_none() {
+        note("no --role-arn: give the service account kubehose a role by EKS Pod Identity, or the nodes' role is used");
+    }
     match args.target {
-        Target::Daemonset => {
+        Target::Daemonset => print(&daemonset::manifest(&place)),
+        Target::HelmValues => print(&helm::values(&place, args.chart)?),
+        Target::FluentOperator => print(&operator::resources(&place)),
+        Target::Kustomize => print(&kustomize::kustomization(&place)?),
+        Target::Sidecar => print(&sidecar::manifest(&place, &args.app_image, &args.log_dir)),
+        Target::Fargate | Target::Firelens => {
+            if args.execution_role_arn.is_none()
+                && let Some(image) = [image, &args.app_image].into_iter().find(|image| firelens::is_private_ecr(image))
+            {
+                return Err(Failure::new(format!(
+                    "--execution-role-arn is missing: on Fargate {image} is pulled from ECR with that role \
+                     (ecsTaskExecutionRole, with AWS's AmazonECSTaskExecutionRolePolicy)"
+                )));
+            }
             if args.router.role_arn.is_none() {
                 note(
-                    "no --role-arn: give the service account kubehose a role by EKS Pod Identity, or the nodes' role is used",
+                    "no --role-arn: without a task role the plugin has no credentials, unless taskRoleArn is set elsewhere",
                 );
             }
-            print(&daemonset::manifest(&place))
+            print(&firelens::task_definition(&place, &args.app_image, args.execution_role_arn.as_ref()))
         }
-        Target::Sidecar => print(&sidecar::manifest(&place, &args.app_image, &args.log_dir)),
-        Target::Fargate | Target::Firelens => print(&firelens::task_definition(&place, &args.app_image)),
     }
 }

@@ -111,6 +111,7 @@ pub fn api(pipeline: &Pipeline) -> Value {
 /// The same as a Terraform resource
 /// (<https://registry.terraform.io/providers/DataDog/datadog/latest/docs/resources/logs_custom_pipeline>).
 pub fn terraform(pipeline: &Pipeline) -> String {
+    // Without a source Terraform would look for hashicorp/datadog. Its provider, with the keys, is the caller's.
     let mut text = format!(
         "terraform {{
   required_providers {{
@@ -154,7 +155,14 @@ resource \"datadog_logs_custom_pipeline\" \"kubehose\" {{
             hcl(target)
         );
     }
-    text.push_str("}\n");
+    text.push_str(
+        "}
+
+output \"pipeline_id\" {
+  value = datadog_logs_custom_pipeline.kubehose.id
+}
+",
+    );
     text
 }
 

@@ -13,14 +13,19 @@ use kubehose::record::{Next, Origin, RecordWriter, TRUNCATED};
 use serde_json::{Value, json};
 
 use crate::cost::billed;
-use crate::verdict::{Failure, Outcome, Verdict, note, print_bytes};
+use crate::verdict::{Failure, Outcome, Verdict, note, plural, print_bytes};
 
 /// Show what the plugin makes of events: the exact bytes of each record, the batches, what is billed.
 ///
 /// Events are JSON, one body a line, or a chunk of msgpack as the host flushes it. Records go to stdout as they are, the
 /// account of them to stderr. The exit code is 1 when something would be dead-lettered or could not be read.
 #[derive(ClapArgs)]
-#[command(after_help = "Examples:
+#[command(after_help = "Exit codes:
+  0  each event makes a record
+  1  some make none, as it says
+  2  the events cannot be read, or the command line is wrong
+
+Examples:
   echo '{\"log\":\"hi\",\"kubernetes\":{\"pod_name\":\"web-1\"}}' | kubehose preview
   kubehose preview --option remap=none --option time_key=_timestamp --format json events.ndjson")]
 pub struct Args {
@@ -261,7 +266,8 @@ impl Stages<'_> {
                     let record = batch.record(place);
                     let line = json!({
                         "batch": self.account.batches,
-                        "events": [place.events.start + 1, place.events.end],
+                        // A part of an event tells of none but its own.
+                        "events": [place.events.start + 1, place.events.end.max(place.events.start + 1)],
                         "bytes": bytes,
                         "billed": billed(bytes),
                         "cut": is_cut(&record),
@@ -272,10 +278,10 @@ impl Stages<'_> {
             }
         }
         note(&format!(
-            "batch {}: {} records of {} bytes, a body of {}",
+            "batch {}: {} of {}, a body of {}",
             self.account.batches,
-            batch.places().len(),
-            batch.bytes(),
+            plural(batch.places().len(), "record"),
+            plural(batch.bytes(), "byte"),
             batch.body().len()
         ));
         Ok(())
@@ -292,8 +298,13 @@ impl Stages<'_> {
         let Account { events, records, batches, bytes, billed, cut, empty, aside, undecodable } = self.account;
         let times = if bytes > 0 { billed as f64 / bytes as f64 } else { 0.0 };
         note(&format!(
-            "{events} events, {records} records of {bytes} bytes in {batches} batches; billed as {billed} bytes ({times:.1} times); \
-             {cut} cut, {aside} dead-lettered, {undecodable} not readable, {empty} empty"
+            "{}, {} of {} in {}; billed as {} ({times:.1} times); {cut} cut, {aside} dead-lettered, {undecodable} not readable, \
+             {empty} empty",
+            plural(events, "event"),
+            plural(records, "record"),
+            plural(bytes, "byte"),
+            plural(batches, "batch"),
+            plural(billed, "byte")
         ));
         Ok(if aside + undecodable > 0 { Verdict::Findings } else { Verdict::Fine })
     }

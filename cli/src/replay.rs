@@ -14,7 +14,7 @@ use kubehose::replay::Sender;
 use kubehose::storage::letters::DeadLetter;
 
 use crate::preview::option;
-use crate::verdict::{Failure, Outcome, Verdict, note, progress};
+use crate::verdict::{Failure, Outcome, Verdict, note, plural, progress};
 
 /// Send the records of dead-letter files again.
 ///
@@ -22,7 +22,12 @@ use crate::verdict::{Failure, Outcome, Verdict, note, progress};
 /// what is not accepted this time is written to FILE.rest, which can be replayed in its turn. The exit code is 1 when there
 /// is any, and 2 when some records could not be sent at all.
 #[derive(ClapArgs)]
-#[command(after_help = "Example:
+#[command(after_help = "Exit codes:
+  0  every record was accepted
+  1  some were not, as it says
+  2  a file cannot be read, or the command line is wrong
+
+Example:
   kubehose replay --region eu-west-1 /var/log/kubehose/dead.ndjson")]
 pub struct Args {
     /// Dead-letter files, the oldest first
@@ -67,15 +72,12 @@ pub fn run(args: &Args) -> Outcome {
 fn replay(args: &Args, file: &Path) -> Result<bool, Failure> {
     let read = read(args, file)?;
     let name = file.display();
-    for (count, what) in [
-        (read.unreadable, "lines are no dead letters, or were torn, and are left out".to_owned()),
-        (
-            read.too_large,
-            format!("records are over {MAX_RECORD} bytes, which Firehose never accepts, and are left out"),
-        ),
+    for (count, thing, what) in [
+        (read.unreadable, "line", "no dead letter, or torn: left out".to_owned()),
+        (read.too_large, "record", format!("over {MAX_RECORD} bytes, which Firehose never accepts: left out")),
     ] {
         if count > 0 {
-            note(&format!("{name}: {count} {what}"));
+            note(&format!("{name}: {}: {what}", plural(count, thing)));
         }
     }
     let mut left = read.unreadable + read.too_large > 0;
@@ -83,7 +85,7 @@ fn replay(args: &Args, file: &Path) -> Result<bool, Failure> {
         let total: usize = tags.values().map(Vec::len).sum();
         let config = config(args, &stream, file)?;
         if args.dry_run {
-            note(&format!("{name}: {total} records would go to {stream} in {}", config.firehose.region));
+            note(&format!("{name}: {} would go to {stream} in {}", plural(total, "record"), config.firehose.region));
             continue;
         }
         let log = Arc::new(Log::detached());
@@ -100,7 +102,7 @@ fn replay(args: &Args, file: &Path) -> Result<bool, Failure> {
         }
         let kubehose::replay::End { counts, stopped } = sender.finish(each);
         bar.finish_and_clear();
-        note(&format!("{name}: {} of {total} records accepted by {stream}", counts.records_accepted));
+        note(&format!("{name}: {} of {} accepted by {stream}", counts.records_accepted, plural(total, "record")));
         if counts.records_accepted < total as u64 {
             note(&format!("{} are in {}", counts.records_dead_lettered, rest(file).display()));
             left = true;
@@ -108,8 +110,8 @@ fn replay(args: &Args, file: &Path) -> Result<bool, Failure> {
         if let Some(stopped) = stopped {
             let settled = counts.records_accepted + counts.records_dead_lettered;
             return Err(Failure::new(format!(
-                "{name}: {stopped}; {} records for {stream} were not sent, and are only in this file",
-                (total as u64).saturating_sub(settled)
+                "{name}: {stopped}; not sent, and only in this file: {} for {stream}",
+                plural((total as u64).saturating_sub(settled), "record")
             )));
         }
     }

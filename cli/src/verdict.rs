@@ -87,6 +87,17 @@ pub fn json(value: &serde_json::Value) -> String {
     format!("{value:#}\n")
 }
 
+/// `1 file`, `2 files`, `3 batches`.
+pub fn plural(count: impl TryInto<u64>, word: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    let ending = match count {
+        1 => "",
+        _ if word.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{count} {word}{ending}")
+}
+
 /// Progress on stderr of what takes more than a second; silent where no terminal listens.
 pub fn progress(what: &'static str) -> indicatif::ProgressBar {
     let bar = indicatif::ProgressBar::new_spinner();

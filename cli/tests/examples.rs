@@ -48,6 +48,7 @@ fn compose_takes_its_file() {
 #[test]
 fn hadolint_has_nothing_against_the_images() {
     check_all("dockerfile", &files("examples/images", ".Dockerfile"));
+    check_all("dockerfile", &[root().join("Dockerfile")]);
 }
 
 #[test]
@@ -72,6 +73,17 @@ fn the_images_keep_the_plugin_where_the_manifests_look_for_it() {
             assert!(target == path || target == format!("{folder}/"), "{}: {line}, not {path}", image.display());
         }
         assert!(text.contains("libkubehose.so"), "{}", image.display());
+    }
+    // What is built from a checkout begins from the same images, and starts as they do.
+    let built = text("Dockerfile");
+    for image in files("examples/images", ".Dockerfile") {
+        let text = fs::read_to_string(&image).unwrap();
+        for line in text
+            .lines()
+            .filter(|line| ["FROM ", "USER ", "ENTRYPOINT ", "CMD "].iter().any(|word| line.starts_with(word)))
+        {
+            assert!(built.contains(line), "Dockerfile differs from {}: {line}", image.display());
+        }
     }
     assert!(text("examples/images/plugins.conf").contains(&format!("Path {path}\n")));
 }

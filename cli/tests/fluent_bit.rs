@@ -301,8 +301,38 @@ impl Drop for Child {
     }
 }
 
+/// As whom the container runs, as `setpriv` is told it: the DaemonSet's root with one capability, the sidecar's user without any.
+const DAEMONSET: [&str; 3] = ["--bounding-set=-all,+dac_read_search", "--inh-caps=-all", "--no-new-privs"];
+const SIDECAR: [&str; 6] =
+    ["--reuid=65532", "--regid=65532", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"];
+
+/// The program as the manifest's security context has it run, where the test may become that user.
+fn as_in_the_pod(program: &Path, who: &[&str]) -> Command {
+    let root = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0;
+    let trial = || Command::new("setpriv").args(who).arg("true").status().is_ok_and(|status| status.success());
+    if !root || !trial() {
+        support::not_run("the user and the capabilities of the manifests: they need root and setpriv (util-linux)");
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(who).arg(program);
+    command
+}
+
+/// Whether Fluent Bit's server answers a probe.
+fn answers(address: &str, port: u16) -> bool {
+    let Ok(mut stream) = std::net::TcpStream::connect((address, port)) else { return false };
+    let _ = write!(stream, "GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    BufReader::new(stream)
+        .lines()
+        .next()
+        .is_some_and(|line| line.is_ok_and(|line| line.split(" ").nth(1) == Some("200")))
+}
+
 /// What arrives at a local Firehose endpoint from `config`, run in the real program with the plugin.
-fn delivered(program: &Path, dir: &Path, config: &str, plugins: &str, wanted: usize) -> Vec<Value> {
+fn delivered(program: &Path, who: &[&str], dir: &Path, config: &str, plugins: &str, wanted: usize) -> Vec<Value> {
+    // The pod's user reads and writes below it, too.
+    std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let path = |name: &str| dir.join(name).display().to_string();
     let endpoint = support::command()
         .args(["firehose", "--listen", "127.0.0.1:0", "--port-file", &path("port"), "--output", &path("delivered")])
@@ -322,18 +352,19 @@ fn delivered(program: &Path, dir: &Path, config: &str, plugins: &str, wanted: us
             None => wait(),
         }
     };
+    let probed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let stream = "    delivery_stream ";
     let config = config
         .replace(stream, &format!("    endpoint http://127.0.0.1:{port}\n{stream}"))
         .replace("/kubehose/etc", &path(""))
         .replace("/kubehose/state", &path(""))
         // Tests share the machine's ports.
-        .replace("    HTTP_Server           On\n", "    HTTP_Server           Off\n")
+        .replace(" 2020\n", &format!(" {probed}\n"))
         .replace("multiline.parser", "Read_from_Head On\n    multiline.parser");
     std::fs::write(path("fluent-bit.conf"), &config).unwrap();
     std::fs::write(path("plugins.conf"), plugins).unwrap();
     let said = std::fs::File::create(path("said")).unwrap();
-    let router = Command::new(program)
+    let router = as_in_the_pod(program, who)
         .args(["-c", &path("fluent-bit.conf")])
         .env("AWS_ACCESS_KEY_ID", "test")
         .env("AWS_SECRET_ACCESS_KEY", "test")
@@ -347,6 +378,9 @@ fn delivered(program: &Path, dir: &Path, config: &str, plugins: &str, wanted: us
     loop {
         let lines = std::fs::read_to_string(path("delivered")).unwrap_or_default();
         if lines.lines().count() >= wanted {
+            for address in ["127.0.0.1", "::1"] {
+                assert!(answers(address, probed), "no answer to a probe of {address}");
+            }
             return lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         }
         let late = std::time::Instant::now() >= patience;
@@ -381,16 +415,19 @@ fn the_daemonsets_configuration_delivers_with_the_plugin() {
     let containers = dir.path().join("containers");
     std::fs::create_dir(&containers).unwrap();
     let file = containers.join(format!("sample-app-6c8b_shop_nginx-{ID}.log"));
-    std::fs::write(file, format!("2026-01-27T16:53:42.123456789Z stdout F {OWN}\n")).unwrap();
+    std::fs::write(&file, format!("2026-01-27T16:53:42.123456789Z stdout F {OWN}\n")).unwrap();
+    // As the container runtime leaves it.
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     let token = dir.path().join("token");
     std::fs::write(&token, "token").unwrap();
     let manifest = plugin_manifest("daemonset", &plugin, "");
+    assert!(manifest.contains("runAsUser: 0\n") && manifest.contains("add: [DAC_READ_SEARCH]"), "{manifest}");
     let api = format!("Kube_URL http://{}\n    Kube_Token_File {}\n    Match ", kubernetes_api(), token.display());
     let config = file_of(&manifest, "fluent-bit.conf")
         .replace("/var/log/containers", &containers.display().to_string())
         .replace("kube.*\n    Path", "kube.var.log.containers.<file>\n    Tag_Regex ^.*/(?<file>[^/]+)$\n    Path")
         .replace("kubernetes\n    Match ", &format!("kubernetes\n    {api}"));
-    let records = delivered(&program, dir.path(), &config, &file_of(&manifest, "plugins.conf"), 1);
+    let records = delivered(&program, &DAEMONSET, dir.path(), &config, &file_of(&manifest, "plugins.conf"), 1);
     assert_eq!(four(&records[0]), ["nginx", "shop", "mine", ID]);
     assert_eq!(records[0]["kubernetes"]["pod_name"], "sample-app-6c8b", "{}", records[0]);
     assert_eq!(records[0]["_timestamp"], "2026-01-27T16:53:42.123Z");
@@ -406,7 +443,7 @@ fn the_sidecars_configuration_delivers_with_the_plugin() {
     let manifest = plugin_manifest("sidecar", &plugin, &format!("--log-dir {}", "/logs"));
     let config = file_of(&manifest, "fluent-bit.conf")
         .replace("/logs/*.log", &format!("{}/*.log\n    Read_from_Head On", logs.display()));
-    let records = delivered(&program, dir.path(), &config, &file_of(&manifest, "plugins.conf"), 1);
+    let records = delivered(&program, &SIDECAR, dir.path(), &config, &file_of(&manifest, "plugins.conf"), 1);
     assert_eq!(records[0]["log"], "GET /");
     assert_eq!(records[0]["pod_name"], "web-1");
     assert_eq!(records[0]["kube_namespace"], "shop");

@@ -4,7 +4,9 @@
 
 mod support;
 
-use support::{check, golden, kubehose, scratch};
+use std::process::Command;
+
+use support::{check, golden, kubehose, not_run, scratch};
 
 const STREAM: &str = "--region eu-west-1 --delivery-stream logs";
 const WHERE: &str = "--region eu-west-1 --account 123456789012 --delivery-stream logs";
@@ -49,6 +51,56 @@ fn manifests_of_the_plugin() {
     );
     generated("sidecar.yaml", "kubernetes", &format!("manifest --target sidecar {STREAM} {image} {ROLE}"));
     generated("firelens.json", "task-definition", &format!("manifest --target firelens {STREAM} {image} {ROLE}"));
+    let ecr = "--image 123456789012.dkr.ecr.eu-west-1.amazonaws.com/kubehose:0.1.0";
+    let line = format!("manifest --target firelens {STREAM} {ecr} {ROLE}");
+    let refused = kubehose(&line);
+    assert_eq!(refused.code, 2, "Fargate pulls nothing from ECR without an execution role: {refused:?}");
+    assert!(refused.stderr.contains("--execution-role-arn"), "{refused:?}");
+    let execution = "--execution-role-arn arn:aws:iam::123456789012:role/ecsTaskExecutionRole";
+    generated("firelens-ecr.json", "task-definition", &format!("{line} {execution}"));
+}
+
+/// Where people keep what runs on their nodes. KUBEHOSE_CHARTS names a folder with the charts `fluent-bit` and
+/// `aws-for-fluent-bit` and the operator's definitions `fluent-operator-fluent-bit-crds`: what is written is held against theirs.
+#[test]
+fn values_resources_and_kustomizations() {
+    let line =
+        |target: &str| format!("manifest --target {target} {STREAM} --image registry.example/kubehose:0.1 {ROLE}");
+    generated("helm-fluent-bit.yaml", "helm-fluent-bit", &line("helm-values"));
+    generated(
+        "helm-aws-for-fluent-bit.yaml",
+        "helm-aws-for-fluent-bit",
+        &line("helm-values --chart aws-for-fluent-bit"),
+    );
+    generated("fluent-operator.yaml", "fluent-operator", &line("fluent-operator"));
+    let kustomization = kubehose(&line("kustomize")).fine();
+    golden("kustomization.yaml", &kustomization);
+    for target in ["kustomize", "helm-values --chart aws-for-fluent-bit"] {
+        let refused = kubehose(&format!("manifest --target {target} {STREAM} --image registry.example:5000/kubehose"));
+        assert_eq!(refused.code, 2, "{refused:?}");
+        assert!(refused.stderr.contains("tag"), "{refused:?}");
+    }
+    // What kubectl makes of it is the DaemonSet's manifest, but for the configuration's name.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("kustomization.yaml"), &kustomization).unwrap();
+    let manifest = kubehose(&line("daemonset")).fine();
+    std::fs::write(dir.path().join("kubehose.yaml"), &manifest).unwrap();
+    let built = Command::new("kubectl").arg("kustomize").arg(dir.path()).output();
+    let Ok(built) = built else {
+        not_run("kubectl kustomize: no kubectl on the PATH");
+        return;
+    };
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let text = String::from_utf8_lossy(&built.stdout);
+    // The generated one is mounted, under its name with the hash, and stands in the place of the other.
+    assert_eq!(text.matches("name: kubehose-config-").count(), 2, "{text}");
+    assert_eq!(text.matches("kind: ConfigMap").count(), 1, "{text}");
+    assert!(text.contains("image: registry.example/kubehose:0.1"), "{text}");
+    for line in support::file_of(&manifest, "fluent-bit.conf").lines() {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let (_dir, path) = scratch("built.yaml", &text);
+    check("kubernetes", &[&path]);
 }
 
 #[test]
@@ -56,13 +108,50 @@ fn policies() {
     generated("router-policy.json", "policy", &format!("iam-policy {WHERE}"));
     generated("router-policy-guide.json", "policy", &format!("iam-policy {WHERE} --flb-log-cw=false"));
     generated("delivery-policy.json", "policy", &format!("iam-policy --of delivery {WHERE} --bucket spare {SECRET}"));
-    generated("router-trust.json", "trust", &format!("iam-policy --of router-trust {WHERE}"));
-    generated("delivery-trust.json", "trust", &format!("iam-policy --of delivery-trust {WHERE}"));
+}
+
+#[test]
+fn every_trust_comes_with_the_commands_that_create_the_role_and_attach_its_policy() {
+    let issuer = "--oidc-issuer https://oidc.eks.eu-west-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF";
+    for (who, options, attached) in [
+        ("irsa", issuer, "kubectl -n kubehose annotate serviceaccount kubehose"),
+        ("pod-identity", "--cluster shop", "aws eks create-pod-identity-association --cluster-name shop"),
+        ("ecs-task", "", "--role-arn arn:aws:iam::123456789012:role/kubehose"),
+        ("fargate", "", "AmazonEKSFargatePodExecutionRolePolicy"),
+        ("firehose", "", "kubehose iam-policy --of delivery"),
+    ] {
+        let run = kubehose(&format!("iam-policy --trust {who} {WHERE} {options}"));
+        let name = format!("trust-{who}.json");
+        golden(&name, &run.stdout);
+        golden(&format!("trust-{who}.txt"), &run.stderr);
+        assert!(run.stderr.contains(attached), "{who}: {run:?}");
+        let commands: String = run
+            .stderr
+            .lines()
+            .filter_map(|line| line.strip_prefix("  aws "))
+            .map(|line| format!("aws {line}\n"))
+            .collect();
+        let (_dir, file) = scratch("aws", &commands);
+        check("aws-commands", &[&file]);
+        let (_dir, path) = scratch(&name, &run.fine());
+        check("trust", &[&path]);
+    }
+    for (line, named) in [
+        ("--trust irsa", "--oidc-issuer"),
+        ("--trust pod-identity", "--cluster"),
+        ("--trust irsa --oidc-issuer a", "--oidc-issuer"),
+        ("--trust firehose --of delivery", "--of"),
+        ("--role-name a", "--trust"),
+    ] {
+        let refused = kubehose(&format!("iam-policy {WHERE} {line}"));
+        assert_eq!(refused.code, 2, "{line}: {refused:?}");
+        assert!(refused.stderr.contains(named) && refused.stdout.is_empty(), "{line}: {refused:?}");
+    }
 }
 
 #[test]
 fn delivery_streams_of_every_site() {
-    for site in ["us1", "us3", "us5", "eu", "ap1", "ap2", "us1-fed"] {
+    for site in ["us1", "us3", "us5", "eu", "ap1", "ap2", "uk1", "us1-fed"] {
         generated(
             &format!("stream-{site}.json"),
             "create-stream",
@@ -93,6 +182,70 @@ fn templates_of_the_delivery_stream() {
                 &format!("delivery-stream --site eu {WHERE} --format {format} {options}"),
             );
         }
+    }
+}
+
+/// The stream and the pipeline side by side, as one module: `terraform validate` where there is a Terraform with its AWS provider.
+#[test]
+fn terraform_takes_stream_and_pipeline_in_one_folder_and_as_modules() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = kubehose(&format!("delivery-stream --site eu {WHERE} --format terraform")).fine();
+    std::fs::write(dir.path().join("stream.tf"), &stream).unwrap();
+    std::fs::write(dir.path().join("pipeline.tf"), kubehose("pipeline --format terraform").fine()).unwrap();
+    check("terraform-folder", &[dir.path()]);
+    for word in ["provider \"", "required_providers"] {
+        assert!(!stream.contains(word), "a module with {word}:\n{stream}");
+    }
+    // The stream waits for the secret's value, not for the secret alone.
+    let waits = stream.lines().find(|line| line.contains("depends_on")).unwrap();
+    assert!(waits.contains("aws_secretsmanager_secret_version.api_key"), "{waits}");
+    let existing = kubehose(&format!("delivery-stream --site eu {WHERE} --format terraform {SECRET}")).fine();
+    assert!(!existing.contains("secret_version"), "{existing}");
+
+    let root = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = root.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("logs/main.tf", &stream);
+    write(
+        "main.tf",
+        "provider \"aws\" {\n  region = \"eu-west-1\"\n}\nmodule \"logs\" {\n  source          = \"./logs\"\n  datadog_api_key = \"0\"\n  \
+         buffering_size = 4\n}\noutput \"arn\" {\n  value = module.logs.delivery_stream_arn\n}\n",
+    );
+    let terraform = |arguments: &[&str]| {
+        let mut command = Command::new("terraform");
+        command.current_dir(root.path()).args(arguments).env("TF_IN_AUTOMATION", "1").env("CHECKPOINT_DISABLE", "1");
+        command.stdin(std::process::Stdio::null()).output()
+    };
+    let plugins = std::env::var("KUBEHOSE_TERRAFORM_PLUGINS").map(|folder| format!("-plugin-dir={folder}"));
+    let Ok(plugins) = plugins else {
+        not_run("terraform validate: KUBEHOSE_TERRAFORM_PLUGINS names no folder with the AWS provider");
+        return;
+    };
+    for arguments in [
+        vec!["init", "-backend=false", "-input=false", &plugins],
+        vec!["validate", "-no-color"],
+        vec!["fmt", "-check", "logs"],
+    ] {
+        let done = terraform(&arguments).unwrap();
+        let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "terraform {arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn more_than_datadog_takes_at_a_time_is_no_buffer() {
+    let line =
+        |mib: &str| format!("delivery-stream --site eu {WHERE} --bucket spare {ROLE} {SECRET} --buffer-mib {mib}");
+    for mib in ["0", "5", "64", "-1", "2.5", ""] {
+        let refused = kubehose(&line(mib));
+        assert_eq!(refused.code, 2, "{mib}: {refused:?}");
+    }
+    assert!(kubehose(&line("5")).stderr.contains("413"));
+    for mib in ["1", "4"] {
+        kubehose(&line(mib)).fine();
     }
 }
 

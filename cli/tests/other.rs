@@ -1,4 +1,4 @@
-//! cost, migrate, completions, man and --help.
+//! cost, completions, man, --help, and what the environment says.
 
 #![allow(clippy::unwrap_used)]
 
@@ -39,88 +39,6 @@ fn a_cost_of_nothing_is_refused() {
     }
 }
 
-const CLASSIC: &str = "# Ours.
-[SERVICE]
-    Flush 1
-    storage.path /var/lib/router
-
-[INPUT]
-    Name             tail
-    Tag              kube.*
-    Path             /var/log/containers/*.log
-    multiline.parser cri
-    storage.type     filesystem
-
-[OUTPUT]
-    Name                kinesis_firehose
-    Match               kube.*
-    # The stream of the team.
-    region              ${AWS_REGION}
-    delivery_stream     logs
-    time_key            date
-    time_key_format     %Y-%m-%dT%H:%M:%S.%LZ
-    auto_retry_requests true
-    tls                 On
-    net.keepalive       Off
-    Retry_Limit         5
-
-[OUTPUT]
-    Name            firehose
-    Match           kube.other.*
-    region          eu-west-1
-    delivery_stream other
-    experimental_concurrency 4
-    Workers         3
-
-[OUTPUT]
-    Name  stdout
-    Match *
-";
-
-const YAML: &str = "pipeline:
-  inputs:
-    - name: dummy
-      tag: a
-  outputs:
-    - name: kinesis_firehose
-      match: a
-      region: eu-west-1
-      delivery_stream: logs
-      auto_retry_requests: true
-      retry_limit: 5
-";
-
-#[test]
-fn a_migrated_configuration_is_one_that_lint_passes() {
-    for (name, text) in [("classic.conf", CLASSIC), ("pipeline.yaml", YAML)] {
-        let (_dir, path) = scratch(name, text);
-        let done = run(support::command().args(["migrate", &path.display().to_string()]));
-        golden(&format!("migrate-{name}.notes"), &done.stderr);
-        let migrated = done.fine();
-        golden(&format!("migrate-{name}"), &migrated);
-        let (_dir, path) = scratch(name, &migrated);
-        let linted = kubehose(&format!("lint {}", path.display()));
-        assert_eq!(linted.code, 0, "{linted:?}");
-    }
-}
-
-#[test]
-fn what_cannot_be_migrated_says_why() {
-    let manifest = kubehose("manifest --guide --region eu-west-1 --delivery-stream logs").fine();
-    for (text, said) in [
-        (manifest.as_str(), "kubehose manifest"),
-        ("[OUTPUT]\n    Name stdout\n    Match *\n", "no output firehose"),
-        ("[OUTPUT]\n    Name\n", "line 2"),
-        ("a: [", "kubehose lint"),
-    ] {
-        let refused = kubehose_with(&["migrate", "-"], text.as_bytes());
-        assert_eq!(refused.code, 2, "{refused:?}");
-        assert!(refused.stderr.contains(said), "{said}: {refused:?}");
-    }
-    assert_eq!(kubehose_with(&["migrate", "-"], b"\xff\xfe").code, 2);
-    assert_eq!(kubehose_with(&["migrate", "-"], CLASSIC.repeat(4000).as_bytes()).code, 2);
-}
-
 /// The subcommands that `kubehose --help` lists.
 fn subcommands() -> Vec<String> {
     let help = kubehose("--help").fine();
@@ -140,6 +58,78 @@ fn every_help_has_an_example() {
         let help = kubehose(&format!("{name} --help")).fine();
         assert!(help.contains(&format!("kubehose {name}")) && help.contains("Example"), "{name}: {help}");
     }
+}
+
+#[test]
+fn every_help_says_what_the_exit_codes_mean() {
+    assert!(kubehose("--help").fine().contains("Exit codes:\n  0  "));
+    for name in subcommands() {
+        let help = kubehose(&format!("{name} --help")).fine();
+        let codes = help.split("Exit codes:\n").nth(1).unwrap_or_else(|| panic!("{name}: {help}"));
+        let codes: Vec<&str> = codes.lines().take_while(|line| line.starts_with("  ")).collect();
+        assert!(codes.len() >= 2 && codes[0].starts_with("  0  "), "{name}: {codes:?}");
+        // A wrong command line is one of them.
+        let wrong = kubehose(&format!("{name} --no-such-option"));
+        assert!(codes.iter().any(|line| line.starts_with(&format!("  {}  ", wrong.code))), "{name}: {codes:?}");
+    }
+}
+
+/// Runs with these variables.
+fn with_environment(line: &str, variables: &[(&str, &str)]) -> support::Run {
+    run(support::command().args(line.split_whitespace()).envs(variables.iter().copied()))
+}
+
+#[test]
+fn the_region_comes_from_either_variable_and_an_empty_one_is_none() {
+    let line = "manifest --delivery-stream logs";
+    let region = |variables: &[(&str, &str)]| {
+        let run = with_environment(line, variables);
+        let text = run.stdout.lines().find(|line| line.contains("region ")).map(|line| line.trim().to_owned());
+        (run.code, text.unwrap_or_default().split_whitespace().last().unwrap_or_default().to_owned())
+    };
+    let is = |code: i32, region: &str| (code, region.to_owned());
+    assert_eq!(region(&[("AWS_REGION", "eu-west-1")]), is(0, "eu-west-1"));
+    assert_eq!(region(&[("AWS_DEFAULT_REGION", "eu-west-2")]), is(0, "eu-west-2"));
+    assert_eq!(region(&[("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-west-2")]), is(0, "eu-west-1"));
+    assert_eq!(region(&[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "eu-west-2")]), is(0, "eu-west-2"));
+    assert_eq!(region(&[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "")]), is(2, ""));
+    assert_eq!(region(&[]), is(2, ""));
+    for other in ["iam-policy --account 123456789012 --delivery-stream logs", "verify --permissions"] {
+        for variables in [&[("AWS_REGION", "")][..], &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "eu-west-2")]] {
+            let run = with_environment(other, variables);
+            assert!(!run.stderr.contains("invalid value"), "{other}: {run:?}");
+        }
+    }
+    let empty = with_environment(line, &[("AWS_REGION", "")]);
+    assert!(empty.stderr.contains("--region"), "{empty:?}");
+    let given = with_environment(&format!("{line} --region us-east-1"), &[("AWS_DEFAULT_REGION", "eu-west-2")]);
+    assert!(given.stdout.contains("us-east-1") && !given.stdout.contains("eu-west-2"), "{given:?}");
+}
+
+#[test]
+fn a_site_is_known_by_any_of_its_names() {
+    let place = "--region eu-west-1 --account 123456789012 --delivery-stream logs --format terraform";
+    let stream = |site: &str| kubehose(&format!("delivery-stream --site {site} {place}"));
+    let eu = stream("eu").fine();
+    for site in ["EU", "eu1", "EU1", "datadoghq.eu", "app.datadoghq.eu", "https://app.datadoghq.eu/logs"] {
+        assert_eq!(stream(site).fine(), eu, "{site}");
+    }
+    assert!(stream("UK1").fine().contains("logs.uk1.datadoghq.com"));
+    assert!(stream("US1_FED").fine().contains("ddog-gov.com"));
+    for (wrong, said) in [("eu2", "US1-FED"), ("US2-FED", "no intake")] {
+        let refused = stream(wrong);
+        assert!(refused.code == 2 && refused.stderr.contains(said) && refused.stderr.contains("--site"), "{refused:?}");
+    }
+}
+
+#[test]
+fn one_of_a_thing_is_not_called_many() {
+    let one = kubehose_with(&["preview"], b"{\"log\":\"a\"}\n");
+    assert!(one.stderr.contains("1 event, 1 record of 12 bytes in 1 batch;"), "{one:?}");
+    let two = kubehose_with(&["preview"], b"{\"log\":\"a\"}\n{\"log\":\"b\"}\n");
+    assert!(two.stderr.contains("2 events, 2 records of 24 bytes in 1 batch;"), "{two:?}");
+    let (_dir, path) = scratch("a.conf", "[SERVICE]\n    Flush 1\n");
+    assert!(kubehose(&format!("lint {}", path.display())).stderr.contains("1 file: 0 errors, 0 warnings"));
 }
 
 #[test]
@@ -170,4 +160,43 @@ fn a_misspelt_subcommand_is_a_usage_error() {
     let refused = kubehose("manifst");
     assert_eq!(refused.code, 2);
     assert!(refused.stderr.contains("manifest") && refused.stdout.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn what_the_comparison_rests_on_is_said_in_it() {
+    let text = kubehose("cost --record-bytes 300 --per-second 1000").fine();
+    for said in ["Datadog is not known to split", "stored compressed", "List prices of"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    // A GB that is kept for a month is billed as 0.15 GB.
+    let kept = |months: &str| {
+        let line = format!(
+            "cost --record-bytes 5120 --per-second 1000 --cloudwatch-per-gb 0 --cloudwatch-kept-per-gb 1 --kept-months {months}"
+        );
+        let text = kubehose(&line).fine();
+        let row = text.lines().find(|line| line.starts_with("CloudWatch")).unwrap();
+        let words: Vec<f64> = row.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        words[1] / words[0]
+    };
+    assert!((kept("1") - 0.15).abs() < 1e-4 && (kept("4") - 0.6).abs() < 1e-4, "{} {}", kept("1"), kept("4"));
+}
+
+#[test]
+fn an_endpoint_on_every_address_says_so_and_where_it_is_reached() {
+    use std::io::BufRead as _;
+    for (listen, everywhere) in [("127.0.0.1:0", false), ("0.0.0.0:0", true), ("[::]:0", true)] {
+        let mut endpoint = support::command();
+        endpoint.args(["firehose", "--listen", listen]).stderr(std::process::Stdio::piped());
+        let mut endpoint = endpoint.spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(endpoint.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        endpoint.kill().unwrap();
+        endpoint.wait().unwrap();
+        let address = listen.trim_end_matches(":0");
+        assert!(
+            line.contains("listening on http://127.0.0.1:") || line.contains("listening on http://[::1]:"),
+            "{line}"
+        );
+        assert_eq!(line.contains(&format!("on {address}:")) && line.contains("every address"), everywhere, "{line}");
+    }
 }

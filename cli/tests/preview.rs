@@ -21,7 +21,7 @@ fn an_event_comes_out_named_as_datadog_knows_it() {
         "{\"log\":\"hi\",\"kubernetes\":{\"host\":\"n\"},\"n\":18446744073709551615,\"kube_container_name\":\"web\",\
          \"kube_namespace\":\"shop\",\"pod_name\":\"web-1\",\"container_id\":\"abc\"}\n"
     );
-    let account = format!("1 events, 1 records of {} bytes in 1 batches; billed as 5120 bytes", done.stdout.len());
+    let account = format!("1 event, 1 record of {} bytes in 1 batch; billed as 5120 bytes", done.stdout.len());
     assert!(done.stderr.contains(&account), "{done:?}");
     assert_eq!(done.code, 0);
 }
@@ -62,7 +62,7 @@ fn a_batch_holds_500_records_and_each_is_billed_in_steps() {
     );
     assert!(records.iter().all(|record| record["billed"] == 5120));
     assert_eq!(records[1000]["events"], json!([1001, 1001]));
-    assert!(done.stderr.contains("batch 3: 1 records"), "{}", done.stderr);
+    assert!(done.stderr.contains("batch 3: 1 record of"), "{}", done.stderr);
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn replay_ends_whether_or_not_the_endpoint_accepts_anything() {
             1 => assert_eq!((accepted, rest), (0, RECORDS), "{done:?}"),
             _ => {
                 assert!(accepted == 0 && rest < RECORDS, "{rest} of {RECORDS}: {done:?}");
-                let said = format!("{} records for logs were not sent", RECORDS - rest);
+                let said = format!("not sent, and only in this file: {} records for logs", RECORDS - rest);
                 assert!(done.stderr.contains(&said) && done.stderr.contains("dead.ndjson"), "{done:?}");
             }
         }

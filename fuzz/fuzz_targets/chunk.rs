@@ -1,15 +1,16 @@
 //! Arbitrary bytes, as a host might hand them over: each event that is found in them becomes a record that Firehose and
-//! every JSON parser take and in which no key stands twice, the same when the chunk is put down and taken up again, and the
+//! every JSON parser take, in which no key stands twice and the names are right, the same when the chunk is put down and taken up again, and the
 //! batches hold exactly these records, in their order.
 #![no_main]
 
 use kubehose::delivery::batch::{Batch, Batcher, MAX_BODY, MAX_RECORDS, Opening};
-use kubehose::event::chunk::{Chunk, Cursor, Time};
+use kubehose::event::chunk::{Chunk, Cursor, Time, Token, Value};
 use kubehose::options::Config;
 use kubehose::record::remap::TagFields;
 use kubehose::record::{MAX_RECORD, Next, Origin, RecordOptions, RecordWriter};
 use libfuzzer_sys::fuzz_target;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 const TAG: &str = "kube.var.log.containers.web-6c8b449b8f-x2x7q_shop_nginx-\
@@ -47,70 +48,100 @@ static RECORDS: LazyLock<Vec<RecordOptions>> = LazyLock::new(|| {
     OPTIONS.iter().map(|set| read(set)).collect()
 });
 
-/// A JSON object, in which no key stands twice at any depth.
-struct Object(std::collections::HashSet<String>);
-
-/// Any JSON value, of whose objects the same holds.
-struct Any;
+/// JSON, in whose objects no key stands twice at any depth.
+enum Json {
+    Object(HashMap<String, Json>),
+    Text(String),
+    Other,
+}
 
 struct Reader;
 
 impl<'de> Visitor<'de> for Reader {
-    type Value = Option<Object>;
+    type Value = Json;
 
     fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str("JSON, each key there once")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut keys = std::collections::HashSet::new();
-        while let Some((key, Any)) = map.next_entry::<String, Any>()? {
-            if let Some(twice) = keys.replace(key) {
-                return Err(A::Error::custom(format!("the key {twice} stands there twice")));
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+        let mut pairs = HashMap::new();
+        while let Some((key, value)) = map.next_entry::<String, Json>()? {
+            if pairs.insert(key.clone(), value).is_some() {
+                return Err(A::Error::custom(format!("the key {key} stands there twice")));
             }
         }
-        Ok(Some(Object(keys)))
+        Ok(Json::Object(pairs))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        while items.next_element::<Any>()?.is_some() {}
-        Ok(None)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+        while items.next_element::<Json>()?.is_some() {}
+        Ok(Json::Other)
     }
 
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Other)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
+        Ok(Json::Other)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
+        Ok(Json::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_u64<E>(self, _: u64) -> Result<Json, E> {
+        Ok(Json::Other)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
+        Ok(Json::Other)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-}
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader)?.ok_or_else(|| D::Error::custom("no object"))
+    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
+        Ok(Json::Text(text.to_owned()))
     }
 }
 
-impl<'de> Deserialize<'de> for Any {
+impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader).map(|_| Any)
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// The four names: the kubernetes filter's field, the attribute of the record, what the tag says.
+const NAMES: [(&str, &str, &str); 4] = [
+    ("pod_name", "pod_name", "web-6c8b449b8f-x2x7q"),
+    ("namespace_name", "kube_namespace", "shop"),
+    ("container_name", "kube_container_name", "nginx"),
+    ("docker_id", "container_id", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
+];
+
+/// Each name that these options send must be in the record: the event's own attribute of that name, unless it is
+/// overridden; else what the `kubernetes` map has as a text; else what the tag says.
+fn check_names(record: &HashMap<String, Json>, body: Value<'_, '_>, set: &[(&str, &str)]) {
+    let given = |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+    if !given("remap").unwrap_or("datadog").contains("datadog") {
+        return;
+    }
+    for (field, target, told) in NAMES {
+        if given("data_keys").is_some_and(|keys| !keys.contains(target)) {
+            continue;
+        }
+        let value = record.get(target);
+        assert!(value.is_some(), "there is no {target}");
+        if body.get(target.as_bytes()).is_some() && given("remap_override").is_none() {
+            continue;
+        }
+        let in_map = body.get(b"kubernetes").and_then(|(_, map)| map.get(field.as_bytes()));
+        let text = in_map.and_then(|(_, value)| match value.token() {
+            Token::Str(text) => Some(String::from_utf8_lossy(text).into_owned()),
+            Token::Bin(text) => Some(std::str::from_utf8(text).ok()?.to_owned()),
+            _ => None,
+        });
+        let expected = text.filter(|text| !text.is_empty()).unwrap_or_else(|| told.to_owned());
+        assert!(matches!(value, Some(Json::Text(text)) if *text == expected), "{target} is not {expected}");
     }
 }
 
@@ -129,7 +160,7 @@ fuzz_target!(|bytes: &[u8]| {
     let fields = TagFields::parse(TAG.as_bytes());
     assert!(fields.is_some());
     let opening = Opening::new("fuzz");
-    for options in RECORDS.iter() {
+    for (options, set) in RECORDS.iter().zip(OPTIONS) {
         let mut writer = RecordWriter::new(options);
         let mut batcher = Batcher::new(&opening);
         let (mut written, mut batched) = (Vec::new(), Vec::new());
@@ -137,6 +168,8 @@ fuzz_target!(|bytes: &[u8]| {
         let (mut cursor, mut done) = (Cursor::default(), 0);
         // The same once more, without putting the chunk down.
         let (mut again, mut whole) = (RecordWriter::new(options), Chunk::new(bytes));
+        // The events themselves.
+        let mut events_of = Chunk::new(bytes);
         'chunk: loop {
             let mut chunk = Chunk::resume(bytes, cursor);
             loop {
@@ -145,6 +178,7 @@ fuzz_target!(|bytes: &[u8]| {
                     next == again.next(&mut whole, &origin, Time::default()),
                     "a chunk that was put down goes on otherwise"
                 );
+                let event = if next == Next::End { None } else { events_of.next_event() };
                 match next {
                     Next::Record { text: record, events } => {
                         assert_eq!(events.start, done);
@@ -152,8 +186,10 @@ fuzz_target!(|bytes: &[u8]| {
                         assert!(record.len() <= MAX_RECORD, "a record of {} bytes", record.len());
                         let text = std::str::from_utf8(record).expect("a record is UTF-8");
                         // It refuses what is nested too deep for most readers, too.
-                        let value: Object = serde_json::from_str(text).expect("a record is JSON, each key there once");
-                        assert!(!value.0.is_empty(), "a record of nothing");
+                        let value = serde_json::from_str(text).expect("a record is JSON, each key there once");
+                        let Json::Object(value) = value else { panic!("a record is an object") };
+                        assert!(!value.is_empty(), "a record of nothing");
+                        check_names(&value, event.expect("a record is an event's").body, set);
                         assert_eq!(text.ends_with('\n'), options.newline);
                         if let Some(full) = batcher.push(record, events, Vec::new) {
                             batched.extend(records_of(&full));

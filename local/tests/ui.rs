@@ -98,6 +98,36 @@ fn the_page_is_there_when_asked_for_and_only_under_a_name_of_this_machine() {
     assert!(without.contains("with --ui a page at /_kubehose/"), "{without}");
 }
 
+#[test]
+fn records_that_failed_and_those_of_refused_calls_are_listed_with_their_reason() {
+    let server = start(true);
+    server.set_faults(Faults { fail_every_record: 2, ..Faults::default() });
+    assert_eq!(put(&server, &[record(0), record(1), record(2), record(3)]), 200);
+    server.set_faults(Faults { access_denied: true, ..Faults::default() });
+    assert_eq!(put(&server, &[record(4)]), 400);
+    server.set_faults(Faults { fail_every_request: 1, ..Faults::default() });
+    assert_eq!(put(&server, &[record(5), record(6)]), 500);
+    let (_, _, body) = get(&server, "/_kubehose/events", "localhost");
+    let data = body.split("data: ").nth(1).unwrap().split("\n\n").next().unwrap();
+    let event: Value = serde_json::from_str(data).unwrap();
+    assert_eq!((&event["records_total"], &event["failed_total"]), (&json!(2), &json!(5)), "{event}");
+    assert!(event["records"].as_array().unwrap().iter().all(|record| record["reason"].is_null()), "{event}");
+    let failed: Vec<(u64, String)> = event["failed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            let record: Value = serde_json::from_str(one["text"].as_str().unwrap()).unwrap();
+            (record["n"].as_u64().unwrap(), one["reason"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    assert_eq!(failed.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [1, 3, 4, 5, 6]);
+    for ((_, reason), word) in failed.iter().zip(["Slow down", "Slow down", "AccessDenied", "whole call", "whole call"])
+    {
+        assert!(reason.contains(word), "{failed:?}");
+    }
+}
+
 /// What the administration answers, by method and path, with a body that it accepts.
 const ROUTES: [(&str, &str, &str); 9] = [
     ("GET", "/_kubehose/", ""),
@@ -386,6 +416,12 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
     assert_eq!(put(&server, &[record(1)]), 400);
     browser.until(&text("#refused"), &json!("1"));
     browser.until(&text("#calls tr td:nth-child(4)"), &json!("AccessDeniedException"));
+    // What was refused is listed, with the reason.
+    browser.click("#view-failed");
+    browser.until(ROWS, &json!(1));
+    assert_eq!(browser.value(&text("#list .reason")), json!("the whole call failed: AccessDeniedException: "));
+    browser.click("#view-accepted");
+    browser.until(ROWS, &json!(34));
     browser.click("#calm");
     browser.until("document.querySelectorAll('#faults [aria-checked=true]').length", &json!(0));
     assert_eq!(server.faults(), Faults { request_error: server.faults().request_error, ..Faults::default() });
@@ -456,7 +492,10 @@ fn pictures(server: &Server, browser: &Browser) {
     let arrived = browser.value("document.getElementById('accepted').textContent");
     assert_eq!(put(server, &[record(7)]), 200);
     browser.until(&format!("document.getElementById('accepted').textContent !== {arrived}"), &json!(true));
-    browser.until("document.getElementById('found').textContent.includes('1 more since held')", &json!(true));
+    browser.until(
+        "document.getElementById('found').textContent.includes('1 more since held: “Go on” shows them')",
+        &json!(true),
+    );
     assert_eq!(browser.value(newest), held);
     let tall =
         "[...document.querySelectorAll('.head button')].filter(b => b.clientHeight > 40).map(b => b.textContent)";

@@ -7,7 +7,7 @@ use crate::delivery::room::Copied;
 use crate::event::chunk::{Chunk, Cursor, Time};
 use crate::metrics::Counts;
 use crate::record::pack::{Events, Joined, Packer};
-use crate::record::{self, Next, RecordOptions, RecordWriter};
+use crate::record::{self, Next, RecordWriter};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +20,6 @@ pub struct Encoding {
     /// The chunk, as the host gave it.
     bytes: Arc<Copied>,
     cursor: Cursor,
-    packer: Packer,
     /// What is being joined for each stream.
     joined: BTreeMap<LaneId, Joined>,
     /// The stream whose record is being packed.
@@ -83,20 +82,12 @@ pub struct Slice {
 
 impl Encoding {
     /// The chunk from its beginning, without the events that were settled before, which may have been `counted` then.
-    pub fn new(
-        origin: Arc<Origin>,
-        bytes: Arc<Copied>,
-        settled: Vec<Range<u32>>,
-        counted: bool,
-        options: &RecordOptions,
-    ) -> Encoding {
-        let packer = Packer::new(options.pack);
+    pub fn new(origin: Arc<Origin>, bytes: Arc<Copied>, settled: Vec<Range<u32>>, counted: bool) -> Encoding {
         let identity = origin.identity.to_bytes();
         Encoding {
             origin,
             bytes,
             cursor: Cursor::default(),
-            packer,
             joined: BTreeMap::new(),
             packing: None,
             identity,
@@ -114,6 +105,7 @@ impl Encoding {
     pub fn slice(
         &mut self,
         writer: &mut RecordWriter<'_>,
+        packer: &mut Packer,
         lanes: &mut Lanes<'_>,
         counts: &Counts,
         limit: usize,
@@ -123,7 +115,7 @@ impl Encoding {
         let before = self.cursor;
         let (collisions, truncated) = (writer.collisions(), writer.truncated());
         let end = before.position().saturating_add(limit);
-        let panicked = catch_unwind(AssertUnwindSafe(|| self.run(writer, lanes, end, now, &mut slice)));
+        let panicked = catch_unwind(AssertUnwindSafe(|| self.run(writer, packer, lanes, end, now, &mut slice)));
         slice.truncated = writer.truncated() - truncated;
         counts.key_collisions.add(writer.collisions() - collisions);
         if let Err(panic) = panicked {
@@ -136,7 +128,7 @@ impl Encoding {
             counts.events.add(u64::from(slice.done));
         }
         while slice.done && !self.joined.is_empty() || self.joined_held() > JOINED {
-            let panicked = catch_unwind(AssertUnwindSafe(|| self.finish_joined(lanes, &mut slice)));
+            let panicked = catch_unwind(AssertUnwindSafe(|| self.finish_joined(packer, lanes, &mut slice)));
             if let Err(panic) = panicked {
                 lanes.all().for_each(Lane::discard_partial_record);
                 self.reject_packing(&text_of(panic), &mut slice);
@@ -148,7 +140,15 @@ impl Encoding {
         slice
     }
 
-    fn run(&mut self, writer: &mut RecordWriter<'_>, lanes: &mut Lanes<'_>, end: usize, now: Time, slice: &mut Slice) {
+    fn run(
+        &mut self,
+        writer: &mut RecordWriter<'_>,
+        packer: &mut Packer,
+        lanes: &mut Lanes<'_>,
+        end: usize,
+        now: Time,
+        slice: &mut Slice,
+    ) {
         let bytes = self.bytes.clone();
         let owner = self.origin.clone();
         let tag = writer.tag_fields(owner.tag.as_bytes(), lanes.template());
@@ -205,11 +205,11 @@ impl Encoding {
                 // The last part does not tell of the others, whose calls may fare worse: after a restart all are sent again.
                 Next::Record { text, events } if is_part => {
                     self.packing = Some(lane);
-                    self.packer.push(joined, text, events.start..events.start, &mut add)
+                    packer.push(joined, text, events.start..events.start, &mut add)
                 }
                 Next::Record { text, events } => {
                     self.packing = Some(lane);
-                    self.packer.push(joined, text, events, &mut add)
+                    packer.push(joined, text, events, &mut add)
                 }
                 Next::Empty { .. } => {
                     slice.empty += 1;
@@ -238,11 +238,11 @@ impl Encoding {
     }
 
     /// Adds what has been joined so far.
-    fn finish_joined(&mut self, lanes: &mut Lanes<'_>, slice: &mut Slice) {
+    fn finish_joined(&mut self, packer: &mut Packer, lanes: &mut Lanes<'_>, slice: &mut Slice) {
         while let Some(mut entry) = self.joined.first_entry() {
             let (owner, lane) = (&self.origin, *entry.key());
             self.packing = Some(lane);
-            let packed = self.packer.finish(entry.get_mut(), |record, events| {
+            let packed = packer.finish(entry.get_mut(), |record, events| {
                 if let Some(lane) = lanes.using(lane) {
                     lane.add(record, events, owner);
                     slice.records += 1;
@@ -294,7 +294,9 @@ impl Encoding {
             }
             from = end;
         }
-        done.push(from..u32::MAX);
+        if from < self.cursor.events() {
+            done.push(from..self.cursor.events());
+        }
         Some((self.bytes, done, self.deferred_by))
     }
 
@@ -376,10 +378,9 @@ mod tests {
             let mut lanes = Lanes::new(&config.streams, &config.delivery, room.clone());
             let delivery = Ledger::default().begin_acknowledged(Identity::of(b"", &chunk));
             let origin = Origin { delivery, identity: Identity::of(b"", &chunk), tag: "t".into(), chunk: None };
-            let mut encoding =
-                Encoding::new(Arc::new(origin), Arc::new(room.count_copy(chunk)), Vec::new(), false, &config.record);
-            let mut writer = RecordWriter::new(&config.record);
-            while !encoding.slice(&mut writer, &mut lanes, &Counts::default(), 1, Time::default()).done {}
+            let mut encoding = Encoding::new(Arc::new(origin), Arc::new(room.count_copy(chunk)), Vec::new(), false);
+            let (mut writer, mut packer) = (RecordWriter::new(&config.record), Packer::new(config.record.pack));
+            while !encoding.slice(&mut writer, &mut packer, &mut lanes, &Counts::default(), 1, Time::default()).done {}
             lanes.close_batches();
             let (mut settled, mut parts) = (Vec::new(), 0);
             while let Some((_, job)) = lanes.next_call(Instant::now()) {
@@ -413,13 +414,13 @@ mod tests {
             let delivery = Ledger::default().begin_acknowledged(Identity::of(b"", &chunk));
             let origin = Origin { delivery, identity: Identity::of(b"", &chunk), tag: "t".into(), chunk: None };
             let bytes = Arc::new(room.count_copy(chunk.clone()));
-            let mut encoding = Encoding::new(Arc::new(origin), bytes, Vec::new(), false, &config.record);
-            let mut writer = RecordWriter::new(&config.record);
+            let mut encoding = Encoding::new(Arc::new(origin), bytes, Vec::new(), false);
+            let (mut writer, mut packer) = (RecordWriter::new(&config.record), Packer::new(config.record.pack));
             writer.calls_until_panic = Some(panics);
             let counts = Counts::default();
             let (mut records, mut rejected, mut empty, mut undecodable) = (0, Vec::new(), 0, 0);
             loop {
-                let slice = encoding.slice(&mut writer, &mut lanes, &counts, 1, Time::default());
+                let slice = encoding.slice(&mut writer, &mut packer, &mut lanes, &counts, 1, Time::default());
                 records += slice.records;
                 rejected.extend(slice.rejected);
                 empty += slice.empty;
@@ -446,6 +447,36 @@ mod tests {
             let rejected: Vec<u32> =
                 rejected.iter().flat_map(|rejected| rejected.events.stretches()[0].clone()).collect();
             assert_eq!(rejected, if event == u32::MAX { vec![] } else { vec![event] }, "{panics}");
+        }
+    }
+
+    #[test]
+    fn what_was_joined_is_sent_though_the_end_of_the_chunk_panics() {
+        let get = |name: &str| match name {
+            "region" => Some("eu-west-1".to_owned()),
+            "delivery_stream" => Some("s".to_owned()),
+            "simple_aggregation" => Some("on".to_owned()),
+            _ => None,
+        };
+        let config = Config::read(&get, &|_| None).unwrap();
+        let room = Arc::new(Room::new(64 << 20));
+        let mut lanes = Lanes::new(&config.streams, &config.delivery, room.clone());
+        let (mut writer, mut packer) = (RecordWriter::new(&config.record), Packer::new(config.record.pack));
+        // The first ends with a panic; the second has nothing of it.
+        for panics in [Some(2), None] {
+            let chunk = [event("a"), event("b")].concat();
+            let identity = Identity::of(b"", &chunk);
+            let delivery = Ledger::default().begin_acknowledged(identity);
+            let origin = Origin { delivery, identity, tag: "t".into(), chunk: None };
+            let mut encoding = Encoding::new(Arc::new(origin), Arc::new(room.count_copy(chunk)), Vec::new(), false);
+            writer.calls_until_panic = panics;
+            while !encoding.slice(&mut writer, &mut packer, &mut lanes, &Counts::default(), 9999, Time::default()).done
+            {
+            }
+            lanes.close_batches();
+            let (_, job) = lanes.next_call(Instant::now()).unwrap();
+            let events: Vec<Events> = job.batch.places().iter().map(|place| place.events.clone()).collect();
+            assert_eq!(events, [Events::One(0..2)], "{panics:?}");
         }
     }
 }

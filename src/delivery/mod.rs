@@ -24,7 +24,7 @@ use crate::event::chunk::Time;
 use crate::firehose::{self, Class, Fault, Setup};
 use crate::host::{Level, Status};
 use crate::metrics::{Counts, billed};
-use crate::record::pack::Events;
+use crate::record::pack::{Events, Packer};
 use crate::record::{MAX_RECORD, RecordOptions, RecordWriter};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -371,6 +371,8 @@ struct Queued {
     source: Source,
     /// Events that are not to be encoded again, where some were left for later.
     done: Vec<Range<u32>>,
+    /// It was, and is in the queue again.
+    resumed: bool,
 }
 
 /// A chunk of which events were left for later, since their lanes were full.
@@ -421,6 +423,7 @@ pub struct Delivery<'o> {
     options: &'o DeliveryOptions,
     record: &'o RecordOptions,
     encoder: RecordWriter<'o>,
+    packer: Packer,
     room: Arc<Room>,
     counts: Arc<Counts>,
     random: fastrand::Rng,
@@ -474,13 +477,14 @@ impl<'o> Delivery<'o> {
             .map(|Recovered { chunk, identity, size }| {
                 let delivery = ledger.begin_recovered(identity, chunk);
                 let origin = Arc::new(Origin { delivery, identity, tag: "".into(), chunk: Some(chunk) });
-                Queued { origin, source: Source::Disk(size), done: Vec::new() }
+                Queued { origin, source: Source::Disk(size), done: Vec::new(), resumed: false }
             })
             .collect();
         Delivery {
             options,
             record,
             encoder: RecordWriter::new(record),
+            packer: Packer::new(record.pack),
             lanes: Lanes::new(streams, options, room.clone()),
             room,
             counts,
@@ -519,6 +523,8 @@ impl<'o> Delivery<'o> {
         self.wall = now.wall;
         let now = now.at;
         self.now = Some(now);
+        // First of all: if this thread had no time for long, flushes have given up meanwhile, and must not be answered OK.
+        self.expire(now, out);
         match input {
             Input::Chunk { flush, deadline, tag, identity, bytes } => {
                 let flush = Flush { id: flush, deadline, size: bytes.len() };
@@ -526,7 +532,7 @@ impl<'o> Delivery<'o> {
             }
             Input::Waiting { flush, deadline, identity, size } => {
                 let flush = Flush { id: flush, deadline, size };
-                if self.closing.is_some() {
+                if self.closing.is_some() || flush.deadline <= now {
                     self.refuse(flush, now, out);
                 } else if !self.ledger.attach(identity, flush, out) {
                     self.parked.push_back(Parked { flush, identity });
@@ -633,7 +639,7 @@ impl<'o> Delivery<'o> {
         let (chunks, bytes) = self.refused_at_end;
         if chunks > 0 {
             let text = format!(
-                "{chunks} chunks ({bytes} bytes) were answered RETRY after the signal to end: the host keeps those with storage.type filesystem"
+                "{chunks} chunks ({bytes} bytes) were answered RETRY after the signal to end: with storage.type filesystem the host keeps those whose Retry_Limit (1 by default) is not reached, and it drops the others"
             );
             out.push(Action::Log { level: Level::Warn, text });
         }
@@ -744,6 +750,11 @@ impl<'o> Delivery<'o> {
         if self.closing.is_some() {
             return self.refuse(flush, now, out);
         }
+        if flush.deadline <= now {
+            // Nobody waits for it any more, and the host brings the chunk again.
+            out.push(Action::Reply { flush: flush.id, status: Status::Retry });
+            return;
+        }
         if self.ledger.attach(identity, flush, out) {
             return;
         }
@@ -772,6 +783,7 @@ impl<'o> Delivery<'o> {
             origin: Arc::new(Origin { delivery, identity, tag, chunk }),
             source: Source::Memory(bytes),
             done,
+            resumed: false,
         });
     }
 
@@ -817,15 +829,15 @@ impl<'o> Delivery<'o> {
         if self.queue.front().is_none_or(|queued| queued.origin.chunk != Some(chunk)) {
             return;
         }
-        let Some(Queued { origin, source, done }) = self.queue.pop_front() else { return };
-        self.resuming &= done.is_empty();
+        let Some(Queued { origin, source, done, resumed }) = self.queue.pop_front() else { return };
+        self.resuming &= !resumed;
         let Loaded { tag, bytes, settled, damage } = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 let text = format!("cannot read chunk {} of spool_dir: {error}; it is tried again", chunk.0);
                 self.log_sometimes("load", Level::Error, &text, now, out);
                 // Others go before it.
-                self.unreadable.push_back((now + LOAD_AGAIN, Queued { origin, source, done }));
+                self.unreadable.push_back((now + LOAD_AGAIN, Queued { origin, source, done, resumed: false }));
                 return;
             }
         };
@@ -842,7 +854,7 @@ impl<'o> Delivery<'o> {
         let bytes = Arc::new(self.room.count_copy(bytes));
         let counted = !done.is_empty();
         let settled = if counted { done } else { settled };
-        self.encoding = Some(Encoding::new(origin, bytes, settled, counted, self.record));
+        self.encoding = Some(Encoding::new(origin, bytes, settled, counted));
     }
 
     /// Answers RETRY to a flush whose chunk was not admitted.
@@ -932,19 +944,20 @@ impl<'o> Delivery<'o> {
             return;
         }
         if self.encoding.is_none()
-            && let Some(Queued { origin, source: Source::Memory(bytes), done }) = self.queue.pop_front()
+            && let Some(Queued { origin, source: Source::Memory(bytes), done, resumed }) = self.queue.pop_front()
         {
-            self.resuming &= done.is_empty();
+            self.resuming &= !resumed;
             // At the exit, what is in the spool stays there.
             if self.gave_up.is_some() && matches!(self.ledger.kept(origin.delivery), Kept::Stored(_) | Kept::Storing(_))
             {
                 self.left_on_disk += 1;
                 return;
             }
-            self.encoding = Some(Encoding::new(origin, bytes, done, true, self.record));
+            self.encoding = Some(Encoding::new(origin, bytes, done, true));
         }
         let Some(mut encoding) = self.encoding.take() else { return };
-        let slice = encoding.slice(&mut self.encoder, &mut self.lanes, &self.counts, SLICE, self.wall);
+        let slice =
+            encoding.slice(&mut self.encoder, &mut self.packer, &mut self.lanes, &self.counts, SLICE, self.wall);
         let done = slice.done;
         self.encoding_waits = slice.waits;
         let origin = encoding.origin.clone();
@@ -986,7 +999,7 @@ impl<'o> Delivery<'o> {
             Kept::No if self.ledger.is_acknowledged(origin.delivery) => Source::Memory(bytes),
             Kept::No => return self.ledger.seal_incomplete(origin.delivery, done, now, out),
         };
-        self.deferred.push_back(Deferred { queued: Queued { origin: origin.clone(), source, done }, lanes });
+        self.deferred.push_back(Deferred { queued: Queued { origin: origin.clone(), source, done, resumed: true }, lanes });
     }
 
     /// Flushes that wait for an answer.

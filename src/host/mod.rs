@@ -2,7 +2,8 @@
 //!
 //! Whatever a release of Fluent Bit may lack is asked of the dynamic linker by name and is absent here then. A log line
 //! of one of our own threads waits in a queue until a thread of the host comes by: a foreign thread's lines would go to
-//! file descriptor 2, whatever that is (after a fork into the background, anything), and past the host's `log_file`.
+//! file descriptor 2, whatever that is (after a fork into the background, anything), and past the host's `log_file`. Only when no
+//! thread of the host has come for long does it go there, and only if that is still what it was when the plugin was loaded.
 #![allow(unsafe_code)]
 
 mod alloc;
@@ -12,6 +13,10 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use fluent_bit_sys as ffi;
 use once_cell::sync::{Lazy, OnceCell};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +62,15 @@ pub enum Level {
 }
 
 impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
+
     fn code(self) -> c_int {
         (match self {
             Level::Error => ffi::FLB_LOG_ERROR,
@@ -76,6 +90,7 @@ pub unsafe fn define(definition: *mut ffi::flb_plugin_proxy_def) -> bool {
     if definition.is_null() {
         return false;
     }
+    Lazy::force(&STDERR);
     // SAFETY: the host allocated at least these five fields (see include/kubehose_host.h). They are written one by one,
     // through the pointer, without a reference to memory that may be uninitialised. The host never writes to or frees
     // the two texts.
@@ -424,6 +439,15 @@ impl Handle {
 /// More lines than this wait for a thread of the host only if something is very wrong.
 const QUEUED_LINES: usize = 256;
 
+/// Device and inode of the standard error when the plugin was loaded, before the host goes into the background.
+static STDERR: Lazy<Option<(u64, u64)>> = Lazy::new(stderr_identity);
+
+fn stderr_identity() -> Option<(u64, u64)> {
+    let file = File::from(io::stderr().as_fd().try_clone_to_owned().ok()?);
+    let metadata = file.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
 /// An output's log: lines from any thread, in the host's own format, at the output's `log_level`.
 pub struct Log {
     print: ffi::flb_log_print_fn,
@@ -474,6 +498,24 @@ impl Log {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             self.line(Level::Warn, &format!("{lost} lines of kubehose's log were lost"));
+        }
+    }
+
+    /// Whether lines wait for a thread of the host.
+    pub fn waits(&self) -> bool {
+        self.print.is_some() && !self.waiting.is_empty()
+    }
+
+    /// Shows what has been queued without a thread of the host: on the standard error, in the host's format. Nothing of the host is
+    /// touched. After a fork into the background there is no standard error, and the lines go on waiting.
+    pub fn emit_alone(&self) {
+        if self.print.is_none() || STDERR.is_none() || stderr_identity() != *STDERR {
+            return;
+        }
+        while let Some((level, line)) = self.take() {
+            let time = jiff::Zoned::now().strftime("%Y/%m/%d %H:%M:%S.%9f").to_string();
+            // There is nowhere to tell of a failure.
+            let _ = io::stderr().lock().write_all(format!("[{time}] [{:>5}] {line}\n", level.name()).as_bytes());
         }
     }
 

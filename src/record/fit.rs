@@ -12,6 +12,9 @@ const LONG: usize = 64;
 /// Where so many bytes for each are not to be had, parts are left out rather than cut.
 const LEAST: usize = 64;
 
+/// Where no more bytes are left, no further part is looked for that might fit.
+const FULL: usize = 16;
+
 /// Only texts longer than this are split; all else goes with every part.
 const LEAST_TO_SPLIT: usize = 4096;
 
@@ -148,25 +151,31 @@ impl Fitter<'_> {
         self.out.extend_from_slice(json.get(start..=start).unwrap_or_default());
         // The braces, without a comma behind the last.
         let available = budget.saturating_sub(1);
-        let (count, level) = level(children.clone(), available);
+        let (count, level) = level(children.clone(), available, added > 0);
         if let Some(level) = level {
             children.for_each(|child| self.child(spans, &child, level));
         } else {
             // Whole if there is room, half of it for one that can be cut.
             let mut left = available;
-            let mut share = |child: &Child| {
-                let half = if child.span.is_some() && left / 2 >= LEAST { left / 2 } else { 0 };
-                let keep = if child.cost() <= left { child.cost() } else { half };
-                left -= keep;
+            let share = |child: &Child, left: &mut usize| {
+                let half = if child.span.is_some() && *left / 2 >= LEAST { *left / 2 } else { 0 };
+                let keep = if child.cost() <= *left { child.cost() } else { half };
+                *left -= keep;
                 keep
             };
-            let own = count.saturating_sub(added);
-            let last = children.clone().skip(if added > 0 { own } else { usize::MAX });
-            let shares: Vec<usize> = last.map(|child| share(&child)).collect();
+            let own = if added > 0 { count.saturating_sub(added) } else { usize::MAX };
+            let mut shares = Vec::new();
+            if added > 0 {
+                shares.extend(children.clone().skip(own).map(|child| share(&child, &mut left)));
+            }
             for (at, child) in children.enumerate() {
+                if left < FULL && added == 0 {
+                    break;
+                }
                 let keep = match at.checked_sub(own).and_then(|added| shares.get(added)) {
                     Some(keep) => *keep,
-                    None => share(&child),
+                    None if left < FULL => continue,
+                    None => share(&child, &mut left),
                 };
                 self.child(spans, &child, keep);
             }
@@ -200,13 +209,16 @@ impl Fitter<'_> {
 }
 
 /// How many children there are, and to how many bytes each may be cut so that all are within `available`; none where that
-/// is too few to be of use.
-fn level(children: Children<'_>, available: usize) -> (usize, Option<usize>) {
+/// is too few to be of use. Then the number is of use only if `counted`.
+fn level(children: Children<'_>, available: usize, counted: bool) -> (usize, Option<usize>) {
     let (mut count, mut least, mut large) = (0, 0, Vec::new());
     for child in children {
         let cost = child.cost();
         count += 1;
         least += cost.min(LEAST);
+        if least > available && !counted {
+            return (count, None);
+        }
         if cost > LEAST {
             large.push(cost);
         }

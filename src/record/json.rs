@@ -5,6 +5,9 @@
 /// Room that is kept behind what is written, for words that are copied whole.
 pub const AROUND: usize = 80;
 
+/// Strings are looked at and copied in blocks of so many bytes.
+pub const BLOCK: usize = 32;
+
 /// Appends a string with its quotes.
 pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     let end = string_at(out, out.len(), text);
@@ -14,6 +17,10 @@ pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
 /// Writes a string with its quotes at `start` of `room`, which grows as it must; where the string ends comes back.
 pub fn string_at(room: &mut Vec<u8>, start: usize, text: &[u8]) -> usize {
     let begin = put(room, b"\"", start);
+    if text.len() >= BLOCK && plain(text) {
+        let end = put(room, text, begin);
+        return put(room, b"\"", end);
+    }
     let (mut end, ascii) = escaped(room, begin, text);
     if !ascii && std::str::from_utf8(text).is_err() {
         end = begin;
@@ -32,19 +39,11 @@ pub fn string_at(room: &mut Vec<u8>, start: usize, text: &[u8]) -> usize {
 fn escaped(room: &mut Vec<u8>, mut end: usize, text: &[u8]) -> (usize, bool) {
     let (mut at, mut bits) = (0, 0);
     grow(room, end, text.len());
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let (word, length) = match rest.first_chunk::<8>() {
-            Some(word) => (*word, 8),
-            None => {
-                let mut word = [b' '; 8];
-                word.iter_mut().zip(rest).for_each(|(byte, text)| *byte = *text);
-                (word, rest.len())
-            }
-        };
+    while at < text.len() {
+        let (word, length) = word_at(text, at);
         if let Some(place) = room.get_mut(end..).and_then(<[u8]>::first_chunk_mut) {
-            *place = word;
+            *place = word.to_le_bytes();
         }
-        let word = u64::from_le_bytes(word);
         bits |= word;
         // The first byte that is marked is marked rightly, whatever borrows do above it.
         let plain = special_bits(word).trailing_zeros() as usize / 8;
@@ -61,6 +60,43 @@ fn escaped(room: &mut Vec<u8>, mut end: usize, text: &[u8]) -> (usize, bool) {
         grow(room, end, text.len() - at);
     }
     (end, bits & HIGH == 0)
+}
+
+/// The next eight bytes of a text, or what there is of them; how many that are. Short texts are many: no call, and nothing
+/// that is stored in parts and loaded as a whole.
+#[inline]
+fn word_at(text: &[u8], at: usize) -> (u64, usize) {
+    let rest = text.get(at..).unwrap_or_default();
+    let length = rest.len().min(8);
+    let word = match (rest.first_chunk::<8>(), text.last_chunk::<8>(), rest.first_chunk::<4>(), rest.last_chunk::<4>())
+    {
+        (Some(word), ..) => u64::from_le_bytes(*word),
+        (_, Some(last), ..) => u64::from_le_bytes(*last) >> (8 * (8 - length)),
+        (_, _, Some(head), Some(tail)) => {
+            u64::from(u32::from_le_bytes(*head)) | u64::from(u32::from_le_bytes(*tail)) << (8 * (length - 4))
+        }
+        _ => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    (word, length)
+}
+
+/// Whether all of a text is ASCII that JSON does not escape.
+#[inline]
+pub fn plain(text: &[u8]) -> bool {
+    let (blocks, rest) = text.as_chunks::<BLOCK>();
+    let block_is_plain = |block: &[u8; BLOCK]| !block.iter().fold(false, |special, byte| special | is_special(*byte));
+    blocks.iter().all(block_is_plain)
+        && match text.last_chunk() {
+            Some(last) => block_is_plain(last),
+            None => !rest.iter().fold(false, |special, byte| special | is_special(*byte)),
+        }
+}
+
+/// Whether a byte is not ASCII, or JSON escapes it.
+#[inline]
+pub fn is_special(byte: u8) -> bool {
+    // As a signed number, what is not ASCII is below a space, too.
+    ((byte as i8) < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 /// Writes bytes at `end` of `room`; where they end comes back.

@@ -7,19 +7,19 @@ pub mod fit;
 pub mod json;
 #[cfg(test)]
 mod oracle;
-mod ordinary;
 pub mod pack;
 pub mod remap;
 pub mod stream;
+mod tape;
 pub mod time;
 mod writer;
 
 use crate::event::chunk::{Chunk, Event, Time, Token, Value};
 use crate::event::path::{Path, Paths};
 use crate::record::fit::Split;
-use crate::record::ordinary::Ordinary;
 use crate::record::pack::PackOptions;
 use crate::record::remap::{Moved, Plan, Remap, TagFields};
+use crate::record::tape::TapeWriter;
 use crate::record::time::{TimeKey, TimeWriter};
 use crate::record::writer::Writer;
 use std::fmt;
@@ -163,7 +163,7 @@ pub struct RecordWriter<'o> {
     /// Whether the options allow for one pass.
     one_pass: bool,
     writer: Writer<'o>,
-    ordinary: Ordinary,
+    tape: TapeWriter,
     time: TimeWriter,
     /// What is added behind the event that is being written: the id and the time, without a comma before them.
     last: Vec<u8>,
@@ -197,7 +197,7 @@ impl<'o> RecordWriter<'o> {
             one_pass: everything && as_it_is,
             writer: Writer::new(&options.remap, reserved.clone()),
             reserved,
-            ordinary: Ordinary::default(),
+            tape: TapeWriter::default(),
             time: TimeWriter::default(),
             last: Vec::new(),
             text: Vec::new(),
@@ -257,7 +257,7 @@ impl<'o> RecordWriter<'o> {
 
     /// Values that were left out because `replace_dots` made two keys one, or a key is as one that is added.
     pub fn collisions(&self) -> u64 {
-        self.ordinary.collisions()
+        self.tape.collisions()
     }
 
     /// An event that is not ordinary, or whose options are not.
@@ -272,14 +272,13 @@ impl<'o> RecordWriter<'o> {
         if let Some(key) = &self.options.log_key {
             return self.log_key(key, event, &plan, origin.tag);
         }
-        let added = self.ordinary.event(event, &plan, origin.tag, self.options, &self.reserved);
+        let added = self.tape.event(event, &plan, origin.tag, self.options, &self.reserved);
         self.plan = plan;
         let Some(added) = added else {
             return Next::Empty { event: number };
         };
-        // It was made so that it can be written.
-        let end = self.writer.made(self.ordinary.bytes()).unwrap_or(2);
-        self.finish(number, time, end - 1, added, origin)
+        self.writer.swap_room(&mut self.tape.room);
+        self.finish(number, time, self.tape.end, added, origin)
     }
 
     /// The record whose object stands in the writer up to `end`, but for its closing brace; its last `added` attributes
@@ -388,11 +387,11 @@ impl<'o> RecordWriter<'o> {
         let mut is_json = false;
         match from {
             None => {
-                let end = match self.ordinary.event(event, plan, tag, options, &self.reserved) {
-                    Some(_) => self.writer.made(self.ordinary.bytes()).unwrap_or(0),
-                    None => 0,
-                };
-                return Next::Unfit { event: number, reason: Unfit::NoLogKey, text: self.writer.text(end) };
+                if self.tape.event(event, plan, tag, options, &self.reserved).is_some() {
+                    self.text.extend_from_slice(self.tape.text());
+                    self.text.push(b'}');
+                }
+                return Next::Unfit { event: number, reason: Unfit::NoLogKey, text: &self.text };
             }
             Some((rule, Moved::Tag)) => self.text.extend_from_slice(options.remap.tag_value(rule, tag)),
             Some((_, Moved::At(at))) => {
@@ -402,9 +401,8 @@ impl<'o> RecordWriter<'o> {
                     Token::Bin(text) if std::str::from_utf8(text).is_ok() => self.text.extend_from_slice(text),
                     _ => {
                         is_json = true;
-                        self.ordinary.alone(value, options.replace_dots.as_deref());
-                        let end = self.writer.made(self.ordinary.bytes()).unwrap_or(0);
-                        self.text.extend_from_slice(self.writer.text(end));
+                        self.tape.alone(value, options.replace_dots.as_deref());
+                        self.text.extend_from_slice(self.tape.text());
                     }
                 }
             }

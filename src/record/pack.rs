@@ -109,7 +109,7 @@ impl Joined {
     }
 }
 
-/// Makes the records of one chunk.
+/// Makes the records of one chunk after the other.
 pub struct Packer {
     options: PackOptions,
     packed: Vec<u8>,

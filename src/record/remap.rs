@@ -397,11 +397,6 @@ impl Remap {
         let mut targets = targets.filter_map(|rule| self.paths.root().child(name).map(|node| (rule, node)));
         targets.any(|(rule, node)| node.ends().contains(&rule.target))
     }
-
-    /// The constants: names and values.
-    pub fn constants(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.rules.iter().filter_map(|rule| Some((&*rule.name, rule.constant.as_ref()?.raw.as_slice())))
-    }
 }
 
 /// Whether it is a text that is not empty.

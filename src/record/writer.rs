@@ -1,22 +1,18 @@
-//! An event's msgpack → its JSON, in one pass, without a tape. It is the only one that writes JSON.
+//! An event's msgpack → its JSON, in one pass, without a tape.
 //!
 //! Nearly every event is a map of plain keys, each there once, whose values are of kinds that JSON has, and whose mapping
 //! meets no conflict. Its text is written while it is read; what the mapping moves is written at the end. Whatever else
-//! there is, [`crate::record::ordinary`] has made ordinary before: then the mapping is done, and keys are strings, each
-//! there once, of any length and of any characters.
+//! there is, is left to [`crate::record::tape`].
 
 use crate::event::path::Node;
-use crate::record::json::{self, grow};
+use crate::record::json::{self, BLOCK, grow, is_special, plain};
 use crate::record::remap::{Remap, Role, TagFields};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Strings are looked at and copied in blocks of so many bytes.
-const BLOCK: usize = 32;
-
-/// Containers nested deeper than this are made ordinary first.
+/// An event with containers nested deeper than this is not ordinary.
 const MOST_LEVELS: usize = 32;
 
-/// Maps with more keys than this, too: comparing keys then takes more than looking at each.
+/// Nor is one with more keys in a map than this: comparing keys then takes more than looking at each.
 const MOST_KEYS: usize = 64;
 
 /// How many `kubernetes` maps are kept with their text: about as many as a node has pods.
@@ -90,17 +86,15 @@ impl<'o> Writer<'o> {
             0xde => (usize::from(be16(data, 1)?), 3),
             _ => return None,
         };
-        let (read, written) = self.map::<true, false>(data, (at, 0), pairs, Some(self.remap.paths()), 1)?;
+        let (read, written) = self.map::<true>(data, (at, 0), pairs, Some(self.remap.paths()), 1)?;
         // The closing brace comes after what is added.
         let written = self.write_moved(data, tag, written - 1)?;
         Some((read, written))
     }
 
-    /// Writes a value that was made ordinary; how many bytes its text has.
-    pub fn made(&mut self, data: &[u8]) -> Option<usize> {
-        json::begin(&mut self.room);
-        self.marks.clear();
-        self.value::<true>(data, (0, 0), None, 0).map(|(_, end)| end)
+    /// Gives and takes the room in which the record is ended.
+    pub fn swap_room(&mut self, room: &mut Vec<u8>) {
+        std::mem::swap(&mut self.room, room);
     }
 
     /// Attributes that the mapping added to the event that was written last.
@@ -141,7 +135,7 @@ impl<'o> Writer<'o> {
             end = self.put(remap.name_json(rule), end);
             end = match source {
                 // To read it once more is cheaper than to keep its text.
-                Some((at, node)) => self.value::<false>(data, (at, end), Some(node), 1)?.1,
+                Some((at, node)) => self.value(data, (at, end), Some(node), 1)?.1,
                 None => self.put(from_tag.unwrap_or_default(), end),
             };
         }
@@ -161,13 +155,7 @@ impl<'o> Writer<'o> {
     }
 
     /// One value.
-    fn value<const MADE: bool>(
-        &mut self,
-        data: &[u8],
-        (at, end): Ends,
-        node: Option<&'o Node>,
-        levels: usize,
-    ) -> Option<Ends> {
+    fn value(&mut self, data: &[u8], (at, end): Ends, node: Option<&'o Node>, levels: usize) -> Option<Ends> {
         let head = *data.get(at)?;
         let at = at + 1;
         match head {
@@ -175,12 +163,11 @@ impl<'o> Writer<'o> {
             0xd9 => self.string(data, at + 1, usize::from(*data.get(at)?), end),
             0xda => self.string(data, at + 2, usize::from(be16(data, at)?), end),
             0xdb => self.string(data, at + 4, be32(data, at)? as usize, end),
-            0x80..=0x8f => self.map::<false, MADE>(data, (at, end), usize::from(head & 15), node, levels + 1),
-            0xde => self.map::<false, MADE>(data, (at + 2, end), usize::from(be16(data, at)?), node, levels + 1),
-            0xdf if MADE => self.map::<false, MADE>(data, (at + 4, end), be32(data, at)? as usize, node, levels + 1),
-            0xdd if MADE => self.array::<MADE>(data, (at + 4, end), be32(data, at)? as usize, levels + 1),
-            0x90..=0x9f => self.array::<MADE>(data, (at, end), usize::from(head & 15), levels + 1),
-            0xdc => self.array::<MADE>(data, (at + 2, end), usize::from(be16(data, at)?), levels + 1),
+            0x80..=0x8f => self.map::<false>(data, (at, end), usize::from(head & 15), node, levels + 1),
+            0xde => self.map::<false>(data, (at + 2, end), usize::from(be16(data, at)?), node, levels + 1),
+            0x90..=0x9f => self.array(data, (at, end), usize::from(head & 15), levels + 1),
+            0xdd => self.array(data, (at + 4, end), be32(data, at)? as usize, levels + 1),
+            0xdc => self.array(data, (at + 2, end), usize::from(be16(data, at)?), levels + 1),
             0xc0 => Some((at, self.put(b"null", end))),
             0xc2 => Some((at, self.put(b"false", end))),
             0xc3 => Some((at, self.put(b"true", end))),
@@ -210,14 +197,8 @@ impl<'o> Writer<'o> {
         Some((at, self.put(zmij::Buffer::new().format_finite(finite).as_bytes(), end)))
     }
 
-    fn array<const MADE: bool>(
-        &mut self,
-        data: &[u8],
-        (mut at, mut end): Ends,
-        items: usize,
-        levels: usize,
-    ) -> Option<Ends> {
-        if levels > MOST_LEVELS && !MADE {
+    fn array(&mut self, data: &[u8], (mut at, mut end): Ends, items: usize, levels: usize) -> Option<Ends> {
+        if levels > MOST_LEVELS {
             return None;
         }
         end = self.put(b"[", end);
@@ -225,12 +206,12 @@ impl<'o> Writer<'o> {
             if item > 0 {
                 end = self.put(b",", end);
             }
-            (at, end) = self.value::<MADE>(data, (at, end), None, levels)?;
+            (at, end) = self.value(data, (at, end), None, levels)?;
         }
         Some((at, self.put(b"]", end)))
     }
 
-    fn map<const ROOT: bool, const MADE: bool>(
+    fn map<const ROOT: bool>(
         &mut self,
         data: &[u8],
         (mut at, mut end): Ends,
@@ -238,7 +219,7 @@ impl<'o> Writer<'o> {
         node: Option<&'o Node>,
         levels: usize,
     ) -> Option<Ends> {
-        if (levels > MOST_LEVELS || pairs > MOST_KEYS) && !MADE {
+        if levels > MOST_LEVELS || pairs > MOST_KEYS {
             return None;
         }
         let first_mark = self.marks.len();
@@ -248,21 +229,11 @@ impl<'o> Writer<'o> {
             let (from, length) = match *data.get(at)? {
                 head @ 0xa0..=0xbf => (at + 1, usize::from(head & 31)),
                 0xd9 => (at + 2, usize::from(*data.get(at + 1)?)),
-                0xda if MADE => (at + 3, usize::from(be16(data, at + 1)?)),
-                0xdb if MADE => (at + 5, be32(data, at + 1)? as usize),
                 _ => return None,
             };
             at = from.checked_add(length)?;
             let name = data.get(from..at)?;
             let before = end;
-            if MADE {
-                end = if any { self.put(b",", end) } else { end };
-                end = self.string(data, from, length, end)?.1;
-                end = self.put(b":", end);
-                (at, end) = self.value::<MADE>(data, (at, end), None, levels)?;
-                any = true;
-                continue;
-            }
             // The same key twice has the same mark; other keys hardly ever.
             let mark = mark(data, from, name);
             let bit = 1 << (mark.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58);
@@ -276,7 +247,7 @@ impl<'o> Writer<'o> {
             let value = at;
             (at, end) = match child {
                 Some(child) if ROOT && self.remap.is_kubernetes(child) => self.known(data, (at, end), child)?,
-                _ => self.value::<false>(data, (at, end), child, levels)?,
+                _ => self.value(data, (at, end), child, levels)?,
             };
             let mut removed = ROOT && self.replaced.contains(&name);
             if let Some(child) = child {
@@ -319,7 +290,7 @@ impl<'o> Writer<'o> {
             self.room.get_mut(end..end + text)?.copy_from_slice(&known.text);
             return Some((at + bytes, end + text));
         }
-        let (read, written) = self.value::<false>(data, (at, end), Some(node), 1)?;
+        let (read, written) = self.value(data, (at, end), Some(node), 1)?;
         if read - at <= KNOWN_BYTES {
             self.known.resize_with(KNOWN, Known::default);
             let known = self.known.get_mut(place)?;
@@ -379,7 +350,6 @@ impl<'o> Writer<'o> {
             Some(block) if length <= BLOCK && plain_block(block, length) => {
                 *room.get_mut(1..)?.first_chunk_mut()? = *block;
             }
-            _ if plain(text) => room.get_mut(1..=length)?.copy_from_slice(text),
             _ => return Some((from + length, json::string_at(&mut self.room, end, text))),
         }
         *room.first_mut()? = b'"';
@@ -428,24 +398,6 @@ fn plain_block(block: &[u8; BLOCK], length: usize) -> bool {
         special |= is_special(*byte) & ((index as u8) < length as u8);
     }
     !special
-}
-
-/// Whether all of a text is ASCII that JSON does not escape.
-#[inline]
-fn plain(text: &[u8]) -> bool {
-    let (blocks, rest) = text.as_chunks::<BLOCK>();
-    let block_is_plain = |block: &[u8; BLOCK]| !block.iter().fold(false, |special, byte| special | is_special(*byte));
-    blocks.iter().all(block_is_plain)
-        && match text.last_chunk() {
-            Some(last) => block_is_plain(last),
-            None => !rest.iter().fold(false, |special, byte| special | is_special(*byte)),
-        }
-}
-
-#[inline]
-fn is_special(byte: u8) -> bool {
-    // As a signed number, what is not ASCII is below a space, too.
-    ((byte as i8) < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 #[inline]

@@ -22,6 +22,13 @@ impl Tally {
         self.0[at] += 1;
     }
 
+    /// Once less.
+    pub fn sub(&mut self, id: EventId) {
+        if let Some(times) = self.0.get_mut(id as usize) {
+            *times = times.saturating_sub(1);
+        }
+    }
+
     pub fn get(&self, id: EventId) -> u32 {
         self.0.get(id as usize).copied().unwrap_or(0)
     }

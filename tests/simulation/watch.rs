@@ -1,7 +1,7 @@
 //! What must hold between the inputs of the core and its actions, checked one by one: notes, counts, acknowledgements, pace.
 
 use crate::disk::Stored;
-use crate::host::{EventId, Tally, is_streamed};
+use crate::host::{EventId, Tally, is_streamed, said_of};
 use crate::service::{id_of, is_poison};
 use kubehose::delivery::{Acknowledge, Action, Input, LetterId};
 use kubehose::firehose::{Class, Fault, Reply};
@@ -65,6 +65,8 @@ pub struct Watch {
     /// Events of chunks that were read back which had been settled before.
     skipped: u64,
     last_accepted: Option<Instant>,
+    /// Chunks of the spool that were made or read in this life.
+    read: BTreeSet<u64>,
     suspects: BTreeMap<EventId, Suspect>,
     throttled: (u32, Option<Instant>),
     outage: (Option<Instant>, u32),
@@ -161,9 +163,14 @@ impl Watch {
             Input::NotStored { chunk, .. } => {
                 if let Some(chunk) = self.spooled.get(&chunk.0) {
                     self.unspooled.extend(&chunk.events);
+                    // What was noted of it is nowhere, and may be noted of the same chunk when it comes again.
+                    for (id, _) in chunk.events.iter().zip(&chunk.noted).filter(|(_, noted)| **noted) {
+                        self.noted.sub(*id);
+                    }
                 }
             }
-            Input::Loaded { loaded: Ok(loaded), .. } => {
+            // One that is read again, since events were left for later, skips what was done in this life.
+            Input::Loaded { chunk, loaded: Ok(loaded) } if self.read.insert(chunk.0) => {
                 self.skipped += loaded.settled.iter().map(|range| u64::from(range.end - range.start)).sum::<u64>();
             }
             Input::Lettered { letter, outcome, .. } => {
@@ -184,6 +191,7 @@ impl Watch {
                 let events = events_of(bytes);
                 let noted = vec![false; events.len()];
                 self.spooled.insert(chunk.0, Spooled { events, noted });
+                self.read.insert(chunk.0);
             }
             Action::Note { chunk, events } => {
                 let Some(spooled) = self.spooled.get_mut(&chunk.0) else {
@@ -303,11 +311,12 @@ pub fn events_of(bytes: &[u8]) -> Vec<EventId> {
     let mut ids = Vec::new();
     let mut rest = bytes;
     while rest.len() >= 34 {
-        // The form that host::encode writes: 16 bytes of head, a number, a pad.
+        // The form that host::encode writes: 16 bytes of head, a number, perhaps a stream, a pad.
         let id = u64::from_be_bytes(rest[17..25].try_into().unwrap_or_default());
-        let pad = u32::from_be_bytes(rest[30..34].try_into().unwrap_or_default()) as usize;
+        let more = if is_streamed() { 3 + said_of(id).len() } else { 0 };
+        let pad = u32::from_be_bytes(rest[30 + more..34 + more].try_into().unwrap_or_default()) as usize;
         ids.push(id);
-        rest = &rest[34 + pad..];
+        rest = &rest[34 + more + pad..];
     }
     ids
 }

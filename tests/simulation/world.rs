@@ -12,13 +12,16 @@ use kubehose::event::chunk::Time;
 use kubehose::host::Status;
 use kubehose::metrics::Counts;
 use kubehose::options::Config;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a host's thread takes at most from its admission to its copy, and a little more.
 const COPY: Duration = Duration::from_micros(2300);
+
+/// How much longer than its deadline a flush's thread waits: src/output.rs.
+const MARGIN: Duration = Duration::from_secs(2);
 
 /// What has been seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +43,7 @@ pub struct Summary {
     disk_refused: u64,
     parked: u64,
     attached: u64,
+    stalls: u64,
 }
 
 impl Summary {
@@ -62,6 +66,7 @@ impl Summary {
             disk_refused,
             parked,
             attached,
+            stalls,
         } = other;
         self.events += events;
         self.calls += calls;
@@ -80,6 +85,7 @@ impl Summary {
         self.disk_refused += disk_refused;
         self.parked += parked;
         self.attached += attached;
+        self.stalls += stalls;
     }
 
     /// Whether each kind of fault has happened.
@@ -97,6 +103,7 @@ impl Summary {
             self.disk_refused,
             self.parked,
             self.attached,
+            self.stalls,
         ]
         .iter()
         .all(|count| *count > 0)
@@ -109,7 +116,7 @@ impl fmt::Display for Summary {
             out,
             "{} events, {} calls, {} steps, {:.0} simulated hours, {} lives ({} crashes, {} signals, {} reloads), {} ambiguous \
              outcomes, {} partial, {} poisoned calls, {} RETRY, {} attached, {} chunks dropped by the host, {} dead letters, {} times \
-             refused by the disk, {} flushes parked",
+             refused by the disk, {} flushes parked, {} stalls",
             self.events,
             self.calls,
             self.steps,
@@ -126,7 +133,8 @@ impl fmt::Display for Summary {
             self.host_dropped,
             self.dead_lettered,
             self.disk_refused,
-            self.parked
+            self.parked,
+            self.stalls
         )
     }
 }
@@ -149,6 +157,10 @@ enum Happening {
     End(Ending),
     /// The engine stops waiting for its tasks.
     GraceOver,
+    /// The core's thread gets no time for so long.
+    Stall(Duration),
+    /// A flush's thread has waited in vain.
+    GivesUp(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,6 +239,14 @@ struct World<'o> {
     log_lines: (u64, u64),
     summary: Summary,
     largest_chunk: usize,
+    /// Whether the core's thread stalls now and then.
+    stalls: bool,
+    /// When the last stall ends or ended.
+    stall_end: Instant,
+    /// Flushes that have waited in vain and have not been answered since.
+    gave_up: BTreeSet<u64>,
+    /// What the core would have been told during a stall.
+    backlog: VecDeque<Input>,
 }
 
 type Checked = Result<(), String>;
@@ -319,6 +339,10 @@ pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
         log_lines: (0, 0),
         summary: Summary::default(),
         largest_chunk: 0,
+        stalls: seed % 9 == 5,
+        stall_end: begin,
+        gave_up: BTreeSet::new(),
+        backlog: VecDeque::new(),
     };
     world.whole_life().map_err(|what| format!("at {:?} in life {}: {what}", world.now - world.begin, world.life))?;
     world.summary.simulated = world.now - world.begin;
@@ -349,6 +373,7 @@ impl World<'_> {
                 let idle = self.core.as_ref().is_some_and(Delivery::is_idle)
                     && self.chunks.iter().all(|chunk| chunk.fate != Fate::Host)
                     && self.disk.queue.is_empty()
+                    && self.backlog.is_empty()
                     && self.ending.is_none();
                 if idle {
                     self.check_idle()?;
@@ -393,6 +418,9 @@ impl World<'_> {
         self.room = Arc::new(Room::new(self.config.delivery.max_buffer));
         self.counts = Arc::default();
         self.open_calls.clear();
+        self.backlog.clear();
+        self.gave_up.clear();
+        self.stall_end = self.now;
         self.service.in_life.clear();
         self.service.untold.clear();
         self.allowed.clear();
@@ -433,7 +461,9 @@ impl World<'_> {
         if self.summary.steps > 2_000_000 {
             return Err("no end after two million steps".to_owned());
         }
+        let stalled = (self.stall_end > self.now).then_some(self.stall_end);
         let wake = self.core.as_ref().and_then(Delivery::wake_at).map(|wake| wake.max(self.now));
+        let wake = stalled.or(wake);
         // What was due while the core was encoding is heard before it goes on, as by the output's loop.
         let next = self.agenda.peek().map(|entry| entry.at);
         match (wake, next) {
@@ -467,6 +497,10 @@ impl World<'_> {
                 if self.chunks_to_come > 0 {
                     self.chunks_to_come -= 1;
                     let chunk = self.new_chunk();
+                    if self.stalls && self.random.u8(..10) == 0 {
+                        let (after, long) = (self.random.u64(0..2000), self.random.u64(10..15_000));
+                        self.later(Duration::from_millis(after), Happening::Stall(Duration::from_millis(long)));
+                    }
                     let wait = Duration::from_millis(self.random.u64(0..4000) * u64::from(self.random.bool()));
                     self.later(wait, Happening::NewChunk);
                     self.queue(chunk);
@@ -481,6 +515,10 @@ impl World<'_> {
             Happening::Again(chunk) => {
                 self.queue(chunk);
                 self.start_flushes()
+            }
+            Happening::Answer(call) if self.stall_end > self.now => {
+                self.later(self.stall_end - self.now, Happening::Answer(call));
+                Ok(())
             }
             Happening::Answer(call) => match self.open_calls.remove(&call) {
                 Some((ids, outcome)) => {
@@ -504,6 +542,27 @@ impl World<'_> {
                     bytes: reservation.fill(bytes.to_vec()),
                 };
                 self.feed(input)
+            }
+            Happening::Stall(long) => {
+                if !self.calm && self.stall_end <= self.now {
+                    self.trace(format_args!("no time for the core for {long:?}"));
+                    self.stall_end = self.now + long;
+                    self.summary.stalls += 1;
+                }
+                Ok(())
+            }
+            Happening::GivesUp(flush) => {
+                let waits = |worker: &Worker| worker.flush.is_some_and(|(id, _, _)| id == flush);
+                if let Some(worker) = self.workers.iter().position(waits)
+                    && let Some((_, chunk, _)) = self.workers[worker].flush.take()
+                {
+                    self.trace(format_args!("flush {flush} of chunk {chunk} has waited in vain"));
+                    self.gave_up.insert(flush);
+                    self.replied(worker, chunk, Status::Retry);
+                    self.start_flushes()?;
+                    self.close_if_joined()?;
+                }
+                Ok(())
             }
             Happening::Disk => {
                 self.trace(format_args!("disk: {:?}", self.disk.queue.front()));
@@ -621,6 +680,9 @@ impl World<'_> {
             self.next_flush += 1;
             let (flush, deadline) = (self.next_flush, self.now + self.host.flush_timeout);
             self.workers[worker].flush = Some((flush, chunk, deadline));
+            if self.stalls {
+                self.later(self.host.flush_timeout + MARGIN, Happening::GivesUp(flush));
+            }
             let Chunk { tag, bytes, events, .. } = self.chunks[chunk].clone();
             let identity = Identity::of(tag.as_bytes(), &bytes);
             if self.flushed.insert(chunk) {
@@ -696,6 +758,17 @@ impl World<'_> {
 
     /// The core is told something, and what it says is done.
     fn feed(&mut self, input: Input) -> Checked {
+        if self.stall_end > self.now {
+            self.backlog.push_back(input);
+            return Ok(());
+        }
+        while let Some(earlier) = self.backlog.pop_front() {
+            self.tell(earlier)?;
+        }
+        self.tell(input)
+    }
+
+    fn tell(&mut self, input: Input) -> Checked {
         let mut out = Vec::new();
         let Some(core) = &mut self.core else { return Ok(()) };
         self.watch.input(&input);
@@ -715,11 +788,18 @@ impl World<'_> {
                 Action::Reply { flush, status } => {
                     let worker =
                         self.workers.iter().position(|worker| worker.flush.is_some_and(|(id, _, _)| id == flush.0));
+                    if self.gave_up.remove(&flush.0) {
+                        // The host has its chunk again: what is said now is said to nobody.
+                        match status {
+                            Status::Ok => return Err(format!("{flush:?} is answered OK after it has given up")),
+                            _ => continue,
+                        }
+                    }
                     let Some(worker) = worker else { return Err(format!("{flush:?} is answered twice, or unknown")) };
                     let Some((_, chunk, deadline)) = self.workers[worker].flush.take() else { continue };
                     self.trace(format_args!("{flush:?} of chunk {chunk}: {status:?}"));
                     // The copy of its chunk may come that much later.
-                    if self.now > deadline + COPY {
+                    if self.now > deadline + COPY && self.stall_end < deadline {
                         return Err(format!("{flush:?} is answered {:?} late", self.now - deadline));
                     }
                     if status == Status::Error {
@@ -830,8 +910,10 @@ impl World<'_> {
     fn finish_if_done(&mut self) -> Checked {
         let Some(closed) = self.closed else { return Ok(()) };
         let Some((ending, since)) = self.ending else { return Ok(()) };
-        let from = if ending == Ending::Signal { since } else { closed };
-        let bound = (from + self.config.delivery.shutdown_timeout).max(closed) + Duration::from_millis(3500);
+        // It was told so once its thread had time again.
+        let from = if ending == Ending::Signal { since } else { closed.max(self.stall_end) };
+        let bound = (from + self.config.delivery.shutdown_timeout).max(closed).max(self.stall_end)
+            + Duration::from_millis(3500);
         if self.core.as_ref().is_some_and(Delivery::is_done) {
             return self.life_is_over(false);
         }
@@ -881,6 +963,7 @@ impl World<'_> {
         for worker in &self.workers {
             if let Some((flush, _, deadline)) = worker.flush
                 && self.now > deadline + Duration::from_secs(1)
+                && self.stall_end < deadline
             {
                 return Err(format!("flush {flush} was not answered by its deadline"));
             }

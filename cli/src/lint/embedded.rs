@@ -93,9 +93,7 @@ pub fn search(document: &Node, lines: &[&str], findings: &mut Findings) -> bool 
         if !seen.insert(std::ptr::from_ref(node)) {
             continue;
         }
-        if node.get("logDriver").and_then(|driver| driver.text()) == Some("awsfirelens")
-            && let Some(options) = node.get("options")
-        {
+        if let Some(options) = firelens_options(node) {
             check_firelens(options, findings);
         }
         for (key, value) in node.pairs() {
@@ -116,7 +114,17 @@ pub fn search(document: &Node, lines: &[&str], findings: &mut Findings) -> bool 
     found
 }
 
-/// The options of a container's log configuration, of which FireLens makes an [OUTPUT].
+/// The options of a container's log configuration, of which FireLens makes an [OUTPUT]; as ECS writes them, CloudFormation, or
+/// Compose.
+pub fn firelens_options(node: &Node) -> Option<&Node> {
+    [("logDriver", "options"), ("LogDriver", "Options"), ("driver", "options")].into_iter().find_map(
+        |(driver, options)| {
+            let is_firelens = node.get(driver).and_then(|driver| driver.text()) == Some("awsfirelens");
+            is_firelens.then(|| node.get(options)).flatten().map(|options| &**options)
+        },
+    )
+}
+
 fn check_firelens(options: &Node, findings: &mut Findings) {
     let word = |node: &Node| Some(Word { text: node.text()?.to_owned(), at: node.at });
     let mut entries: Vec<Entry> = Vec::new();

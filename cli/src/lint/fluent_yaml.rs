@@ -94,7 +94,7 @@ fn section(name: &str, node: &Node) -> Section {
 }
 
 /// camelCase as Fluent Bit reads it, which has small letters and underscores (flb_cf_key_translate).
-fn snake_case(key: &str) -> String {
+pub fn snake_case(key: &str) -> String {
     if !key.starts_with(|c: char| c.is_ascii_lowercase()) || key.contains('_') {
         return key.to_owned();
     }

@@ -21,7 +21,7 @@ pub fn text(findings: &[Finding]) -> String {
         let style = colour.on_default().bold();
         let _ = writeln!(
             out,
-            "{bold}{}:{}:{}:{bold:#} {style}{}[{}]{style:#}: {}\n  {}\n  cure: {}",
+            "{bold}{}:{}:{}:{bold:#} {style}{}[{}]{style:#}: {}\n  {}\n  cure: {}\n  page: {}",
             finding.file,
             finding.at.line,
             finding.at.column,
@@ -29,7 +29,8 @@ pub fn text(findings: &[Finding]) -> String {
             finding.rule.id,
             finding.message,
             finding.rule.finds,
-            finding.rule.fix
+            finding.rule.fix,
+            finding.rule.page()
         );
     }
     out
@@ -48,7 +49,8 @@ pub fn json(findings: &[Finding]) -> String {
                 "severity": finding.rule.severity.word(),
                 "message": finding.message,
                 "finds": finding.rule.finds,
-                "fix": finding.rule.fix
+                "fix": finding.rule.fix,
+                "page": finding.rule.page()
             })
         })
         .collect();
@@ -70,7 +72,13 @@ pub fn github(findings: &[Finding]) -> String {
             finding.at.line,
             finding.at.column,
             property(finding.rule.id),
-            data(&format!("{}. {}. Cure: {}", finding.message, finding.rule.finds, finding.rule.fix))
+            data(&format!(
+                "{}. {}. Cure: {} ({})",
+                finding.message,
+                finding.rule.finds,
+                finding.rule.fix,
+                finding.rule.page()
+            ))
         );
     }
     out
@@ -84,7 +92,7 @@ pub fn sarif(findings: &[Finding]) -> String {
             json!({
                 "id": rule.id,
                 "shortDescription": {"text": rule.finds},
-                "help": {"text": rule.fix},
+                "help": {"text": rule.fix, "markdown": format!("{}. In the book: `{}`.", rule.fix, rule.page())},
                 "defaultConfiguration": {"level": rule.severity.word()}
             })
         })

@@ -3,7 +3,7 @@
 use super::conf::{self, Conf, Entry, Section};
 use super::options::{self, FIREHOSE_OUTPUTS};
 use super::pattern::overlap;
-use super::{Findings, plugins, regex, rules};
+use super::{Findings, plugins, reader, regex, rules};
 use crate::{datadog, fargate};
 
 /// What is known about where the configuration runs.
@@ -67,6 +67,11 @@ fn check_parser_names(conf: &Conf, findings: &mut Findings) {
             findings.add(&rules::PARSER_TWICE, entry.value.at, format!("{} stands twice", entry.value.text));
         }
     }
+}
+
+/// Whether the value is the one that the plugin will see: neither the environment's nor still to be filled in.
+pub fn is_known(value: &str) -> bool {
+    !value.contains("${") && placeholder(value).is_none()
 }
 
 /// What the guide, or anyone's, wants to have filled in: `<REGION>`.
@@ -203,7 +208,7 @@ fn is_switched_on(value: &str) -> bool {
 }
 
 fn check_firehose_output(section: &Section, plugin: &str, scope: Scope, findings: &mut Findings) {
-    let known = |entry: &&Entry| !entry.value.text.contains("${") && placeholder(&entry.value.text).is_none();
+    let known = |entry: &&Entry| is_known(&entry.value.text);
     let environment = plugin == "kubehose" && scope.fargate.is_none();
     for (option, required) in [("region", !environment), ("delivery_stream", true)] {
         if required && section.get(option).is_none() {
@@ -246,34 +251,21 @@ fn check_firehose_output(section: &Section, plugin: &str, scope: Scope, findings
     }
 }
 
-/// Files are looked for where the plugin runs, not where its configuration is read.
-const OPTIONS_OF_FILES: [&str; 2] = ["ca_file", "dead_letter_file"];
-
 fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, scope: Scope, findings: &mut Findings) {
     for name in ["host", "port"] {
         if let Some(entry) = section.get(name) {
             findings.add(&rules::HOST_PORT, entry.key.at, format!("{name} is set"));
         }
     }
+    // Those two have rules of their own, which name them if they are wrong.
     let checked_elsewhere = ["region", "delivery_stream"];
     let mut alone = true;
-    for spec in kubehose::options::OPTIONS {
+    for spec in kubehose::options::OPTIONS.iter().filter(|spec| !checked_elsewhere.contains(&spec.name)) {
         let Some(entry) = section.get(spec.name).filter(known) else {
             continue;
         };
-        if OPTIONS_OF_FILES.contains(&spec.name) || checked_elsewhere.contains(&spec.name) {
-            continue;
-        }
-        // The plugin's own reader judges, one option at a time.
-        let get = |name: &str| match name {
-            "region" => Some("eu-west-1".to_owned()),
-            "delivery_stream" => Some("logs".to_owned()),
-            // Where it is missing, the reader over the whole section says so.
-            "role_arn" if spec.name == "external_id" => Some("arn:aws:iam::123456789012:role/logs".to_owned()),
-            _ => (name == spec.name).then(|| entry.value.text.clone()),
-        };
-        if let Err(error) = kubehose::options::Config::read(&get, &|_| None) {
-            findings.add(&rules::OPTION_VALUE, entry.value.at, error.to_string());
+        if let Some(fault) = reader::alone(spec.name, &entry.value.text) {
+            findings.add(&rules::OPTION_VALUE, entry.value.at, fault);
             alone = false;
         }
     }
@@ -288,15 +280,8 @@ fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, sco
 
 /// The plugin's own reader over the whole section: what each option passes alone may be refused together.
 fn check_together(section: &Section, known: &dyn Fn(&&Entry) -> bool, findings: &mut Findings) {
-    let get = |name: &str| match (name, section.get(name)) {
-        // Those two have rules of their own, which name them if they are wrong.
-        ("region", _) => Some("eu-west-1".to_owned()),
-        ("delivery_stream", _) => Some("logs".to_owned()),
-        _ if OPTIONS_OF_FILES.contains(&name) => None,
-        (_, entry) => entry.filter(|entry| known(entry)).map(|entry| entry.value.text.clone()),
-    };
-    if let Err(error) = kubehose::options::Config::read(&get, &|_| None) {
-        let message = error.to_string();
+    let value = |name: &str| section.get(name).filter(known).map(|entry| entry.value.text.clone());
+    if let Some(message) = reader::together(&value) {
         // The message names the option that is refused.
         let named = section
             .entries

@@ -31,6 +31,31 @@ pub struct Rule {
     pub fix: &'static str,
 }
 
+impl Rule {
+    /// The rule's place in the book.
+    pub fn page(&self) -> String {
+        format!("lint-rules.html#{}", self.id)
+    }
+}
+
+/// Rules whose errors are about what reaches what: Fluent Bit starts all the same.
+const STARTS: [&str; 9] = [
+    "match-nothing",
+    "filter-unseen",
+    "cri-never-matches",
+    "parser-order",
+    "parser-drops-log",
+    "remap-order",
+    "rename-nested",
+    "rename-before-lift",
+    "unknown-document",
+];
+
+/// Whether Fluent Bit, or kubehose in it, does not start over what the rule finds.
+pub fn refuses(rule: &Rule) -> bool {
+    rule.severity == Severity::Error && !STARTS.contains(&rule.id)
+}
+
 macro_rules! rules {
     ($($name:ident = $severity:ident $id:literal, $finds:literal, $fix:literal;)*) => {
         $(pub static $name: Rule = Rule { id: $id, severity: Severity::$severity, finds: $finds, fix: $fix };)*
@@ -110,7 +135,7 @@ rules! {
     PARSER_REGEX = Error "parser-regex", "a parser of Format regex has no Regex", "add Regex";
     PLUGINS_SECTION = Error "plugins-section", "[PLUGINS] in the main file fails on Fluent Bit 5",
         "put it into a file of its own, and name that in [SERVICE] plugins_file";
-    PLUGIN_FILE = Error "plugin-file", "a plugin whose file name begins with flb- is taken for one written in C",
+    PLUGIN_FILE = Error "plugin-file", "a plugin whose file name begins with flb- is loaded as one written in C",
         "rename the file";
     YAML_KEY = Error "yaml-key", "there is no such key in a Fluent Bit configuration", "check its name";
     YAML_SHAPE = Error "yaml-shape", "this part of the configuration is a list of mappings", "begin each entry with -";

@@ -13,10 +13,12 @@ pub struct Place {
     pub column: usize,
 }
 
-/// A node and where it begins.
+/// A node, where it begins and where it ends.
 #[derive(Debug)]
 pub struct Node {
     pub at: Place,
+    /// Behind its last character; of a block's end, where the reader noticed it.
+    pub end: Place,
     pub value: Value,
 }
 
@@ -101,9 +103,13 @@ pub fn documents(text: &str) -> Result<Vec<Rc<Node>>, Fault> {
             what: error.info().to_owned(),
         })?;
         let at = Place { line: span.start.line().max(1), column: span.start.col() + 1 };
+        let end = Place { line: span.end.line().max(1), column: span.end.col() + 1 };
         let (node, anchor) = match event {
-            Event::Scalar(text, style, anchor, _) => {
-                (Rc::new(Node { at, value: Value::Scalar { text: text.into_owned(), style } }), anchor)
+            Event::Scalar(text, style, anchor, tag) => {
+                // What a tag of CloudFormation's stands for (`!Ref AWS::Region`) is as open as a variable.
+                let open = tag.is_some_and(|tag| tag.handle == "!" && !text.is_empty());
+                let text = if open { format!("${{{text}}}") } else { text.into_owned() };
+                (Rc::new(Node { at, end, value: Value::Scalar { text, style } }), anchor)
             }
             Event::Alias(anchor) => {
                 let Some(node) = anchors.get(&anchor) else {
@@ -127,10 +133,10 @@ pub fn documents(text: &str) -> Result<Vec<Rc<Node>>, Fault> {
             }
             Event::SequenceEnd | Event::MappingEnd => match stack.pop() {
                 Some(Open::Sequence(at, anchor, items)) => {
-                    (Rc::new(Node { at, value: Value::Sequence(items) }), anchor)
+                    (Rc::new(Node { at, end, value: Value::Sequence(items) }), anchor)
                 }
                 Some(Open::Mapping(at, anchor, pairs, _)) => {
-                    (Rc::new(Node { at, value: Value::Mapping(pairs) }), anchor)
+                    (Rc::new(Node { at, end, value: Value::Mapping(pairs) }), anchor)
                 }
                 None => continue,
             },

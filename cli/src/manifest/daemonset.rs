@@ -4,9 +4,34 @@
 //! <https://docs.aws.amazon.com/eks/latest/userguide/iam-roles-for-service-accounts.html>.
 
 use super::filters::{self, Work};
-use super::plugin_config::{CONFIG_DIR, HTTP_PORT, PROGRAM, Place, STATE_DIR, output, plugins, service};
+use super::plugin_config::{CONFIG_DIR, HTTP_PORT, PROGRAM, Place, RELOAD_NOTE, STATE_DIR, output, plugins, service};
 use crate::classic::{Section, render};
 use crate::{fargate, kube};
+
+/// Which nodes have a router.
+pub const NODE_AFFINITY: &str = "nodeAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    nodeSelectorTerms:
+      - matchExpressions:
+          - key: kubernetes.io/os
+            operator: In
+            values: [linux]
+          # No DaemonSet runs on Fargate; its pods have their own router.
+          - key: eks.amazonaws.com/compute-type
+            operator: NotIn
+            values: [fargate]
+";
+
+/// As whom it runs there.
+pub const SECURITY: &str =
+    "# The runtime's log files are root's, and so is the folder of the state. Root reads them, and may nothing else.
+runAsUser: 0
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+  add: [DAC_READ_SEARCH]
+";
 
 /// Everything from the namespace to the DaemonSet.
 pub fn manifest(place: &Place<'_>) -> String {
@@ -15,6 +40,8 @@ pub fn manifest(place: &Place<'_>) -> String {
         Some(role) => format!("\n  annotations:\n    eks.amazonaws.com/role-arn: {role}"),
         None => String::new(),
     };
+    let affinity = kube::indented(NODE_AFFINITY, 8);
+    let security = kube::indented(SECURITY, 12);
     let config = kube::literal(&configuration(place), 4);
     let plugins = kube::literal(&plugins(place), 4);
     format!(
@@ -61,6 +88,7 @@ value: 1000000
 globalDefault: false
 description: Log routers, one per node.
 ---
+{RELOAD_NOTE}
 apiVersion: v1
 kind: ConfigMap
 metadata:
@@ -93,18 +121,7 @@ spec:
       # Longer than the plugin's shutdown_timeout and Fluent Bit's Grace.
       terminationGracePeriodSeconds: 30
       affinity:
-        nodeAffinity:
-          requiredDuringSchedulingIgnoredDuringExecution:
-            nodeSelectorTerms:
-              - matchExpressions:
-                  - key: kubernetes.io/os
-                    operator: In
-                    values: [linux]
-                  # No DaemonSet runs on Fargate; its pods have their own router.
-                  - key: eks.amazonaws.com/compute-type
-                    operator: NotIn
-                    values: [fargate]
-      tolerations:
+{affinity}      tolerations:
         - operator: Exists
       containers:
         - name: kubehose
@@ -133,11 +150,7 @@ spec:
             limits:
               memory: 512Mi
           securityContext:
-            allowPrivilegeEscalation: false
-            readOnlyRootFilesystem: true
-            capabilities:
-              drop: [ALL]
-          volumeMounts:
+{security}          volumeMounts:
             - name: config
               mountPath: {CONFIG_DIR}
               readOnly: true
@@ -162,26 +175,32 @@ spec:
     )
 }
 
-fn configuration(place: &Place<'_>) -> String {
-    let router = place.router;
-    let mut sections = vec![
-        service(),
-        Section::new("INPUT")
-            .set("Name", "tail")
-            .set("Tag", fargate::MATCH)
-            .set("Path", "/var/log/containers/*.log")
-            // The router's own lines would feed it.
-            .set("Exclude_Path", format!("/var/log/containers/kubehose-*_{}_*.log", place.namespace))
-            .set("multiline.parser", "cri, docker")
-            .set("DB", format!("{STATE_DIR}/tail.db"))
-            .set("DB.locking", "true")
-            .set("Mem_Buf_Limit", "45MB")
-            .set("Skip_Long_Lines", "On")
-            .set("Refresh_Interval", 10)
-            .set("storage.type", "filesystem"),
-    ];
-    // The names are the plugin's work, the container runtime's lines the input's.
-    sections.extend(filters::sections(router, Work { cri: false, renames: false }));
-    sections.push(output(router, &router.match_pattern));
+/// The files of the node's containers, but for the router's own.
+pub fn input(place: &Place<'_>) -> Section {
+    Section::new("INPUT")
+        .set("Name", "tail")
+        .set("Tag", fargate::MATCH)
+        .set("Path", "/var/log/containers/*.log")
+        // The router's own lines would feed it.
+        .set("Exclude_Path", format!("/var/log/containers/kubehose-*_{}_*.log", place.namespace))
+        .set("multiline.parser", "cri, docker")
+        .set("DB", format!("{STATE_DIR}/tail.db"))
+        .set("DB.locking", "true")
+        .set("Mem_Buf_Limit", "45MB")
+        .set("Skip_Long_Lines", "On")
+        .set("Refresh_Interval", 10)
+        .set("storage.type", "filesystem")
+}
+
+/// The filters: the names are the plugin's work, the container runtime's lines the input's.
+pub fn filters(place: &Place<'_>) -> Vec<Section> {
+    filters::sections(place.router, Work { cri: false, renames: false })
+}
+
+/// The router's whole configuration.
+pub fn configuration(place: &Place<'_>) -> String {
+    let mut sections = vec![service(), input(place)];
+    sections.extend(filters(place));
+    sections.push(output(place.router, &place.router.match_pattern));
     render(&sections)
 }

@@ -5,22 +5,33 @@
 use serde_json::{Map, Value, json};
 
 use super::Remap;
-use super::plugin_config::{PROGRAM, Place};
+use super::plugin_config::{PROGRAM, Place, WORKERS};
+use crate::aws::RoleArn;
 use crate::verdict;
 
 /// Where FireLens writes the configuration that it generates.
 const GENERATED: &str = "/fluent-bit/etc/fluent-bit.conf";
 
+/// FireLens' records have no `kubernetes` map. `container_name` and `container_id` stand at their root under the names that
+/// Datadog knows; of the task's metadata it knows these under others
+/// (<https://docs.datadoghq.com/containers/amazon_ecs/tags/>).
+const REMAP: &str = "ecs_task_arn=task_arn, ecs_cluster=ecs_cluster_name";
+
+/// Whether an image lies in a private registry of ECR's, which Fargate pulls from with the task's execution role.
+pub fn is_private_ecr(image: &str) -> bool {
+    let host = image.split('/').next().unwrap_or_default();
+    host.contains(".dkr.ecr.") || host.contains(".dkr-ecr.")
+}
+
 /// Input for `aws ecs register-task-definition --cli-input-json`.
-pub fn task_definition(place: &Place<'_>, app_image: &str) -> String {
+pub fn task_definition(place: &Place<'_>, app_image: &str, execution_role: Option<&RoleArn>) -> String {
     let router = place.router;
     let mut options = Map::new();
     let mut set = |key: &str, value: &str| options.insert(key.to_owned(), json!(value));
     set("Name", "kubehose");
     set("region", router.region.as_ref());
     set("delivery_stream", router.delivery_stream.as_ref());
-    // FireLens' records already hold container_id and container_name at the root.
-    set("remap", if router.remap == Remap::Filters { "datadog" } else { "none" });
+    set("remap", if router.remap == Remap::Filters { REMAP } else { "none" });
     set("kube_tag_fallback", "off");
     if router.preserve_source {
         set("remap_preserve_source", "on");
@@ -30,7 +41,7 @@ pub fn task_definition(place: &Place<'_>, app_image: &str) -> String {
     }
     set("time_key", &router.time_key);
     set("time_key_format", crate::datadog::TIME_KEY_FORMAT);
-    set("Workers", "2");
+    set("Workers", &WORKERS.to_string());
     set("Retry_Limit", "no_limits");
 
     let mut task = json!({
@@ -64,8 +75,9 @@ pub fn task_definition(place: &Place<'_>, app_image: &str) -> String {
             }
         ]
     });
-    if let (Some(role), Some(fields)) = (&router.role_arn, task.as_object_mut()) {
-        fields.insert("taskRoleArn".to_owned(), json!(role.as_ref()));
+    let roles = [("executionRoleArn", execution_role), ("taskRoleArn", router.role_arn.as_ref())];
+    for (name, role) in roles.into_iter().filter_map(|(name, role)| Some((name, role?))) {
+        task[name] = json!(role.as_ref());
     }
     verdict::json(&task)
 }

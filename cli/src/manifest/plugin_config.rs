@@ -15,6 +15,11 @@ pub const CONFIG_DIR: &str = "/kubehose/etc";
 pub const STATE_DIR: &str = "/kubehose/state";
 /// Port of Fluent Bit's own HTTP server, for the probes.
 pub const HTTP_PORT: u16 = 2020;
+/// Where it listens: on every address, IPv4 and IPv6. `0.0.0.0` leaves the probes of an IPv6 cluster unanswered.
+pub const HTTP_LISTEN: &str = "::";
+/// What stands above each configuration that is generated with workers.
+pub const RELOAD_NOTE: &str =
+    "# Workers rule out Hot_Reload: Fluent Bit 5.1.1 crashes after some reloads. Change it by a rollout.";
 
 /// One router that runs the plugin.
 pub struct Place<'a> {
@@ -46,14 +51,19 @@ pub fn folder(text: &str) -> Result<String, String> {
 
 /// `[SERVICE]`, with chunks on disk: a router that is restarted goes on where it was.
 pub fn service() -> Section {
+    service_with(&format!("{CONFIG_DIR}/plugins.conf"))
+}
+
+/// `[SERVICE]` whose plugins another file names.
+pub fn service_with(plugins_file: &str) -> Section {
     Section::new("SERVICE")
         .set("Flush", 1)
         .set("Log_Level", "info")
         .set("HTTP_Server", "On")
-        .set("HTTP_Listen", "0.0.0.0")
+        .set("HTTP_Listen", HTTP_LISTEN)
         .set("HTTP_Port", HTTP_PORT)
         .set("Health_Check", "On")
-        .set("plugins_file", format!("{CONFIG_DIR}/plugins.conf"))
+        .set("plugins_file", plugins_file)
         .set("storage.path", format!("{STATE_DIR}/chunks"))
         .set("storage.sync", "normal")
         .set("storage.backlog.mem_limit", "16M")
@@ -66,6 +76,14 @@ pub fn plugins(place: &Place<'_>) -> String {
 
 /// The output that runs the plugin.
 pub fn output(router: &Router, match_pattern: &str) -> Section {
+    output_with(router, match_pattern, WORKERS)
+}
+
+/// Flushes on threads of their own: with none, each of them stops the pipeline.
+pub const WORKERS: u8 = 2;
+
+/// The output with so many workers.
+pub fn output_with(router: &Router, match_pattern: &str, workers: u8) -> Section {
     let on = |flag: bool| flag.then_some("on");
     Section::new("OUTPUT")
         .set("Name", "kubehose")
@@ -77,8 +95,7 @@ pub fn output(router: &Router, match_pattern: &str) -> Section {
         .set_if("remap_override", on(router.override_on_conflict))
         .set("time_key", &router.time_key)
         .set("time_key_format", datadog::TIME_KEY_FORMAT)
-        // Flushes on threads of their own: with none, each of them stops the pipeline.
-        .set("Workers", 2)
+        .set("Workers", workers)
         // A second RETRY loses the chunk at the default of 1; the disk's limit bounds what waits.
         .set("Retry_Limit", "no_limits")
         .set("storage.total_limit_size", "1G")

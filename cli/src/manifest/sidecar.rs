@@ -3,7 +3,7 @@
 //! Vendor's page: <https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/>.
 
 use super::Remap;
-use super::plugin_config::{CONFIG_DIR, HTTP_PORT, PROGRAM, Place, STATE_DIR, output, plugins, service};
+use super::plugin_config::{CONFIG_DIR, HTTP_PORT, PROGRAM, Place, RELOAD_NOTE, STATE_DIR, output, plugins, service};
 use crate::classic::{Section, render};
 use crate::kube;
 
@@ -31,6 +31,7 @@ metadata:
   name: kubehose
   namespace: {namespace}{annotations}
 ---
+{RELOAD_NOTE}
 apiVersion: v1
 kind: ConfigMap
 metadata:
@@ -88,6 +89,9 @@ spec:
             limits:
               memory: 256Mi
           securityContext:
+            # Whatever user the image has; the state's folder is the pod's own, and open to it.
+            runAsUser: 65532
+            runAsNonRoot: true
             allowPrivilegeEscalation: false
             readOnlyRootFilesystem: true
             capabilities:

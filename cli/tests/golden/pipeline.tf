@@ -66,3 +66,7 @@ resource "datadog_logs_custom_pipeline" "kubehose" {
     }
   }
 }
+
+output "pipeline_id" {
+  value = datadog_logs_custom_pipeline.kubehose.id
+}

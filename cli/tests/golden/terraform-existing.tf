@@ -1,19 +1,39 @@
-terraform {
-  required_providers {
-    aws = {
-      source  = "hashicorp/aws"
-      version = ">= 5.64"
-    }
+# Delivery stream "logs" in eu-west-1, account 123456789012. A module, or a file beside others; needs hashicorp/aws 5.64 or newer.
+data "aws_region" "current" {}
+
+variable "buffering_size" {
+  description = "MiB at which what has gathered goes to Datadog, which takes 5 MB at a time"
+  type        = number
+  default     = 2
+
+  validation {
+    condition     = var.buffering_size >= 1 && var.buffering_size <= 4
+    error_message = "Datadog answers 413 to more than 4 MiB."
   }
 }
 
-provider "aws" {
-  region = "eu-west-1"
+variable "buffering_interval" {
+  description = "Seconds after which it goes before that"
+  type        = number
+  default     = 60
+}
+
+variable "retry_duration" {
+  description = "Seconds for which Firehose tries again"
+  type        = number
+  default     = 60
+}
+
+variable "tags" {
+  description = "Tags of what is made"
+  type        = map(string)
+  default     = {}
 }
 
 resource "aws_cloudwatch_log_group" "delivery" {
   name              = "/aws/kinesisfirehose/logs"
   retention_in_days = 14
+  tags              = var.tags
 }
 
 resource "aws_cloudwatch_log_stream" "delivery" {
@@ -47,6 +67,7 @@ resource "aws_iam_role" "delivery" {
   ]
 }
   JSON
+  tags               = var.tags
 }
 
 resource "aws_iam_role_policy" "delivery" {
@@ -99,14 +120,15 @@ resource "aws_iam_role_policy" "delivery" {
 resource "aws_kinesis_firehose_delivery_stream" "kubehose" {
   name        = "logs"
   destination = "http_endpoint"
+  tags        = var.tags
 
   http_endpoint_configuration {
     url                = "https://aws-kinesis-http-intake.logs.datadoghq.eu/v1/input"
     name               = "Datadog"
     role_arn           = aws_iam_role.delivery.arn
-    buffering_size     = 2
-    buffering_interval = 60
-    retry_duration     = 60
+    buffering_size     = var.buffering_size
+    buffering_interval = var.buffering_interval
+    retry_duration     = var.retry_duration
     s3_backup_mode     = "FailedDataOnly"
 
     secrets_manager_configuration {
@@ -145,7 +167,58 @@ resource "aws_kinesis_firehose_delivery_stream" "kubehose" {
     }
   }
 
+  lifecycle {
+    precondition {
+      condition     = data.aws_region.current.id == "eu-west-1"
+      error_message = "The policies are for a stream in eu-west-1: give this module a provider of that region."
+    }
+  }
+
   depends_on = [aws_iam_role_policy.delivery]
+}
+
+output "delivery_stream_arn" {
+  value = aws_kinesis_firehose_delivery_stream.kubehose.arn
+}
+
+output "delivery_stream_name" {
+  description = "delivery_stream of the output"
+  value       = aws_kinesis_firehose_delivery_stream.kubehose.name
+}
+
+output "put_records_policy" {
+  description = "What a router's role must be allowed"
+  value       = <<-JSON
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "PutRecords",
+      "Effect": "Allow",
+      "Action": [
+        "firehose:PutRecord",
+        "firehose:PutRecordBatch"
+      ],
+      "Resource": "arn:aws:firehose:eu-west-1:123456789012:deliverystream/logs"
+    },
+    {
+      "Sid": "OwnLog",
+      "Effect": "Allow",
+      "Action": [
+        "logs:CreateLogGroup",
+        "logs:CreateLogStream",
+        "logs:DescribeLogStreams",
+        "logs:PutLogEvents",
+        "logs:PutRetentionPolicy"
+      ],
+      "Resource": [
+        "arn:aws:logs:eu-west-1:123456789012:log-group:*-fluent-bit-logs",
+        "arn:aws:logs:eu-west-1:123456789012:log-group:*-fluent-bit-logs:log-stream:*"
+      ]
+    }
+  ]
+}
+  JSON
 }
 
 resource "aws_iam_role_policy" "put_records" {

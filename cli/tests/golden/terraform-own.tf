@@ -1,18 +1,38 @@
-terraform {
-  required_providers {
-    aws = {
-      source  = "hashicorp/aws"
-      version = ">= 5.64"
-    }
+# Delivery stream "logs" in eu-west-1, account 123456789012. A module, or a file beside others; needs hashicorp/aws 5.64 or newer.
+data "aws_region" "current" {}
+
+variable "buffering_size" {
+  description = "MiB at which what has gathered goes to Datadog, which takes 5 MB at a time"
+  type        = number
+  default     = 2
+
+  validation {
+    condition     = var.buffering_size >= 1 && var.buffering_size <= 4
+    error_message = "Datadog answers 413 to more than 4 MiB."
   }
 }
 
-provider "aws" {
-  region = "eu-west-1"
+variable "buffering_interval" {
+  description = "Seconds after which it goes before that"
+  type        = number
+  default     = 60
+}
+
+variable "retry_duration" {
+  description = "Seconds for which Firehose tries again"
+  type        = number
+  default     = 60
+}
+
+variable "tags" {
+  description = "Tags of what is made"
+  type        = map(string)
+  default     = {}
 }
 
 resource "aws_s3_bucket" "failed" {
   bucket_prefix = "kubehose-failed-"
+  tags          = var.tags
 
   # The bucket holds logs that exist nowhere else.
   lifecycle {
@@ -28,6 +48,11 @@ resource "aws_s3_bucket_public_access_block" "failed" {
   restrict_public_buckets = true
 }
 
+output "failed_records_bucket" {
+  description = "Keeps what Datadog did not accept"
+  value       = aws_s3_bucket.failed.id
+}
+
 variable "datadog_api_key" {
   description = "Datadog API key"
   type        = string
@@ -36,6 +61,7 @@ variable "datadog_api_key" {
 
 resource "aws_secretsmanager_secret" "api_key" {
   name_prefix = "kubehose-datadog-api-key-"
+  tags        = var.tags
 }
 
 resource "aws_secretsmanager_secret_version" "api_key" {
@@ -46,6 +72,7 @@ resource "aws_secretsmanager_secret_version" "api_key" {
 resource "aws_cloudwatch_log_group" "delivery" {
   name              = "/aws/kinesisfirehose/logs"
   retention_in_days = 14
+  tags              = var.tags
 }
 
 resource "aws_cloudwatch_log_stream" "delivery" {
@@ -79,6 +106,7 @@ resource "aws_iam_role" "delivery" {
   ]
 }
   JSON
+  tags               = var.tags
 }
 
 resource "aws_iam_role_policy" "delivery" {
@@ -131,19 +159,20 @@ resource "aws_iam_role_policy" "delivery" {
 resource "aws_kinesis_firehose_delivery_stream" "kubehose" {
   name        = "logs"
   destination = "http_endpoint"
+  tags        = var.tags
 
   http_endpoint_configuration {
     url                = "https://aws-kinesis-http-intake.logs.datadoghq.eu/v1/input"
     name               = "Datadog"
     role_arn           = aws_iam_role.delivery.arn
-    buffering_size     = 2
-    buffering_interval = 60
-    retry_duration     = 60
+    buffering_size     = var.buffering_size
+    buffering_interval = var.buffering_interval
+    retry_duration     = var.retry_duration
     s3_backup_mode     = "FailedDataOnly"
 
     secrets_manager_configuration {
       enabled    = true
-      secret_arn = "${aws_secretsmanager_secret.api_key.arn}"
+      secret_arn = aws_secretsmanager_secret.api_key.arn
       role_arn   = aws_iam_role.delivery.arn
     }
 
@@ -159,7 +188,7 @@ resource "aws_kinesis_firehose_delivery_stream" "kubehose" {
 
     s3_configuration {
       role_arn            = aws_iam_role.delivery.arn
-      bucket_arn          = "${aws_s3_bucket.failed.arn}"
+      bucket_arn          = aws_s3_bucket.failed.arn
       prefix              = "failed/"
       error_output_prefix = "errors/"
       compression_format  = "GZIP"
@@ -172,7 +201,58 @@ resource "aws_kinesis_firehose_delivery_stream" "kubehose" {
     }
   }
 
-  depends_on = [aws_iam_role_policy.delivery]
+  lifecycle {
+    precondition {
+      condition     = data.aws_region.current.id == "eu-west-1"
+      error_message = "The policies are for a stream in eu-west-1: give this module a provider of that region."
+    }
+  }
+
+  depends_on = [aws_iam_role_policy.delivery, aws_secretsmanager_secret_version.api_key]
+}
+
+output "delivery_stream_arn" {
+  value = aws_kinesis_firehose_delivery_stream.kubehose.arn
+}
+
+output "delivery_stream_name" {
+  description = "delivery_stream of the output"
+  value       = aws_kinesis_firehose_delivery_stream.kubehose.name
+}
+
+output "put_records_policy" {
+  description = "What a router's role must be allowed"
+  value       = <<-JSON
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "PutRecords",
+      "Effect": "Allow",
+      "Action": [
+        "firehose:PutRecord",
+        "firehose:PutRecordBatch"
+      ],
+      "Resource": "arn:aws:firehose:eu-west-1:123456789012:deliverystream/logs"
+    },
+    {
+      "Sid": "OwnLog",
+      "Effect": "Allow",
+      "Action": [
+        "logs:CreateLogGroup",
+        "logs:CreateLogStream",
+        "logs:DescribeLogStreams",
+        "logs:PutLogEvents",
+        "logs:PutRetentionPolicy"
+      ],
+      "Resource": [
+        "arn:aws:logs:eu-west-1:123456789012:log-group:*-fluent-bit-logs",
+        "arn:aws:logs:eu-west-1:123456789012:log-group:*-fluent-bit-logs:log-stream:*"
+      ]
+    }
+  ]
+}
+  JSON
 }
 
 resource "aws_iam_role" "pod_execution" {
@@ -196,6 +276,7 @@ resource "aws_iam_role" "pod_execution" {
   ]
 }
   JSON
+  tags               = var.tags
 }
 
 resource "aws_iam_role_policy_attachment" "pod_execution" {

@@ -39,7 +39,7 @@ impl Run {
 /// The program, without what the environment would tell it.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubehose"));
-    for name in ["AWS_REGION", "DD_API_KEY", "DD_APP_KEY", "NO_COLOR"] {
+    for name in ["AWS_REGION", "AWS_DEFAULT_REGION", "DD_API_KEY", "DD_APP_KEY", "NO_COLOR"] {
         command.env_remove(name);
     }
     command

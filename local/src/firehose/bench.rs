@@ -16,7 +16,7 @@ use hyper::body::{Body, Frame};
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::faults::{Faults, RecordFate};
+use super::faults::{Faults, RecordError, RecordFate};
 use super::output::compression;
 use super::request::Records;
 use super::service::Service;
@@ -68,6 +68,7 @@ pub(super) fn foreign(head: &hyper::http::request::Parts) -> Option<String> {
 
 /// Records and calls that are kept for a page that opens later.
 const RECORDS_KEPT: usize = 500;
+const FAILED_KEPT: usize = 200;
 const CALLS_KEPT: usize = 200;
 /// Seconds that the plot goes back.
 const SECONDS_KEPT: usize = 300;
@@ -84,6 +85,8 @@ pub(super) struct Bench(Mutex<Shown>);
 #[derive(Debug, Default)]
 struct Shown {
     records: Recent<Record>,
+    /// Those that were not accepted; one that is sent again and fails again is there twice.
+    failed: Recent<Record>,
     calls: Recent<Call>,
     seconds: VecDeque<Second>,
 }
@@ -118,7 +121,7 @@ impl<T> Recent<T> {
     }
 }
 
-/// A record that was accepted.
+/// A record that was offered.
 #[derive(Debug, Clone, Serialize)]
 struct Record {
     id: u64,
@@ -130,6 +133,22 @@ struct Record {
     /// Its beginning, where it is long.
     text: String,
     whole: bool,
+    /// Why it was not accepted.
+    reason: Option<String>,
+}
+
+impl Record {
+    fn new(id: u64, call: u64, at_ms: u64, stream: &str, record: &[u8], reason: Option<String>) -> Record {
+        let bytes = record.len() as u64;
+        let compressed = compression(record);
+        let text = match compressed {
+            Some(how) => format!("(compressed with {how})"),
+            None => String::from_utf8_lossy(&record[..record.len().min(TEXT_BYTES)]).into_owned(),
+        };
+        let billed = if reason.is_none() { billed(bytes) } else { 0 };
+        let whole = compressed.is_some() || record.len() <= TEXT_BYTES;
+        Record { id, call, at_ms, stream: stream.to_owned(), bytes, billed, text, whole, reason }
+    }
 }
 
 /// One call, as it ended.
@@ -162,23 +181,29 @@ impl Bench {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the records that were accepted.
+    /// Keeps the records of a call: those that were accepted, and those that failed.
     pub fn records(&self, call: u64, records: &Records, fates: &[RecordFate]) {
         let at_ms = now_ms();
         let mut shown = self.shown();
-        for (record, _) in records.iter().zip(fates).filter(|(_, fate)| **fate == RecordFate::Accepted) {
-            let bytes = record.len() as u64;
-            let id = shown.records.total;
-            let compressed = compression(record);
-            let text = match compressed {
-                Some(how) => format!("(compressed with {how})"),
-                None => String::from_utf8_lossy(&record[..record.len().min(TEXT_BYTES)]).into_owned(),
+        for (record, fate) in records.iter().zip(fates) {
+            let reason = reason(*fate);
+            let (list, keep) = match reason {
+                None => (&mut shown.records, RECORDS_KEPT),
+                Some(_) => (&mut shown.failed, FAILED_KEPT),
             };
-            let billed = billed(bytes);
-            let whole = compressed.is_some() || record.len() <= TEXT_BYTES;
-            let stream = records.stream.clone();
-            let record = Record { id, call, at_ms, stream, bytes, billed, text, whole };
-            shown.records.push(record, RECORDS_KEPT);
+            let id = list.total;
+            list.push(Record::new(id, call, at_ms, &records.stream, record, reason), keep);
+        }
+    }
+
+    /// Keeps the records of a call that was refused as a whole.
+    pub fn refused(&self, call: u64, records: &Records, code: &str) {
+        let at_ms = now_ms();
+        let mut shown = self.shown();
+        for record in records.iter() {
+            let id = shown.failed.total;
+            let reason = Some(format!("the whole call failed: {code}"));
+            shown.failed.push(Record::new(id, call, at_ms, &records.stream, record, reason), FAILED_KEPT);
         }
     }
 
@@ -206,6 +231,16 @@ impl Bench {
     }
 }
 
+/// Why a record was not accepted, as its entry in the reply says it.
+fn reason(fate: RecordFate) -> Option<String> {
+    match fate {
+        RecordFate::Accepted => None,
+        RecordFate::Failed(error) => Some(error.text().to_owned()),
+        RecordFate::Throttled => Some(format!("{} (over the quota)", RecordError::ServiceUnavailable.text())),
+        RecordFate::Contradicted => Some("not accepted, in a reply that contradicts itself".to_owned()),
+    }
+}
+
 /// What the service bills for a record.
 pub(super) fn billed(bytes: u64) -> u64 {
     bytes.div_ceil(BILLING_INCREMENT_BYTES) * BILLING_INCREMENT_BYTES
@@ -221,6 +256,7 @@ pub(super) struct Events {
     service: Arc<Service>,
     tick: Interval,
     records_seen: u64,
+    failed_seen: u64,
     calls_seen: u64,
     faults: Option<Faults>,
 }
@@ -231,6 +267,8 @@ struct Event<'a> {
     stats: Stats,
     records_total: u64,
     records: Vec<&'a Record>,
+    failed_total: u64,
+    failed: Vec<&'a Record>,
     calls: Vec<&'a Call>,
     seconds: Vec<&'a Second>,
     /// Only when they are others than the last event's.
@@ -241,7 +279,7 @@ impl Events {
     pub fn new(service: Arc<Service>) -> Self {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        Events { service, tick, records_seen: 0, calls_seen: 0, faults: None }
+        Events { service, tick, records_seen: 0, failed_seen: 0, calls_seen: 0, faults: None }
     }
 
     fn next(&mut self, bench: &Bench) -> Result<Bytes, serde_json::Error> {
@@ -250,11 +288,14 @@ impl Events {
         let stats = self.service.stats();
         let first = self.faults.is_none();
         let shown = bench.shown();
+        let most = if first { u64::MAX } else { RECORDS_PER_EVENT };
         let event = Event {
             now_ms: now_ms(),
             stats,
             records_total: shown.records.total,
-            records: shown.records.since(self.records_seen, if first { u64::MAX } else { RECORDS_PER_EVENT }).collect(),
+            records: shown.records.since(self.records_seen, most).collect(),
+            failed_total: shown.failed.total,
+            failed: shown.failed.since(self.failed_seen, most).collect(),
             calls: shown.calls.since(self.calls_seen, u64::MAX).collect(),
             // The last two may have changed since they were sent.
             seconds: shown.seconds.iter().rev().take(if first { SECONDS_KEPT } else { 2 }).rev().collect(),
@@ -263,7 +304,8 @@ impl Events {
         let mut text = b"data: ".to_vec();
         serde_json::to_writer(&mut text, &event)?;
         text.extend_from_slice(b"\n\n");
-        (self.records_seen, self.calls_seen) = (shown.records.total, shown.calls.total);
+        (self.records_seen, self.failed_seen) = (shown.records.total, shown.failed.total);
+        self.calls_seen = shown.calls.total;
         drop(shown);
         self.faults = Some(faults);
         Ok(text.into())

@@ -131,8 +131,12 @@ fn try_run(args: &Args) -> Result<(), String> {
     if let Some(file) = &args.port_file {
         write_whole(file, &format!("{}\n", server.port()))?;
     }
+    let everywhere = match server.address().ip().is_unspecified() {
+        true => format!(" (on {}, every address of this machine, for whoever reaches it)", server.address()),
+        false => String::new(),
+    };
     eprintln!(
-        "kubehose firehose: listening on {}{}",
+        "kubehose firehose: listening on {}{everywhere}{}",
         server.url(),
         match server.ca_pem_path() {
             Some(ca) => format!(", trust {}", ca.display()),

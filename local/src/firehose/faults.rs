@@ -105,6 +105,14 @@ pub enum RecordError {
 }
 
 impl RecordError {
+    /// Code and message, as a person reads them.
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            RecordError::ServiceUnavailable => "ServiceUnavailableException, Slow down.",
+            RecordError::InternalFailure => "InternalFailure, Internal service failure.",
+        }
+    }
+
     /// The entry of `RequestResponses`.
     pub(super) const fn entry(self) -> &'static str {
         match self {

@@ -123,6 +123,11 @@ impl Server {
         format!("{scheme}://{}", reachable(self.address))
     }
 
+    /// Where it listens: an address of this machine, or every one (0.0.0.0, [::]).
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The administration's URL without path: that of its own address, if it has one, else the endpoint's.
     pub fn admin_url(&self) -> String {
         self.admin_address.map_or_else(|| self.url(), |address| format!("http://{}", reachable(address)))

@@ -207,7 +207,10 @@ impl Service {
         match &answer {
             Ok(_) if buffers.fates.is_empty() => {}
             Ok(_) => self.show("200", Some(buffers)),
-            Err(refusal) => self.show(&refusal.error.code, Some(buffers)),
+            Err(refusal) => {
+                self.show(&refusal.error.code, Some(buffers));
+                self.show_refused(&refusal.error.code, &head, buffers);
+            }
         }
         let reply = answer.unwrap_or_else(|refusal| {
             let mut counts = self.counters.lock();
@@ -250,6 +253,25 @@ impl Service {
             }
         }
         bench.call(call);
+    }
+
+    /// Has the page list the records of a call that was refused, where they can be read out of it.
+    fn show_refused(&self, code: &str, head: &hyper::http::request::Parts, buffers: &mut Buffers) {
+        let Some(bench) = &self.bench else { return };
+        // Those whose fates were drawn are listed with them.
+        if !buffers.fates.is_empty() {
+            return;
+        }
+        let rules = Rules { streams: &[], validation_error: &self.options.validation_error };
+        let Buffers { call, body, records, .. } = buffers;
+        let read = match Operation::of(head) {
+            Ok(Operation::PutRecordBatch) => rules.put_record_batch(body, records),
+            Ok(Operation::PutRecord) => rules.put_record(body, records),
+            _ => return,
+        };
+        if read.is_ok() {
+            bench.refused(*call, records, code);
+        }
     }
 
     /// Everything about a request but reading and answering it.

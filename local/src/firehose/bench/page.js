@@ -27,6 +27,15 @@ const clock = (ms) => {
   return time.toLocaleTimeString('en-GB') + '.' + String(time.getMilliseconds()).padStart(3, '0');
 };
 
+/** The browser's zone, as it is at a time: CET, GMT+5:30. */
+const zone = (ms) => {
+  const parts = new Intl.DateTimeFormat('en-GB', { timeZoneName: 'short' }).formatToParts(new Date(ms));
+  return parts.find((part) => part.type === 'timeZoneName')?.value || '';
+};
+/** A time as it is shown, with its zone in full where the pointer rests. */
+const timed = (ms) => element('time', { datetime: new Date(ms).toISOString(), title: `${clock(ms)} ${zone(ms)}, ${new Date(ms).toISOString()}` }, clock(ms));
+for (const place of document.querySelectorAll('.zone')) place.textContent = zone(Date.now());
+
 // ---- the plot
 
 const SVG = 'http://www.w3.org/2000/svg';
@@ -64,6 +73,8 @@ function draw() {
   const parts = [line(top), line(middle), line(below), line(bottom), label(short(most), top + 3), label('0', middle), label(short(worst), below + 3), label('0', bottom),
     shape('polygon', { class: 'area', points: `${x(0)},${middle} ${points} ${x(WINDOW - 1)},${middle}` }),
     shape('polyline', { class: 'line', points })];
+  const title = (text, at) => shape('text', { class: 'title', x: left + 4, y: at }, text);
+  parts.push(title('records accepted a second', top + 11), title('failed, refused or cut a second', below + 11));
   const bar = Math.max(2, (right - left) / WINDOW - 1);
   past.forEach((s, i) => {
     if (troubles(s)) parts.push(shape('rect', { class: 'bar', x: Math.max(left, x(i) - bar / 2), y: z(troubles(s)), width: bar, height: bottom - z(troubles(s)) }));
@@ -75,7 +86,7 @@ function draw() {
   if (pointed !== null) {
     const i = Math.max(0, Math.min(WINDOW - 1, Math.round((pointed - left) / (right - left) * (WINDOW - 1)))), s = past[i];
     parts.push(shape('line', { class: 'cursor', x1: x(i), x2: x(i), y1: top, y2: bottom }));
-    put('readout', `${new Date(s.at * 1000).toLocaleTimeString('en-GB')}: ${count(s.accepted)} accepted, ${count(s.failed)} failed, ${count(s.refused)} calls refused or cut`);
+    put('readout', `${new Date(s.at * 1000).toLocaleTimeString('en-GB')} ${zone(s.at * 1000)}: ${count(s.accepted)} accepted, ${count(s.failed)} failed, ${count(s.refused)} calls refused or cut`);
   } else {
     put('readout', 'the last two minutes');
   }
@@ -112,7 +123,9 @@ function showCounts(event) {
 
 // ---- records
 
-let records = [], held = false, fresh = 0;
+// What has arrived of each kind, and how many of it the list did not show yet.
+const lists = { accepted: { records: [], total: 0, seen: 0 }, failed: { records: [], total: 0, seen: 0 } };
+let view = 'accepted', held = false;
 
 /** The JSON values in a record: one, or one in each line of a record that joins several. Null where it is something else. */
 function values(text) {
@@ -162,15 +175,14 @@ function row(record) {
   const more = found?.length > 1 ? `${count(found.length)} lines: ` : '';
   const where = [value.kube_namespace, value.pod_name, value.kube_container_name].filter((part) => typeof part === 'string').join(' / ');
   const message = [value.log, value.message, value.msg].find((part) => typeof part === 'string');
-  const time = element('time', {}, clock(record.at_ms));
-  const details = element('details', {}, element('summary', {}, time,
+  const details = element('details', {}, element('summary', {}, timed(record.at_ms),
     element('span', { class: 'pod', title: where }, where || record.stream),
-    element('span', { class: 'message' }, more + (message === undefined ? record.text.trim() : message.trim() || '(empty)')),
+    element('span', { class: 'message' }, ...(record.reason ? [element('span', { class: 'reason' }, `${record.reason}: `)] : []), more + (message === undefined ? record.text.trim() : message.trim() || '(empty)')),
     element('span', { class: 'size' }, size(record.bytes))));
   details.addEventListener('toggle', () => {
     if (!details.open || details.childElementCount > 1) return;
     const whole = record.whole ? '' : ', of which the beginning is shown';
-    details.append(element('p', { class: 'facts' }, `record ${record.id} of call ${record.call}, stream ${record.stream}: ${count(record.bytes)} bytes${whole}, billed as ${count(record.billed)}`), unfold(record));
+    details.append(element('p', { class: 'facts' }, `record ${record.id} of call ${record.call}, stream ${record.stream}: ${count(record.bytes)} bytes${whole}, ${record.reason ? `not accepted: ${record.reason}` : `billed as ${count(record.billed)}`}`), unfold(record));
   });
   const item = element('li', {}, details);
   item.dataset.id = record.id;
@@ -184,33 +196,48 @@ function matcher() {
 
 /** Adds rows for what is new, or draws all of them again. */
 function showRecords(fromScratch = false) {
-  const list = $('list'), matches = matcher();
+  const list = $('list'), matches = matcher(), shown = lists[view];
   if (fromScratch) list.replaceChildren();
   const newest = list.firstElementChild ? Number(list.firstElementChild.dataset.id) : -1;
-  const found = records.filter(matches);
+  const found = shown.records.filter(matches);
   const rows = found.slice(-SHOWN).filter((record) => record.id > newest).reverse().map(row);
   const top = list.scrollTop, before = list.scrollHeight;
   list.prepend(...rows);
   while (list.childElementCount > SHOWN) list.lastElementChild.remove();
   if (top > 0) list.scrollTop = top + list.scrollHeight - before;
-  fresh = 0;
+  shown.seen = shown.total;
   said();
 }
 
+/** Whether the list stands still, and how it goes on. */
+const still = () => held ? '“Go on” shows them' : $('list').querySelector('details[open]') ? 'fold the record to see them' : null;
+
 function said() {
-  const matches = matcher(), searching = $('search').value.trim() !== '';
+  const { records, total, seen } = lists[view], matches = matcher(), searching = $('search').value.trim() !== '';
   const found = searching ? records.filter(matches).length : records.length;
-  put('found', !records.length ? 'none yet' : (searching ? `${count(found)} of the last ${count(records.length)} match` : `the last ${count(Math.min(found, SHOWN))}`) + (fresh ? `; ${count(fresh)} more since held` : ''));
-  $('empty').hidden = records.length > 0;
+  const missed = total - seen, lost = Math.max(0, missed - Math.min(records.length, SHOWN));
+  const more = missed ? `; ${count(missed)} more since held${lost ? `, of which the newest ${count(missed - lost)} can be shown` : ''}: ${still() || 'they follow'}` : '';
+  put('found', !records.length ? 'none yet' : (searching ? `${count(found)} of the last ${count(records.length)} match` : `the last ${count(Math.min(found, SHOWN))}`) + more);
+  put('view-failed', lists.failed.total ? `Failed or refused (${count(lists.failed.total)})` : 'Failed or refused');
+  $('empty').hidden = records.length > 0 || view !== 'accepted';
 }
 
 function take(event) {
-  records.push(...event.records);
-  if (records.length > KEPT) records = records.slice(-KEPT);
-  fresh += event.records.length;
+  for (const [name, records, total] of [['accepted', event.records, event.records_total], ['failed', event.failed, event.failed_total]]) {
+    const list = lists[name];
+    list.records = list.records.concat(records).slice(-KEPT);
+    list.total = total;
+  }
   // What is being read must not move.
-  if (held || $('list').querySelector('details[open]')) said(); else if (event.records.length) showRecords();
+  if (still() || lists[view].total === lists[view].seen) said(); else showRecords();
 }
+
+function show(name) {
+  view = name;
+  for (const each of Object.keys(lists)) $(`view-${each}`).setAttribute('aria-pressed', each === name);
+  showRecords(true);
+}
+for (const each of Object.keys(lists)) $(`view-${each}`).addEventListener('click', () => show(each));
 
 $('search').addEventListener('input', () => showRecords(true));
 $('hold').addEventListener('click', () => {
@@ -230,7 +257,7 @@ function showCalls(calls) {
   const body = $('calls');
   for (const call of calls.slice(-CALLS)) {
     const known = call.records > 0, cell = (text) => element('td', {}, text);
-    const line = element('tr', {}, cell(count(call.id)), cell(clock(call.at_ms)), cell(call.stream || '–'), cell(call.outcome),
+    const line = element('tr', {}, cell(count(call.id)), cell(timed(call.at_ms)), cell(call.stream || '–'), cell(call.outcome),
       cell(known ? count(call.records) : '–'), cell(known ? count(call.failed) : '–'), cell(known ? size(call.bytes) : '–'), cell(known ? size(call.billed) : '–'));
     if (call.outcome !== '200') line.classList.add('bad');
     if (call.failed) line.children[5].classList.add('bad');
@@ -300,7 +327,7 @@ function showFaults(set) {
 // ---- events
 
 function restart() {
-  records = [];
+  for (const list of Object.values(lists)) Object.assign(list, { records: [], total: 0, seen: 0 });
   seconds.clear();
   $('list').replaceChildren();
   $('calls').replaceChildren();

@@ -1,17 +1,17 @@
-//! An event of any shape → msgpack that is ordinary, for [`crate::record::writer`]: the mapping and the options applied,
-//! keys strings and each there once, values of kinds that JSON has.
+//! An event of any shape → its JSON, by way of the tape: the mapping and the options applied, keys strings and each there
+//! once, values of kinds that JSON has.
 //!
 //! Of a repeated key the last value counts, at the first one's place. NaN and the infinities become nil; keys that are not
 //! strings, their JSON; binary that is UTF-8, text, otherwise base64, as are extension values.
 
 use crate::event::chunk::{Event, Token, Value};
 use crate::event::path::Node;
-use crate::record::remap::{Moved, Plan, Remap, TagFields};
-use crate::record::writer::Writer;
+use crate::record::remap::{Moved, Plan, TagFields};
 use crate::record::{RecordOptions, json};
-use rmp::encode;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// What stands where a container was nested deeper than [`crate::event::chunk::MAX_DEPTH`].
 pub const TOO_DEEP: &[u8] = b"[nested too deep]";
@@ -34,7 +34,11 @@ struct Part<'p> {
 
 impl<'p> Part<'p> {
     /// What of the value under `name` is written; none if nothing.
+    #[inline]
     fn child(self, name: &[u8], value: Value<'_, '_>) -> Option<Part<'p>> {
+        if self.drop.is_none() && self.keep.is_none() {
+            return Some(self);
+        }
         let drop = self.drop.and_then(|node| node.child(name));
         if drop.is_some_and(|node| !node.ends().is_empty()) {
             return None;
@@ -92,35 +96,43 @@ impl Names {
     }
 }
 
-/// Makes events ordinary, and keeps what can be used again.
+/// Writes events of any shape, and keeps what can be used again.
 #[derive(Default)]
-pub struct Ordinary {
-    out: Vec<u8>,
+pub struct TapeWriter {
+    /// What was written last, and room behind it.
+    pub room: Vec<u8>,
+    /// How much of it is in use.
+    pub end: usize,
     names: Names,
-    /// Where the event's own root keys stand in what is written, of how many bytes each.
-    keys: Vec<(usize, usize)>,
+    /// Where the event's own root keys stand in what is written, with their quotes.
+    keys: Vec<Range<usize>>,
     collisions: u64,
 }
 
-impl Ordinary {
-    /// The msgpack that was written last.
-    pub fn bytes(&self) -> &[u8] {
-        &self.out
-    }
-
+impl TapeWriter {
     /// Values that were left out because `replace_dots` made two keys one, or a key is as one that is added.
     pub fn collisions(&self) -> u64 {
         self.collisions
     }
 
+    /// What was written last.
+    pub fn text(&self) -> &[u8] {
+        self.room.get(..self.end).unwrap_or_default()
+    }
+
     /// Writes a value alone, with dots in keys replaced.
     pub fn alone(&mut self, value: Value<'_, '_>, dots: Option<&str>) {
-        self.out.clear();
+        self.begin();
         self.value(value, Part { dots, ..Part::default() });
     }
 
-    /// Writes an event with what `plan` moves; `reserved` names are left to others. How many attributes were added behind
-    /// its own; none if there is nothing of it.
+    fn begin(&mut self) {
+        json::begin(&mut self.room);
+        self.end = 0;
+    }
+
+    /// Writes an event with what `plan` moves, but for its closing brace; `reserved` names are left to others. How many
+    /// attributes were added behind its own; none if there is nothing of it.
     pub fn event(
         &mut self,
         event: &Event<'_, '_>,
@@ -129,8 +141,7 @@ impl Ordinary {
         options: &RecordOptions,
         reserved: &[&[u8]],
     ) -> Option<usize> {
-        json::begin(&mut self.out);
-        self.out.clear();
+        self.begin();
         let mut names = std::mem::take(&mut self.names);
         names.clear();
         let (remap, body) = (&options.remap, event.body);
@@ -155,7 +166,7 @@ impl Ordinary {
             names.insert(name);
         }
         self.keys.clear();
-        let start = self.open();
+        self.put(b"{");
         let gone = |name: &[u8]| reserved.contains(&name) || remap.overrides(plan, name);
         let own = Part { removed: &plan.removed, ..part };
         let mut count = match body.token() {
@@ -167,46 +178,50 @@ impl Ordinary {
         };
         let own_count = count;
         for (rule, from, part) in moved {
-            self.text(remap.name(rule));
+            self.comma();
+            self.put(remap.name_json(rule));
             match from {
                 Moved::At(at) => {
                     let part = Part { removed: &plan.removed, ..part };
                     self.value(Value { tape: body.tape, at }, part);
                 }
-                Moved::Tag => self.text(remap.tag_value(rule, tag)),
+                Moved::Tag => self.put(tag.and_then(|tag| remap.from_tag(rule, tag)).unwrap_or(b"null")),
             }
             count += 1;
         }
         count += self.group(event, part, options, &mut names);
         let empty = count == 0;
-        for (name, value) in remap.constants() {
-            if !self.has_key(name) && names.insert(name) {
-                self.text(name);
-                self.text(value);
+        for rule in remap.moves()..remap.rules() {
+            let name = remap.name_json(rule);
+            if !self.has_key(name.strip_suffix(b":").unwrap_or(name)) && names.insert(remap.name(rule)) {
+                self.comma();
+                self.put(name);
+                self.put(remap.constant(rule));
                 count += 1;
             }
         }
-        self.close(start, count);
         self.names = names;
-        (!empty).then_some((count - own_count) as usize)
+        (!empty).then_some(count - own_count)
     }
 
     /// What an OTLP record has beside its body: the group's resource and scope, and the record's own metadata, under the
     /// names of OpenTelemetry's log data model.
-    fn group(&mut self, event: &Event<'_, '_>, part: Part<'_>, options: &RecordOptions, names: &mut Names) -> u32 {
+    fn group(&mut self, event: &Event<'_, '_>, part: Part<'_>, options: &RecordOptions, names: &mut Names) -> usize {
         let Some(group) = event.group else { return 0 };
         let mut count = 0;
         let mut add = |name: &[u8], value: Value<'_, '_>| {
             let Some(part) = part.child(name, value) else { return };
             let name = dotless(name, part.dots);
-            if self.has_key(&name) || !names.insert(&name) {
+            let mut quoted = Vec::new();
+            json::write_string(&mut quoted, &name);
+            if self.has_key(&quoted) || !names.insert(&name) {
                 return;
             }
-            self.text(&name);
+            self.key(&name);
             match value.token() {
                 Token::Bin(id) if matches!(&*name, b"trace_id" | b"span_id") => {
                     let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-                    self.text(hex.as_bytes());
+                    self.string(hex.as_bytes());
                 }
                 _ => self.value(value, part),
             }
@@ -228,35 +243,37 @@ impl Ordinary {
     }
 
     fn value(&mut self, value: Value<'_, '_>, part: Part<'_>) {
-        let out = &mut self.out;
-        // Writing to a Vec does not fail.
         match value.token() {
-            Token::Nil => out.push(0xc0),
-            Token::Bool(flag) => out.push(if flag { 0xc3 } else { 0xc2 }),
-            Token::UInt(number) => drop(encode::write_uint(out, number)),
-            Token::Int(number) => drop(encode::write_sint(out, number)),
-            Token::F32(number) if number.is_finite() => drop(encode::write_f32(out, number)),
-            Token::F64(number) if number.is_finite() => drop(encode::write_f64(out, number)),
-            Token::F32(_) | Token::F64(_) => out.push(0xc0),
-            Token::Str(text) => self.text(text),
-            Token::Bin(bytes) if std::str::from_utf8(bytes).is_ok() => self.text(bytes),
-            Token::Bin(bytes) | Token::Ext(bytes) => self.text(base64(bytes).as_bytes()),
-            Token::TooDeep => self.text(TOO_DEEP),
+            Token::Nil => self.put(b"null"),
+            Token::Bool(flag) => self.put(if flag { b"true" } else { b"false" }),
+            Token::UInt(number) => self.put(itoa::Buffer::new().format(number).as_bytes()),
+            Token::Int(number) => self.put(itoa::Buffer::new().format(number).as_bytes()),
+            Token::F32(number) if number.is_finite() => self.put(zmij::Buffer::new().format_finite(number).as_bytes()),
+            Token::F64(number) if number.is_finite() => self.put(zmij::Buffer::new().format_finite(number).as_bytes()),
+            Token::F32(_) | Token::F64(_) => self.put(b"null"),
+            Token::Str(text) => self.string(text),
+            Token::Bin(bytes) if std::str::from_utf8(bytes).is_ok() => self.string(bytes),
+            Token::Bin(bytes) | Token::Ext(bytes) => self.string(base64(bytes).as_bytes()),
+            Token::TooDeep => self.string(TOO_DEEP),
             Token::Array { len, .. } => {
-                drop(encode::write_array_len(out, len));
                 let mut at = value.at + 1;
                 // Paths lead through maps alone.
                 let part = Part { drop: None, keep: None, ..part };
-                for _ in 0..len {
+                self.put(b"[");
+                for item in 0..len {
+                    if item > 0 {
+                        self.put(b",");
+                    }
                     let item = Value { tape: value.tape, at };
                     self.value(item, part);
                     at = item.next();
                 }
+                self.put(b"]");
             }
             Token::Map { .. } => {
-                let start = self.open();
-                let count = self.map(value, part, None, |_| false);
-                self.close(start, count);
+                self.put(b"{");
+                self.map(value, part, None, |_| false);
+                self.put(b"}");
             }
         }
     }
@@ -268,8 +285,21 @@ impl Ordinary {
         part: Part<'_>,
         names: Option<&mut Names>,
         gone: impl Fn(&[u8]) -> bool,
-    ) -> u32 {
+    ) -> usize {
         match plain_keys(map, part.dots.is_some()) {
+            // Most maps: nothing of them is renamed, or left out but for what was moved.
+            true if names.is_none() && part.drop.is_none() && part.keep.is_none() => {
+                let mut count = 0;
+                for (key, value) in map.pairs() {
+                    let Token::Str(name) = key.token() else { continue };
+                    if part.removed.is_empty() || !part.removed.contains(&key.at) {
+                        self.key(name);
+                        self.value(value, part);
+                        count += 1;
+                    }
+                }
+                count
+            }
             true => {
                 let plain = map.pairs().filter_map(|(key, value)| match key.token() {
                     Token::Str(name) => Some((Cow::Borrowed(name), key.at, value)),
@@ -293,7 +323,7 @@ impl Ordinary {
         part: Part<'_>,
         names: Option<&mut Names>,
         gone: impl Fn(&[u8]) -> bool,
-    ) -> u32 {
+    ) -> usize {
         let mut own = Names::default();
         let root = names.is_some();
         let names = names.unwrap_or(&mut own);
@@ -309,55 +339,50 @@ impl Ordinary {
                 self.collisions += 1;
                 continue;
             }
-            let start = self.out.len();
-            self.text(&name);
-            let header = self.out.len();
+            let start = self.end;
+            let key = self.key(&name);
+            let from = self.end;
             self.value(value, part);
-            // Nothing of it was to be kept: a map without pairs.
-            if part.keep.is_some() && self.out.get(header..) == Some(b"\xdf\0\0\0\0") {
-                self.out.truncate(start);
+            // Nothing of it was to be kept.
+            if part.keep.is_some() && self.room.get(from..self.end) == Some(b"{}") {
+                self.end = start;
                 continue;
             }
             if root {
-                self.keys.push((header - name.len(), name.len()));
+                self.keys.push(key);
             }
             count += 1;
         }
         count
     }
 
-    /// Whether the event itself has this root key.
-    fn has_key(&self, name: &[u8]) -> bool {
-        let named = |(at, length): &(usize, usize)| {
-            *length == name.len() && self.out.get(*at..at + length).is_some_and(|key| key == name)
-        };
-        self.keys.iter().any(named)
+    /// Whether the event itself has this root key, which is written so.
+    fn has_key(&self, quoted: &[u8]) -> bool {
+        self.keys.iter().any(|key| key.len() == quoted.len() && self.room.get(key.clone()) == Some(quoted))
     }
 
-    /// Begins a map, whose number of pairs comes last.
-    fn open(&mut self) -> usize {
-        self.out.extend_from_slice(b"\xdf\0\0\0\0");
-        self.out.len()
+    /// A key with its colon, and with a comma before it where one belongs; where the key stands.
+    fn key(&mut self, name: &[u8]) -> Range<usize> {
+        self.comma();
+        let start = self.end;
+        self.string(name);
+        let key = start..self.end;
+        self.put(b":");
+        key
     }
 
-    fn close(&mut self, start: usize, count: u32) {
-        if let Some(place) = self.out.get_mut(start - 4..start) {
-            place.copy_from_slice(&count.to_be_bytes());
+    fn comma(&mut self) {
+        if self.text().last() != Some(&b'{') {
+            self.put(b",");
         }
     }
 
-    fn text(&mut self, text: &[u8]) {
-        // A chunk has less than 4 GiB; base64 of most of it may have more, and ends there.
-        match u8::try_from(text.len()) {
-            Ok(length @ 0..32) => self.out.push(0xa0 | length),
-            Ok(length) => self.out.extend_from_slice(&[0xd9, length]),
-            Err(_) => {
-                let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-                drop(encode::write_str_len(&mut self.out, length));
-                return self.out.extend_from_slice(text.get(..length as usize).unwrap_or_default());
-            }
-        }
-        self.out.extend_from_slice(text);
+    fn string(&mut self, text: &[u8]) {
+        self.end = json::string_at(&mut self.room, self.end, text);
+    }
+
+    fn put(&mut self, text: &[u8]) {
+        self.end = json::put(&mut self.room, text, self.end);
     }
 }
 
@@ -379,25 +404,33 @@ fn dotless<'n>(name: &'n [u8], with: Option<&str>) -> Cow<'n, [u8]> {
 /// A key's text, its index on the tape, and its value.
 type Entry<'t, 'a> = (Cow<'a, [u8]>, usize, Value<'t, 'a>);
 
-/// Whether the keys are few, strings of ASCII and different, and without dots where these are of interest: nearly all are,
-/// and that is decided without a copy.
+/// Whether the keys are strings of ASCII and different, and without dots where these are of interest: nearly all are, and that
+/// is decided without a copy.
 fn plain_keys(map: Value<'_, '_>, dots: bool) -> bool {
     let mut seen: [&[u8]; Names::FEW] = [&[]; Names::FEW];
-    let mut lengths = 0u64;
+    let (mut lengths, mut marks) = (0u64, Vec::new());
+    let many = matches!(map.token(), Token::Map { len, .. } if len as usize > Names::FEW);
     for (index, (key, _)) in map.pairs().enumerate() {
-        let (Token::Str(text), Some(place)) = (key.token(), seen.get_mut(index)) else { return false };
+        let Token::Str(text) = key.token() else { return false };
         if !text.is_ascii() || dots && text.contains(&b'.') {
             return false;
         }
-        *place = text;
+        if many {
+            marks.push(xxh3_64(text));
+            continue;
+        }
         // Only one of the same length can be the same.
         let length = 1 << text.len().min(63);
         if lengths & length != 0 && seen.iter().take(index).any(|earlier| *earlier == text) {
             return false;
         }
         lengths |= length;
+        if let Some(place) = seen.get_mut(index) {
+            *place = text;
+        }
     }
-    true
+    marks.sort_unstable();
+    marks.is_sorted_by(|one, two| one < two)
 }
 
 /// The pairs of a map, each key once, at its first place and with its last value.
@@ -430,12 +463,9 @@ fn key_text<'a>(key: Value<'_, 'a>, in_key: bool) -> Cow<'a, [u8]> {
         Token::TooDeep => Cow::Borrowed(TOO_DEEP),
         Token::Array { .. } | Token::Map { .. } if in_key => Cow::Borrowed(TOO_DEEP),
         _ => {
-            let mut ordinary = Ordinary::default();
-            ordinary.value(key, Part { in_key: true, ..Part::default() });
-            let none = Remap::default();
-            let mut writer = Writer::new(&none, Vec::new());
-            let end = writer.made(&ordinary.out).unwrap_or(0);
-            Cow::Owned(writer.text(end).to_vec())
+            let mut writer = TapeWriter::default();
+            writer.value(key, Part { in_key: true, ..Part::default() });
+            Cow::Owned(writer.text().to_vec())
         }
     }
 }
