@@ -163,7 +163,8 @@ impl Encoding {
             if !is_part {
                 // Where a panic would have to go on: all parts of an event are made in one slice.
                 self.cursor = chunk.resume_state();
-                if self.cursor.position() >= end && self.cursor.position() < bytes.len() {
+                let full = self.joined.len() > 1 && self.joined_held() > JOINED;
+                if full || self.cursor.position() >= end && self.cursor.position() < bytes.len() {
                     return;
                 }
                 while self.settled.get(self.passed).is_some_and(|range| range.end <= next) {
@@ -231,7 +232,7 @@ impl Encoding {
             if let Err(error) = packed {
                 slice.errors.push(format!("event {next} of a chunk with tag {}: {error}", owner.tag));
             }
-            if slice.done || self.joined.len() > 1 && self.joined_held() > JOINED {
+            if slice.done {
                 return;
             }
         }

@@ -216,6 +216,11 @@ impl Lane {
         }
     }
 
+    /// Whether its last calls have failed.
+    pub fn in_trouble(&self) -> bool {
+        self.trouble.is_some() || self.failures > 0
+    }
+
     /// Since when it has held more than its share, if it does.
     pub fn full_since(&self) -> Option<Instant> {
         self.full_since

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the events of a chunk wait for a lane that is full before they are left for later.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+pub const PATIENCE: Duration = Duration::from_millis(300);
 
 /// A lane with nothing to do is forgotten after this.
 const FORGET: Duration = Duration::from_secs(60);
@@ -101,6 +101,11 @@ impl<'o> Lanes<'o> {
         }
     }
 
+    /// It is now this late.
+    pub fn begin(&mut self, now: Instant) {
+        self.now = Some(now);
+    }
+
     /// Whether events go to more streams than one.
     pub fn template(&self) -> bool {
         self.streams.template.is_some()
@@ -169,9 +174,11 @@ impl<'o> Lanes<'o> {
         if lane.is_empty() {
             lane.close_batch();
         }
-        match lane.full_since() {
-            Some(since) if now.saturating_duration_since(since) >= PATIENCE => Takes::Later,
-            _ => Takes::Soon,
+        let long = |since: Option<Instant>| since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
+        // One that is known to be in trouble is not waited for.
+        match lane.in_trouble() || long(lane.full_since()) || long(lane.waiting_since()) {
+            true => Takes::Later,
+            false => Takes::Soon,
         }
     }
 
@@ -294,7 +301,6 @@ impl<'o> Lanes<'o> {
 
     /// Counts what each holds, lets unused memory go, forgets lanes that have been idle for long.
     pub fn rest(&mut self, now: Instant, may_forget: bool) {
-        self.now = Some(now);
         let share = self.share;
         for lane in self.all() {
             lane.rest();

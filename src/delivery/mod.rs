@@ -523,6 +523,7 @@ impl<'o> Delivery<'o> {
         self.wall = now.wall;
         let now = now.at;
         self.now = Some(now);
+        self.lanes.begin(now);
         // First of all: if this thread had no time for long, flushes have given up meanwhile, and must not be answered OK.
         self.expire(now, out);
         match input {
@@ -960,6 +961,10 @@ impl<'o> Delivery<'o> {
             encoding.slice(&mut self.encoder, &mut self.packer, &mut self.lanes, &self.counts, SLICE, self.wall);
         let done = slice.done;
         self.encoding_waits = slice.waits;
+        if self.lanes.template() {
+            // The chunk may wait for another stream before it brings more for this one.
+            self.lanes.linger_until(now + LINGER);
+        }
         let origin = encoding.origin.clone();
         self.note_slice(&origin, slice, now, out);
         if !done {
@@ -999,7 +1004,8 @@ impl<'o> Delivery<'o> {
             Kept::No if self.ledger.is_acknowledged(origin.delivery) => Source::Memory(bytes),
             Kept::No => return self.ledger.seal_incomplete(origin.delivery, done, now, out),
         };
-        self.deferred.push_back(Deferred { queued: Queued { origin: origin.clone(), source, done, resumed: true }, lanes });
+        self.deferred
+            .push_back(Deferred { queued: Queued { origin: origin.clone(), source, done, resumed: true }, lanes });
     }
 
     /// Flushes that wait for an answer.
