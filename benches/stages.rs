@@ -13,6 +13,7 @@ use kubehose::event::chunk::{Chunk, Time};
 use kubehose::host::Log;
 use kubehose::options::Config;
 use kubehose::output::Instance;
+use kubehose::record::pack::Events;
 use kubehose::record::{Next, Origin, RecordOptions, RecordWriter};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -122,7 +123,9 @@ fn batch(bencher: Bencher) {
     bencher.counter(json_bytes()).bench_local(|| {
         let mut batcher = Batcher::new(&opening);
         for (index, text) in (0..).zip(&texts) {
-            if let Some(full) = batcher.push(text.as_bytes(), index..index + 1, || used.pop().unwrap_or_default()) {
+            if let Some(full) =
+                batcher.push(text.as_bytes(), Events::One(index..index + 1), || used.pop().unwrap_or_default())
+            {
                 used.extend(full.into_buffer());
             }
         }

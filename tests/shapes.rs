@@ -10,7 +10,7 @@
 
 use kubehose::event::chunk::{Chunk, Time};
 use kubehose::options::{Config, OPTIONS};
-use kubehose::record::pack::Packer;
+use kubehose::record::pack::{Joined, Packer};
 use kubehose::record::remap::TagFields;
 use kubehose::record::{MAX_RECORD, Next, Origin, RecordOptions, RecordWriter};
 use serde_json::{Value, json};
@@ -251,11 +251,13 @@ fn come_of(chunk: &[u8], options: &RecordOptions) -> Vec<Result<Vec<Vec<u8>>, St
     let origin = Origin { tag: tag.as_ref(), identity: [7; 16] };
     let (mut chunk, mut writer, mut packer) =
         (Chunk::new(chunk), RecordWriter::new(options), Packer::new(options.pack));
-    let (mut came, mut parts) = (Vec::new(), Vec::new());
+    let (mut came, mut parts, mut joined) = (Vec::new(), Vec::new(), Joined::default());
     loop {
         match writer.next(&mut chunk, &origin, Time::default()) {
             Next::Record { text, events } => {
-                packer.push(text, events.clone(), |record, _| assert!(record.len() <= MAX_RECORD)).unwrap();
+                packer
+                    .push(&mut joined, text, events.clone(), |record, _| assert!(record.len() <= MAX_RECORD))
+                    .unwrap();
                 parts.push(text.to_vec());
                 if !events.is_empty() {
                     assert_eq!(events, came.len() as u32..came.len() as u32 + 1);
@@ -267,7 +269,7 @@ fn come_of(chunk: &[u8], options: &RecordOptions) -> Vec<Result<Vec<Vec<u8>>, St
             Next::End => break,
         }
     }
-    packer.finish(|record, _| assert!(record.len() <= MAX_RECORD)).unwrap();
+    packer.finish(&mut joined, |record, _| assert!(record.len() <= MAX_RECORD)).unwrap();
     assert_eq!((chunk.undecodable(), parts.len()), (0, 0));
     came
 }

@@ -5,12 +5,15 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use clap::{Args as ClapArgs, ValueEnum};
 use kubehose::delivery::Identity;
 use kubehose::delivery::batch::{Batch, Batcher, Opening};
+use kubehose::delivery::lanes::Streams;
 use kubehose::event::chunk::{Chunk, Time};
 use kubehose::options::{Config, OPTIONS};
-use kubehose::record::pack::Packer;
+use kubehose::record::pack::{Events, Joined, Packer};
 use kubehose::record::remap::TagFields;
+use kubehose::record::stream::Scratch;
 use kubehose::record::{Next, Origin, RecordWriter, TRUNCATED};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 use crate::cost::billed;
 use crate::verdict::{Failure, Outcome, Verdict, note, plural, print_bytes};
@@ -94,21 +97,23 @@ struct Stages<'c> {
     tag: Option<TagFields>,
     tag_text: &'c str,
     packer: Packer,
-    batcher: Batcher,
+    streams: &'c Streams,
+    /// What is being joined and batched for each stream.
+    lanes: BTreeMap<String, (Joined, Batcher)>,
     account: Account,
 }
 
 /// Runs `kubehose preview`.
 pub fn run(args: &Args) -> Outcome {
     let config = read_config(args)?;
-    let opening = Opening::new(&config.firehose.delivery_stream);
     let mut stages = Stages {
         format: args.format,
         records: RecordWriter::new(&config.record),
-        tag: config.record.remap.tag_fields(args.tag.as_bytes(), false),
+        tag: config.record.remap.tag_fields(args.tag.as_bytes(), config.streams.template.is_some()),
         tag_text: &args.tag,
         packer: Packer::new(config.record.pack),
-        batcher: Batcher::new(&opening),
+        streams: &config.streams,
+        lanes: BTreeMap::new(),
         account: Account::default(),
     };
     let failure = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", args.file));
@@ -205,6 +210,15 @@ fn write(out: &mut Vec<u8>, value: &Value) -> Result<(), std::num::TryFromIntErr
     Ok(())
 }
 
+/// The numbers of a record's first and last event, from 1 on; a part of an event tells of none but its own.
+fn first_and_last(events: &Events) -> [u32; 2] {
+    match events.stretches() {
+        [first, .., last] => [first.start + 1, last.end],
+        [only] => [only.start + 1, only.end.max(only.start + 1)],
+        [] => [0, 0],
+    }
+}
+
 impl Stages<'_> {
     fn chunk(&mut self, data: &[u8]) -> Result<(), Failure> {
         let identity = Identity::of(self.tag_text.as_bytes(), data).to_bytes();
@@ -214,14 +228,32 @@ impl Stages<'_> {
         let now = Time { seconds: now.as_second(), nanos: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) };
         let mut chunk = Chunk::new(data);
         let (before, mut full) = (self.account.events, Vec::new());
+        let mut ahead = self.streams.template.as_ref().map(|template| (template, Chunk::new(data)));
+        let (mut stream, mut scratch) = (self.streams.default.to_string(), Scratch::default());
         loop {
             let cut = self.records.truncated();
+            if let Some((template, ahead)) = &mut ahead
+                && !self.records.has_parts()
+                && let Some(event) = ahead.next_event()
+            {
+                let number = before + event.index + 1;
+                stream = match template.name(event.body, self.tag_text, origin.tag, &mut scratch) {
+                    Some(name) => name.to_owned(),
+                    None => {
+                        let default = &self.streams.default;
+                        note(&format!("event {number}: no stream's name comes of it; it goes to {default}"));
+                        default.to_string()
+                    }
+                };
+            }
             match self.records.next(&mut chunk, &origin, now) {
                 Next::Record { text, events } => {
                     let (bytes, events) = (text.len(), before + events.start..before + events.end);
-                    let (batcher, number) = (&mut self.batcher, events.start + 1);
-                    let pushed = self.packer.push(text, events, |record, events| {
-                        full.extend(batcher.push(record, events, Vec::new));
+                    let number = events.start + 1;
+                    let opened = || (Joined::default(), Batcher::new(&Opening::new(&stream)));
+                    let (joined, batcher) = self.lanes.entry(stream.clone()).or_insert_with(opened);
+                    let pushed = self.packer.push(joined, text, events, |record, events| {
+                        full.extend(batcher.push(record, events, Vec::new).map(|batch| (stream.clone(), batch)));
                     });
                     pushed.map_err(|error| Failure::new(error.to_string()))?;
                     if self.records.truncated() > cut {
@@ -239,8 +271,8 @@ impl Stages<'_> {
                 }
                 Next::End => break,
             }
-            for full in std::mem::take(&mut full) {
-                self.batch(&full)?;
+            for (stream, full) in std::mem::take(&mut full) {
+                self.batch(&stream, &full)?;
             }
         }
         self.account.events += chunk.events();
@@ -248,7 +280,7 @@ impl Stages<'_> {
         Ok(())
     }
 
-    fn batch(&mut self, batch: &Batch) -> Result<(), Failure> {
+    fn batch(&mut self, stream: &str, batch: &Batch) -> Result<(), Failure> {
         self.account.batches += 1;
         if self.format == Format::Bodies {
             print_bytes(&batch.body())?;
@@ -264,21 +296,25 @@ impl Stages<'_> {
                 Format::Records => print_bytes(&batch.record(place))?,
                 Format::Json => {
                     let record = batch.record(place);
-                    let line = json!({
+                    let mut line = json!({
                         "batch": self.account.batches,
                         // A part of an event tells of none but its own.
-                        "events": [place.events.start + 1, place.events.end.max(place.events.start + 1)],
+                        "events": first_and_last(&place.events),
                         "bytes": bytes,
                         "billed": billed(bytes),
                         "cut": is_cut(&record),
                         "record": String::from_utf8_lossy(&record)
                     });
+                    if self.streams.template.is_some() {
+                        line["delivery_stream"] = stream.into();
+                    }
                     print_bytes(format!("{line}\n").as_bytes())?;
                 }
             }
         }
+        let to = if self.streams.template.is_some() { format!(" to {stream}") } else { String::new() };
         note(&format!(
-            "batch {}: {} of {}, a body of {}",
+            "batch {}{to}: {} of {}, a body of {}",
             self.account.batches,
             plural(batch.places().len(), "record"),
             plural(batch.bytes(), "byte"),
@@ -288,12 +324,13 @@ impl Stages<'_> {
     }
 
     fn finish(mut self) -> Outcome {
-        let (batcher, mut full) = (&mut self.batcher, Vec::new());
-        let finished = self.packer.finish(|record, events| full.extend(batcher.push(record, events, Vec::new)));
-        finished.map_err(|error| Failure::new(error.to_string()))?;
-        full.iter().try_for_each(|full| self.batch(full))?;
-        if let Some(last) = self.batcher.finish() {
-            self.batch(&last)?;
+        for (stream, (mut joined, mut batcher)) in std::mem::take(&mut self.lanes) {
+            let mut full = Vec::new();
+            let finished =
+                self.packer.finish(&mut joined, |record, events| full.extend(batcher.push(record, events, Vec::new)));
+            finished.map_err(|error| Failure::new(error.to_string()))?;
+            full.extend(batcher.finish());
+            full.iter().try_for_each(|batch| self.batch(&stream, batch))?;
         }
         let Account { events, records, batches, bytes, billed, cut, empty, aside, undecodable } = self.account;
         let times = if bytes > 0 { billed as f64 / bytes as f64 } else { 0.0 };

@@ -141,7 +141,8 @@ impl Engine {
 
     /// The first record that has arrived.
     fn record(&self, server: &Server, container: &str) -> Value {
-        let end = Instant::now() + PATIENCE;
+        // Fluent Bit may have looked for the file just before it was there, and looks again after a minute.
+        let end = Instant::now() + PATIENCE + Duration::from_secs(60);
         while server.records().is_empty() {
             assert!(Instant::now() < end, "no record has arrived:\n{}", self.log(container));
             std::thread::sleep(Duration::from_millis(100));

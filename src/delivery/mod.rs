@@ -13,7 +13,7 @@ pub mod pace;
 mod retry;
 pub mod room;
 
-use crate::delivery::encode::{Encoding, Slice};
+use crate::delivery::encode::{Encoding, Rest, Slice};
 use crate::delivery::lane::{Job, Owner, split};
 use crate::delivery::lanes::{DEFAULT, LaneId, Lanes, Streams};
 use crate::delivery::ledger::{DeliveryId, Flush, Kept, Ledger};
@@ -973,7 +973,7 @@ impl<'o> Delivery<'o> {
         }
         match encoding.deferred() {
             None => self.ledger.seal(origin.delivery, now, out),
-            Some((bytes, done, lanes)) => self.defer(&origin, bytes, done, lanes, now, out),
+            Some(rest) => self.defer(&origin, rest, now, out),
         }
         // All of it may have been settled before, so that no call's end comes to ask.
         self.load(out);
@@ -989,15 +989,7 @@ impl<'o> Delivery<'o> {
     }
 
     /// All of a chunk is encoded but events whose lanes are full. It is kept for these, in the spool or in memory, unless the host does.
-    fn defer(
-        &mut self,
-        origin: &Arc<Origin>,
-        bytes: Arc<Copied>,
-        done: Vec<Range<u32>>,
-        lanes: Vec<LaneId>,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) {
+    fn defer(&mut self, origin: &Arc<Origin>, Rest { bytes, done, lanes }: Rest, now: Instant, out: &mut Vec<Action>) {
         let source = match self.ledger.kept(origin.delivery) {
             Kept::Stored(_) => Source::Disk(bytes.len()),
             Kept::Storing(_) => Source::Memory(bytes),

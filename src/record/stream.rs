@@ -33,7 +33,7 @@ enum Part {
     Value(usize, Path),
     Tag,
     /// A part of the tag between dots, from 0 on.
-    TagPart(usize),
+    Nth(usize),
 }
 
 /// What can be reused from one event to the next.
@@ -72,7 +72,7 @@ impl Template {
                         let index = index.parse().map_err(|_| {
                             format!("'$TAG[{index}]': in the brackets stands which part of the tag, from 0 on")
                         })?;
-                        parts.push(Part::TagPart(index));
+                        parts.push(Part::Nth(index));
                         behind = after;
                     }
                     None => parts.push(Part::Tag),
@@ -116,7 +116,7 @@ impl Template {
             match part {
                 Part::Text(text) => scratch.name.push_str(text),
                 Part::Tag => scratch.name.push_str(tag),
-                Part::TagPart(index) => scratch.name.push_str(tag.split('.').nth(*index)?),
+                Part::Nth(index) => scratch.name.push_str(tag.split('.').nth(*index)?),
                 Part::Value(number, path) => {
                     let found = scratch.found.get(*number).copied().flatten();
                     let token = found.map(|found| Value { tape: body.tape, at: found.value }.token());
