@@ -27,6 +27,9 @@ pub struct Args {
     /// Name of the delivery stream
     #[arg(long, value_name = "NAME", value_parser = StreamName::new)]
     delivery_stream: StreamName,
+    /// All streams whose names begin so, for a template as the plugin's delivery_stream [router]
+    #[arg(long, value_name = "PREFIX", value_parser = StreamName::new, conflicts_with = "trust")]
+    stream_prefix: Option<StreamName>,
     /// What whose role may do
     #[arg(long, value_enum, default_value_t = Of::Router)]
     of: Of,
@@ -106,7 +109,14 @@ pub fn run(args: &Args) -> Outcome {
         return print_trust(args, trust, &stream);
     }
     let policy = match args.of {
-        Of::Router => router(&stream, args.flb_log_cw),
+        Of::Router => {
+            let mut policy = router(&stream, args.flb_log_cw);
+            if let Some(prefix) = &args.stream_prefix {
+                let all = stream_arn(&args.region, &args.account, prefix) + "*";
+                policy["Statement"][0]["Resource"] = json!([stream.arn(), all]);
+            }
+            policy
+        }
         Of::Delivery => {
             let Some(bucket) = &args.bucket else {
                 return Err(Failure::new("--bucket is missing: the delivery stream's role writes what failed there"));

@@ -363,3 +363,29 @@ fn a_folder_is_its_configurations_and_one_unreadable_file_hides_no_other() {
     assert_eq!(run.code, 2);
     assert!(run.stdout.contains("option-value") && run.stderr.contains("2 files could not be read"), "{run:?}");
 }
+
+#[test]
+fn a_template_of_streams_is_judged_as_the_plugin_does() {
+    let of = |options: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("fluent-bit.conf");
+        let output =
+            "[OUTPUT]\n    Name kubehose\n    Match *\n    region eu-west-1\n    Workers 1\n    Retry_Limit 5\n";
+        std::fs::write(&file, format!("[INPUT]\n    Name dummy\n{output}{options}"))
+            .unwrap();
+        let found = findings(file.to_str().unwrap());
+        found.into_iter().filter(|(_, _, severity)| severity == "error").map(|(rule, ..)| rule).collect::<Vec<_>>()
+    };
+    let template = "    delivery_stream logs-$kubernetes['namespace_name']\n";
+    let default = "    default_delivery_stream logs-other\n";
+    assert_eq!(of(&format!("{template}{default}")), [""; 0]);
+    for wrong in [
+        template.to_owned(),
+        format!("    delivery_stream logs-$0\n{default}"),
+        format!("    delivery_stream logs\n{default}"),
+        format!("{template}    default_delivery_stream a/b\n"),
+        format!("{template}{default}    max_streams 1\n"),
+    ] {
+        assert_eq!(of(&wrong).len(), 1, "{wrong}: {:?}", of(&wrong));
+    }
+}

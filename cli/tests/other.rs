@@ -200,3 +200,50 @@ fn an_endpoint_on_every_address_says_so_and_where_it_is_reached() {
         assert_eq!(line.contains(&format!("on {address}:")) && line.contains("every address"), everywhere, "{line}");
     }
 }
+
+#[test]
+fn the_policy_of_a_template_names_the_default_stream_and_all_that_begin_so() {
+    let line =
+        "iam-policy --region eu-west-1 --account 123456789012 --delivery-stream logs-other --stream-prefix logs-";
+    let policy: serde_json::Value = serde_json::from_str(&kubehose(line).fine()).unwrap();
+    let arn = "arn:aws:firehose:eu-west-1:123456789012:deliverystream/logs-";
+    let expected = serde_json::json!([format!("{arn}other"), format!("{arn}*")]);
+    assert_eq!(policy["Statement"][0]["Resource"], expected);
+}
+
+#[test]
+fn the_preview_of_a_template_says_which_record_goes_where() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let events = r#"{"n":1,"kubernetes":{"namespace_name":"shop"}}
+{"n":2,"kubernetes":{"namespace_name":"a/b"}}
+{"n":3,"kubernetes":{"namespace_name":"shop"}}
+"#;
+    std::fs::write(file.path(), events).unwrap();
+    for aggregated in ["off", "on"] {
+        let mut preview = support::command();
+        preview.args(["preview", "--format", "json", "-o", "region=eu-west-1", "-o", "max_streams=2", "-o"]);
+        preview.args([
+            "delivery_stream=logs-$kubernetes['namespace_name']",
+            "-o",
+            "default_delivery_stream=rest",
+            "-o",
+        ]);
+        let output = preview.arg(format!("simple_aggregation={aggregated}")).arg(file.path()).output().unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let records: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let streams: Vec<(&str, usize)> = records
+            .iter()
+            .map(|record| {
+                let text = record["record"].as_str().unwrap();
+                (record["delivery_stream"].as_str().unwrap(), text.lines().count())
+            })
+            .collect();
+        let expected = match aggregated {
+            "on" => vec![("logs-shop", 2), ("rest", 1)],
+            _ => vec![("logs-shop", 1), ("logs-shop", 1), ("rest", 1)],
+        };
+        assert_eq!(streams, expected, "{}", String::from_utf8_lossy(&output.stderr));
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("event 2: no stream's name comes of it; it goes to rest"), "{told}");
+    }
+}

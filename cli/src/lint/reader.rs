@@ -11,6 +11,8 @@ pub fn alone(name: &str, value: &str) -> Option<String> {
     }
     let get = |asked: &str| match asked {
         _ if asked == spec.name => Some(value.to_owned()),
+        // It is of use only beside a template.
+        "delivery_stream" if spec.name == "default_delivery_stream" => Some("$TAG".to_owned()),
         "region" => Some(REGION.to_owned()),
         "delivery_stream" => Some(STREAM.to_owned()),
         // Where it is missing, the reader over the whole section says so.
@@ -25,7 +27,8 @@ pub fn alone(name: &str, value: &str) -> Option<String> {
 pub fn together(value: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let get = |name: &str| match name {
         "region" => Some(REGION.to_owned()),
-        "delivery_stream" => Some(STREAM.to_owned()),
+        // A template is judged with what must stand beside it.
+        "delivery_stream" => value(name).filter(|name| name.contains('$')).or(Some(STREAM.to_owned())),
         _ if OPTIONS_OF_FILES.contains(&name) => None,
         _ => value(name),
     };
