@@ -37,14 +37,14 @@ struct Contender {
 const NULL: Contender = Contender { name: "null", plugin: "null", options: &[] };
 const THEIRS: Contender = Contender { name: "kinesis_firehose", plugin: "kinesis_firehose", options: &[] };
 const OURS: Contender = Contender { name: "kubehose", plugin: "kubehose", options: &[("Workers", "1")] };
-const TAKEN: Contender =
-    Contender { name: "kubehose, taken", plugin: "kubehose", options: &[("acknowledge", "buffered")] };
+const BUFFERED: Contender =
+    Contender { name: "kubehose, buffered", plugin: "kubehose", options: &[("acknowledge", "buffered")] };
 const SPOOLED: Contender =
     Contender { name: "kubehose, spool_dir", plugin: "kubehose", options: &[("spool_dir", "FOLDER/spool")] };
 const EIGHT: Contender =
     Contender { name: "kubehose, Workers 8", plugin: "kubehose", options: &[("Workers", "8"), ("concurrency", "64")] };
-const TAKEN_64: Contender = Contender {
-    name: "kubehose, taken",
+const BUFFERED_64: Contender = Contender {
+    name: "kubehose, buffered",
     plugin: "kubehose",
     options: &[("acknowledge", "buffered"), ("concurrency", "64")],
 };
@@ -285,7 +285,7 @@ fn cpu_table() {
     println!(
         "| output | CPU s | above null s | ms per MB | ratio | peak RSS MB | ratio |\n|---|---|---|---|---|---|---|"
     );
-    let contenders = [NULL, THEIRS, OURS, TAKEN, SPOOLED, EIGHT];
+    let contenders = [NULL, THEIRS, OURS, BUFFERED, SPOOLED, EIGHT];
     let costs = in_turn(&flow, &contenders, &Faults::default(), PACE);
     for (contender, cost) in contenders.iter().zip(&costs) {
         let above = cost.above(&costs[0]);
@@ -306,11 +306,11 @@ fn drain_table() {
     let flow = Flow::of(EVENTS, Messages::Large);
     println!("\n## Seconds to drain {EVENTS} events\n");
     println!(
-        "| latency of a call | kinesis_firehose | Workers 8 | ratio | taken | ratio | spool_dir | ratio |\n|---|---|---|---|---|---|---|---|"
+        "| latency of a call | kinesis_firehose | Workers 8 | ratio | buffered | ratio | spool_dir | ratio |\n|---|---|---|---|---|---|---|---|"
     );
     for latency in [20, 100, 300] {
         let faults = Faults { latency_ms: latency, ..Faults::default() };
-        let costs = in_turn(&flow, &[THEIRS, EIGHT, TAKEN_64, SPOOLED_64], &faults, Duration::ZERO);
+        let costs = in_turn(&flow, &[THEIRS, EIGHT, BUFFERED_64, SPOOLED_64], &faults, Duration::ZERO);
         let wall = |cost: &Cost| cost.wall;
         let theirs = costs[0].median(wall);
         let ours = costs[1..].iter().map(|c| format!("{:.2} | {:.2}", c.median(wall), c.ratio(&costs[0], wall)));
@@ -332,7 +332,7 @@ fn chunks_table() {
 fn small(messages: Messages) {
     let flow = Flow::of(20_000, messages);
     println!("| output | CPU above null s | ratio | requests |\n|---|---|---|---|");
-    let contenders = [NULL, THEIRS, OURS, EIGHT, TAKEN];
+    let contenders = [NULL, THEIRS, OURS, EIGHT, BUFFERED];
     let costs = in_turn(&flow, &contenders, &Faults::default(), Duration::from_millis(3));
     for (contender, cost) in contenders.iter().zip(&costs).skip(1) {
         println!(
@@ -352,13 +352,13 @@ fn joined_table() {
     let flow = Flow::of(EVENTS, Messages::Large);
     println!("\n## Joined and compressed: {EVENTS} events\n");
     println!(
-        "| options | kinesis_firehose, CPU above null s | kubehose, Workers 8 | ratio | taken | ratio | their requests | ours | ratio | taken | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|"
+        "| options | kinesis_firehose, CPU above null s | kubehose, Workers 8 | ratio | buffered | ratio | their requests | ours | ratio | buffered | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|"
     );
     for (name, options) in [("simple_aggregation", AGGREGATED), ("and gzip", GZIP), ("and zstd", ZSTD)] {
         let ours: &'static [(&str, &str)] = [options, EIGHT.options].concat().leak();
-        let taken: &'static [(&str, &str)] = [options, &[("acknowledge", "buffered")]].concat().leak();
+        let buffered: &'static [(&str, &str)] = [options, &[("acknowledge", "buffered")]].concat().leak();
         let contenders =
-            [NULL, joined("kinesis_firehose", options), joined("kubehose", ours), joined("kubehose", taken)];
+            [NULL, joined("kinesis_firehose", options), joined("kubehose", ours), joined("kubehose", buffered)];
         let costs = in_turn(&flow, &contenders, &Faults::default(), PACE);
         let requests = |costs: &Costs| costs.median(|cost| cost.requests);
         println!(

@@ -25,7 +25,7 @@ macro_rules! counts {
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Snapshot {
             $($(#[doc = $doc])+ pub $name: u64,)+
-            /// Calls that came to nothing, by [`Class::name`].
+            /// Calls that failed whole, by [`Class::name`].
             pub errors: Vec<(&'static str, u64)>,
         }
 
@@ -98,7 +98,7 @@ const CLASSES: [Class; 8] = [
 ];
 
 impl Counts {
-    /// Counts a call that came to nothing.
+    /// Counts a call that failed whole.
     pub fn error(&self, class: Class) {
         if let Some(at) = CLASSES.iter().position(|known| known.name() == class.name())
             && let Some(count) = self.errors.get(at)
@@ -207,7 +207,7 @@ pub const GAUGES: [Exported; 3] = [
 ];
 
 /// The counter of [`Snapshot::errors`], with the label `class`.
-pub const ERRORS: (&CStr, &CStr) = (c"errors_total", c"Calls that came to nothing.");
+pub const ERRORS: (&CStr, &CStr) = (c"errors_total", c"Calls that failed whole.");
 
 /// The histogram of [`Counts::call_seconds`].
 pub const SECONDS: (&CStr, &CStr) = (c"put_record_batch_seconds", c"How long PutRecordBatch calls took.");

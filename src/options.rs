@@ -8,6 +8,7 @@ use crate::delivery::pace::Concurrency;
 use crate::delivery::{Acknowledge, DeliveryOptions};
 use crate::error::Error;
 use crate::event::path::{Path, Paths};
+use crate::firehose::FirehoseConfig;
 use crate::record::pack::{Compression, PackOptions};
 use crate::record::remap::{Remap, parse_pattern};
 use crate::record::stream::Template;
@@ -258,29 +259,6 @@ pub struct Config {
 
 /// `spool_sync interval` brings to the disk what was written so long ago.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Where the records go, and as whom.
-#[derive(Clone, Debug)]
-pub struct FirehoseConfig {
-    /// The AWS region.
-    pub region: String,
-    /// The stream's name, or the template of names.
-    pub delivery_stream: String,
-    /// Endpoint of Firehose, an URL.
-    pub endpoint: Option<String>,
-    /// Endpoint of STS, an URL.
-    pub sts_endpoint: Option<String>,
-    /// The role to assume.
-    pub role_arn: Option<String>,
-    /// Its external ID.
-    pub external_id: Option<String>,
-    /// A profile of the shared configuration files.
-    pub profile: Option<String>,
-    /// PEM of more trusted authorities, read at Init.
-    pub ca: Option<Vec<u8>>,
-    /// How long one call may take.
-    pub request_timeout: Duration,
-}
 
 /// Reads options by name, each checked against [`OPTIONS`].
 struct Reader<'p> {

@@ -68,7 +68,7 @@ fn ends_in_time(endpoint: Endpoint, mode: Mode, workers: &str, outputs: usize) {
         folders.push((letters, spool));
     }
     let mut running = scene.start();
-    // Until chunks wait: each mode has taken some, and in `delivered` more are queued behind them.
+    // Until chunks wait: each mode has acknowledged or holds some, and in `delivered` more are queued behind them.
     std::thread::sleep(Duration::from_secs(5));
     let since = Instant::now();
     running.signal("TERM");

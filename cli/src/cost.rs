@@ -13,7 +13,7 @@ use crate::verdict::{Failure, Outcome, note, print};
 const PRICES_OF: &str = "2025-01";
 /// Firehose, Direct PUT, per GB.
 const FIREHOSE: f64 = 0.029;
-/// CloudWatch Logs, standard class, per GB taken in.
+/// CloudWatch Logs, standard class, per GB ingested.
 const CLOUDWATCH: f64 = 0.50;
 /// CloudWatch Logs, per GB and month kept.
 const CLOUDWATCH_KEPT: f64 = 0.03;

@@ -371,8 +371,7 @@ fn a_template_of_streams_is_judged_as_the_plugin_does() {
         let file = folder.path().join("fluent-bit.conf");
         let output =
             "[OUTPUT]\n    Name kubehose\n    Match *\n    region eu-west-1\n    Workers 1\n    Retry_Limit 5\n";
-        std::fs::write(&file, format!("[INPUT]\n    Name dummy\n{output}{options}"))
-            .unwrap();
+        std::fs::write(&file, format!("[INPUT]\n    Name dummy\n{output}{options}")).unwrap();
         let found = findings(file.to_str().unwrap());
         found.into_iter().filter(|(_, _, severity)| severity == "error").map(|(rule, ..)| rule).collect::<Vec<_>>()
     };

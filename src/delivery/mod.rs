@@ -1421,7 +1421,7 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// What of the room is taken by what the core holds besides copies, counted anew: for tests.
+    /// What the core holds in the room besides copies, counted anew: for tests.
     #[doc(hidden)]
     pub fn measure(&self) -> usize {
         self.lanes.measure() + self.letters.values().map(|letter| letter.bytes).sum::<usize>()

@@ -3,9 +3,9 @@
 //! The SDK's client is asked for neither calls nor signatures: its way of a call costs more than all the rest of a small
 //! one. What it knows is used piece by piece: its chain of credentials, its rules of endpoints, its signer.
 
+use crate::firehose::FirehoseConfig;
 use crate::firehose::credentials::Found;
 use crate::firehose::http::{BoxError, Http1};
-use crate::options::FirehoseConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;

@@ -12,7 +12,6 @@ use crate::firehose::access::{Access, CONNECT_TIMEOUT, Signer};
 use crate::firehose::credentials::{Credentials, Found, Source, credentials};
 use crate::firehose::foreign::shown;
 use crate::firehose::http::{Http1, ProxyFault, Route, TlsError, never_connected};
-use crate::options::FirehoseConfig;
 use ::http::{HeaderMap, Request, Response};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
@@ -31,7 +30,30 @@ use tokio::time::timeout;
 /// below the five minutes that the service allows.
 const CLOCK_OFF: Duration = Duration::from_secs(4 * 60);
 
-/// Why a call as a whole came to nothing.
+/// Where the records go, and as whom.
+#[derive(Clone, Debug)]
+pub struct FirehoseConfig {
+    /// The AWS region.
+    pub region: String,
+    /// The stream's name, or the template of names.
+    pub delivery_stream: String,
+    /// Endpoint of Firehose, an URL.
+    pub endpoint: Option<String>,
+    /// Endpoint of STS, an URL.
+    pub sts_endpoint: Option<String>,
+    /// The role to assume.
+    pub role_arn: Option<String>,
+    /// Its external ID.
+    pub external_id: Option<String>,
+    /// A profile of the shared configuration files.
+    pub profile: Option<String>,
+    /// PEM of more trusted authorities, read at Init.
+    pub ca: Option<Vec<u8>>,
+    /// How long one call may take.
+    pub request_timeout: Duration,
+}
+
+/// Why a whole call failed.
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// What to do about it.

@@ -1,0 +1,128 @@
+//! The house: which folder of src/ may use which, and the words that are not used. What is drawn in DESIGN.md is held here.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test; clippy.toml sees only the test functions")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The files under a folder whose names end so, without what is built.
+fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !["target", ".git", ".venv"].contains(&name.as_str()) {
+            files(&path, ending, found);
+        } else if name.ends_with(ending) {
+            found.push(path);
+        }
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The rooms of src/: folders, and files beside them.
+fn room(path: &Path) -> String {
+    let relative = path.strip_prefix(root().join("src")).unwrap();
+    let first = relative.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// What each room uses, tests aside.
+fn uses() -> BTreeMap<String, BTreeSet<String>> {
+    let mut found = Vec::new();
+    files(&root().join("src"), ".rs", &mut found);
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in found {
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
+        let own = room(&file);
+        let entry = uses.entry(own.clone()).or_default();
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for (at, _) in line.match_indices("crate::") {
+                let rest = &line[at + "crate::".len()..];
+                let end = rest.find(|c: char| !(c.is_ascii_lowercase() || c == '_')).unwrap_or(rest.len());
+                let other = &rest[..end];
+                if !other.is_empty() && other != own {
+                    entry.insert(other.to_owned());
+                }
+            }
+        }
+    }
+    uses
+}
+
+/// Whether what is used leads back to where it began.
+fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    fn walk(
+        at: &str,
+        path: &mut Vec<String>,
+        done: &mut BTreeSet<String>,
+        uses: &BTreeMap<String, BTreeSet<String>>,
+    ) -> Option<Vec<String>> {
+        if let Some(begin) = path.iter().position(|room| room == at) {
+            return Some(path[begin..].to_vec());
+        }
+        if !done.insert(at.to_owned()) {
+            return None;
+        }
+        path.push(at.to_owned());
+        let found = uses.get(at).and_then(|others| others.iter().find_map(|other| walk(other, path, done, uses)));
+        path.pop();
+        found
+    }
+    let mut done = BTreeSet::new();
+    uses.keys().find_map(|room| walk(room, &mut Vec::new(), &mut done, uses))
+}
+
+#[test]
+fn the_rooms_of_the_house() {
+    let uses = uses();
+    for (room, others) in &uses {
+        println!("{room} -> {}", others.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
+    }
+    assert!(uses.len() >= 8, "the rooms were not found: {uses:?}");
+    assert_eq!(circle(&uses), None, "the rooms use one another in a circle");
+    let none = BTreeSet::new();
+    let of = |room: &str| uses.get(room).unwrap_or(&none);
+    assert_eq!(of("event"), &none, "events are decoded without anything of ours");
+    let upper = ["delivery", "storage", "firehose", "output", "replay", "abi", "options"];
+    assert!(of("record").iter().all(|room| !upper.contains(&room.as_str())), "record uses {:?}", of("record"));
+    let pure = ["storage", "output", "replay", "abi", "options"];
+    assert!(of("delivery").iter().all(|room| !pure.contains(&room.as_str())), "delivery uses {:?}", of("delivery"));
+}
+
+#[test]
+fn a_circle_would_be_found() {
+    let of = |pairs: &[(&str, &str)]| {
+        let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (room, other) in pairs {
+            uses.entry((*room).to_owned()).or_default().insert((*other).to_owned());
+        }
+        circle(&uses)
+    };
+    assert_eq!(of(&[("a", "b"), ("b", "c"), ("a", "c")]), None);
+    assert_eq!(of(&[("a", "b"), ("b", "c"), ("c", "b")]), Some(vec!["b".to_owned(), "c".to_owned()]));
+}
+
+#[test]
+fn the_words_that_mean_five_things_are_nowhere() {
+    let words = ["put aside", "courier", "hand-over", "unclear", "mended", "came to nothing"];
+    let mut found = Vec::new();
+    for folder in ["src", "cli/src", "local/src", "docs/src", "scripts"] {
+        for ending in [".rs", ".md", ".sh"] {
+            files(&root().join(folder), ending, &mut found);
+        }
+    }
+    found.extend(["README.md", "DESIGN.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|name| root().join(name)));
+    assert!(found.len() > 60, "the files were not found");
+    let mut said = Vec::new();
+    for file in found {
+        let text = fs::read_to_string(&file).unwrap().to_lowercase();
+        for word in words.iter().filter(|word| text.contains(**word)) {
+            said.push(format!("{}: {word}", file.display()));
+        }
+    }
+    assert!(said.is_empty(), "see the words of the field in CONTRIBUTING.md:\n{}", said.join("\n"));
+}
