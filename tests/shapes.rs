@@ -50,9 +50,11 @@ const OPTIONS_OF_RECORDS: &[&[(&str, &str)]] = &[
 ];
 
 /// Those that say nothing of what is in a record.
-const OTHER_OPTIONS: [&str; 22] = [
+const OTHER_OPTIONS: [&str; 24] = [
     "region",
     "delivery_stream",
+    "default_delivery_stream",
+    "max_streams",
     "endpoint",
     "sts_endpoint",
     "role_arn",
