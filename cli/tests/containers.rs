@@ -112,6 +112,19 @@ impl Engine {
         name.unwrap_or_else(|| panic!("no container {container}: {running}")).to_owned()
     }
 
+    /// Stops and removes a container. podman fails where the container ends of itself while it is being killed.
+    fn remove(&self, container: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let removed = self.podman(&["rm", "-f", "-t", "1", container]);
+            if removed.code == 0 || self.podman(&["container", "exists", container]).code == 1 {
+                return;
+            }
+            assert!(Instant::now() < end, "{removed:#?}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     fn log(&self, container: &str) -> String {
         let said = self.podman(&["logs", container]);
         said.stdout + &said.stderr
@@ -423,9 +436,8 @@ fn the_router_of_the_task_definition_delivers_with_firelens_own_configuration() 
         let names = ["container_name", "container_id", "task_arn", "ecs_cluster_name", "log"].map(|key| &record[key]);
         let arn = "arn:aws:ecs:eu-west-1:123456789012:task/shop/0";
         assert_eq!(names, ["/ecs-app-1", "c4d8166a5cb1", arn, "shop", "GET /cart 200"], "{what}: {record}");
-        for container in [&driver, &name] {
-            engine.podman(&["rm", "-f", "-t", "1", container]).fine();
-        }
+        engine.remove(&driver);
+        engine.remove(&name);
     }
 }
 
