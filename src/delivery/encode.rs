@@ -110,6 +110,11 @@ impl Encoding {
         }
     }
 
+    /// Size of the chunk, in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Encodes about `limit` bytes of the chunk; events without a time get `now`. Should that panic, which would be a defect, the event at
     /// fault is rejected and the others go on.
     pub fn slice(
@@ -205,7 +210,7 @@ impl Encoding {
                     slice.too_many += u64::from(fallback == Some(Fallback::TooMany));
                 }
             }
-            let (mut records, joined) = (0, self.joined.entry(lane).or_default());
+            let (mut records, joined, share) = (0, self.joined.entry(lane).or_default(), lanes.share());
             let mut add = |record: &[u8], events: Events| {
                 if let Some(lane) = lanes.using(lane) {
                     lane.add(record, events, &owner);
@@ -220,7 +225,11 @@ impl Encoding {
                 }
                 Next::Record { text, events } => {
                     self.packing = Some(lane);
-                    packer.push(joined, text, events, &mut add)
+                    // A lane is full at its share, which is less than what a joined record may be where there are many.
+                    packer.push(joined, text, events, &mut add).and_then(|()| match joined.size() > share {
+                        true => packer.finish(joined, &mut add),
+                        false => Ok(()),
+                    })
                 }
                 Next::Empty { .. } => {
                     slice.empty += 1;

@@ -13,7 +13,7 @@ use crate::firehose::Setup;
 use crate::record::pack::Events;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How many used buffers are kept for new bodies.
 const BUFFERS: usize = 4;
@@ -81,6 +81,8 @@ pub struct Lane {
     full_since: Option<Instant>,
     /// Since when there has been something to send.
     busy_since: Option<Instant>,
+    /// How long it last was until records were accepted, though there was something to send.
+    gap: Duration,
     ready: VecDeque<Job>,
     delayed: BTreeMap<(Instant, u64), Job>,
     delays: u64,
@@ -118,6 +120,7 @@ impl Lane {
             jobs: 0,
             full_since: None,
             busy_since: None,
+            gap: Duration::ZERO,
             ready: VecDeque::new(),
             delayed: BTreeMap::new(),
             delays: 0,
@@ -221,14 +224,23 @@ impl Lane {
         self.trouble.is_some() || self.failures > 0
     }
 
-    /// Since when it has held more than its share, if it does.
-    pub fn full_since(&self) -> Option<Instant> {
-        self.full_since
+    /// How long it last was until records were accepted, though there was something to send.
+    pub fn gap(&self) -> Duration {
+        self.gap
     }
 
-    /// Since when nothing has been accepted though there was something to send.
+    /// Since when it has held more than its share, or nothing has been accepted though there was something to send.
     pub fn waiting_since(&self) -> Option<Instant> {
+        [self.full_since, self.unaccepted_since()].into_iter().flatten().min()
+    }
+
+    fn unaccepted_since(&self) -> Option<Instant> {
         self.busy_since.map(|busy| self.last_accepted.map_or(busy, |accepted| accepted.max(busy)))
+    }
+
+    /// For how long that is so.
+    pub fn waits_for(&self, now: Instant) -> Duration {
+        self.waiting_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// The owners of all that is in it.
@@ -293,6 +305,7 @@ impl Lane {
 
     /// A call was answered and at least one record accepted.
     pub fn went_well(&mut self, now: Instant, in_demand: bool) {
+        self.gap = self.unaccepted_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.last_accepted = Some(now);
         self.failures = 0;
         self.probes = 0;

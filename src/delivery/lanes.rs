@@ -1,11 +1,11 @@
 //! The lanes of one output, one for each stream: which of them an event goes to, whose turn it is, and what of the memory each may take.
 //!
 //! A stream that is missing, denied, throttled or slow must not hold up the others. A lane that holds more than its share of the memory
-//! gets no more; once it has for [`PATIENCE`], events for it are left for later, and the others' go on.
+//! gets no more; if its calls fail or it stays full, events for it are left for later, and the others' go on.
 
 use crate::delivery::lane::{Job, Lane};
 use crate::delivery::room::Room;
-use crate::delivery::{CallId, DeliveryOptions};
+use crate::delivery::{Acknowledge, CallId, DeliveryOptions};
 use crate::event::chunk::Value;
 use crate::record::remap::TagFields;
 use crate::record::stream::{Scratch, Template};
@@ -13,8 +13,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long the events of a chunk wait for a lane that is full before they are left for later.
+/// How long the events of a chunk wait for a lane that is full before they are left for later; [`SLOW`] where only the host can keep them.
 pub const PATIENCE: Duration = Duration::from_millis(300);
+
+/// A flush that waits for one slow stream alone is answered RETRY after this; for one whose calls fail, after [`PATIENCE`].
+const SLOW: Duration = Duration::from_secs(1);
 
 /// A lane with nothing to do is forgotten after this.
 const FORGET: Duration = Duration::from_secs(60);
@@ -85,7 +88,7 @@ impl<'o> Lanes<'o> {
     /// Nothing but the lane of the default stream.
     pub fn new(streams: &'o Streams, options: &'o DeliveryOptions, room: Arc<Room>) -> Lanes<'o> {
         let lane = Lane::new(streams.default.clone(), options, room.clone());
-        Lanes {
+        let mut lanes = Lanes {
             lanes: BTreeMap::from([(DEFAULT, Entry { lane, used: None })]),
             by_name: HashMap::from([(streams.default.clone(), DEFAULT)]),
             calls: BTreeMap::new(),
@@ -98,12 +101,19 @@ impl<'o> Lanes<'o> {
             streams,
             options,
             room,
-        }
+        };
+        lanes.share_out();
+        lanes
     }
 
     /// It is now this late.
     pub fn begin(&mut self, now: Instant) {
         self.now = Some(now);
+    }
+
+    /// The bytes that each may hold before it gets no more.
+    pub fn share(&self) -> usize {
+        self.share
     }
 
     /// Whether events go to more streams than one.
@@ -165,6 +175,9 @@ impl<'o> Lanes<'o> {
     /// Whether the lane takes an event now.
     pub fn takes(&mut self, lane: LaneId) -> Takes {
         let (share, now) = (self.share, self.now);
+        // What is left to the host costs it one of its retries.
+        let keeps = self.options.spool || self.options.acknowledge == Acknowledge::Buffered;
+        let patience = if keeps { PATIENCE } else { SLOW };
         let Some((lane, now)) = self.get(lane).zip(now) else { return Takes::Yes };
         if lane.held() <= share {
             return Takes::Yes;
@@ -174,26 +187,30 @@ impl<'o> Lanes<'o> {
         if lane.is_empty() {
             lane.close_batch();
         }
-        let long = |since: Option<Instant>| since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
-        // One that is known to be in trouble is not waited for.
-        match lane.in_trouble() || long(lane.full_since()) || long(lane.waiting_since()) {
+        // One that is known to be in trouble, or to be slow, is not waited for.
+        match lane.in_trouble() || lane.gap() >= patience || lane.waits_for(now) >= patience {
             true => Takes::Later,
             false => Takes::Soon,
         }
     }
 
-    /// Whether more batches would soon be sent, by a lane that is in use.
+    /// Whether more batches would soon be sent, by a lane that is in use, or might be by one that is not.
     pub fn want_more(&self) -> bool {
-        let mut used = self.lanes.values().filter(|entry| entry.used.is_some()).peekable();
+        let mut used =
+            self.lanes.values().filter(|entry| entry.used.is_some() && !self.holds_up(&entry.lane)).peekable();
         used.peek().is_none() || used.any(|entry| entry.lane.wants_more())
     }
 
-    /// Lanes that must not hold up the others: they have been full, or nothing of theirs was accepted, for [`PATIENCE`].
+    /// Whether it must not hold up others, of which there may be some.
+    fn holds_up(&self, lane: &Lane) -> bool {
+        let waits = || self.now.is_some_and(|now| lane.waits_for(now) >= patience(lane));
+        self.template() && (lane.in_trouble() || waits())
+    }
+
+    /// Lanes that must not hold up the others: they have been full, or nothing of theirs was accepted, for long.
     pub fn stuck(&self, now: Instant) -> impl Iterator<Item = &Lane> {
-        let long =
-            move |since: Option<Instant>| since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
-        let several = self.lanes.len() > 1;
-        self.iter().filter(move |lane| several && (long(lane.full_since()) || long(lane.waiting_since())))
+        let several = self.template();
+        self.iter().filter(move |lane| several && lane.waits_for(now) >= patience(lane))
     }
 
     /// Whether a lane has room again.
@@ -236,15 +253,13 @@ impl<'o> Lanes<'o> {
     /// The next batch that may be called now, in turns.
     pub fn next_call(&mut self, now: Instant) -> Option<(LaneId, Job)> {
         let after = (std::ops::Bound::Excluded(self.turn), std::ops::Bound::Unbounded);
-        let ids: Vec<LaneId> =
-            self.lanes.range(after).chain(self.lanes.range(..=self.turn)).map(|(id, _)| *id).collect();
-        for id in ids {
-            if let Some(job) = self.get(id).and_then(|lane| lane.next_call(now)) {
-                self.turn = id;
-                return Some((id, job));
-            }
-        }
-        None
+        let first = self.lanes.range_mut(after).find_map(|(id, entry)| Some((*id, entry.lane.next_call(now)?)));
+        let again = |lanes: &mut BTreeMap<LaneId, Entry>| {
+            lanes.range_mut(..=self.turn).find_map(|(id, entry)| Some((*id, entry.lane.next_call(now)?)))
+        };
+        let (id, job) = first.or_else(|| again(&mut self.lanes))?;
+        self.turn = id;
+        Some((id, job))
     }
 
     /// A call was made.
@@ -270,11 +285,11 @@ impl<'o> Lanes<'o> {
 
     /// When the next lane will be stuck.
     pub fn patience_ends(&self, now: Instant) -> Option<Instant> {
-        if self.lanes.len() == 1 {
+        if !self.template() {
             return None;
         }
-        let since = self.iter().flat_map(|lane| [lane.full_since(), lane.waiting_since()]).flatten();
-        since.map(|since| since + PATIENCE).filter(|ends| *ends > now).min()
+        let ends = |lane: &Lane| lane.waiting_since().map(|since| [since + PATIENCE, since + patience(lane)]);
+        self.iter().filter_map(ends).flatten().filter(|ends| *ends > now).min()
     }
 
     /// Gives up everything: the numbers of the calls in flight, and each batch with its lane, and whether a call of it is in flight.
@@ -307,6 +322,8 @@ impl<'o> Lanes<'o> {
             lane.count();
             lane.look(share, now);
         }
+        let excess = self.iter().map(|lane| lane.held().saturating_sub(share)).sum();
+        self.room.set_excess(excess);
         if !may_forget || self.lanes.len() == 1 {
             return;
         }
@@ -331,13 +348,17 @@ impl<'o> Lanes<'o> {
         self.share_out();
     }
 
-    /// One lane may take all; of several each has its share of a quarter, so that there is always room for the copies of chunks, which
-    /// take half, and for what a batch takes beyond its share.
+    /// Where there is but one stream it may take all. Of several each has its share of a quarter, so that there is always room for the
+    /// copies of chunks, and for what a batch takes beyond its share.
     fn share_out(&mut self) {
-        self.share = match self.lanes.len() {
-            1 => usize::MAX,
-            _ if self.unbounded => usize::MAX,
-            lanes => self.room.limit() / 4 / lanes,
+        self.share = match self.template() && !self.unbounded {
+            true => self.room.limit() / 4 / self.lanes.len(),
+            false => usize::MAX,
         };
     }
+}
+
+/// How long others wait for a lane of which nothing is accepted.
+fn patience(lane: &Lane) -> Duration {
+    if lane.in_trouble() || lane.gap() >= SLOW { PATIENCE } else { SLOW }
 }

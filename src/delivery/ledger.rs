@@ -115,10 +115,12 @@ impl Ledger {
     }
 
     /// Lets `flush` wait for a detached delivery of its chunk, or answers it at once if that has ended or is in the spool. False if there
-    /// is none.
+    /// is none, or one for which the chunk is needed: see [`Ledger::reopen`].
     pub fn attach(&mut self, identity: Identity, flush: Flush, out: &mut Vec<Action>) -> bool {
         let Some(id) = self.detached.get(&identity).and_then(|ids| ids.first()).copied() else { return false };
-        let Some(delivery) = self.by_id.get_mut(&id) else { return false };
+        let Some(delivery) = self.by_id.get_mut(&id).filter(|delivery| delivery.incomplete.is_none()) else {
+            return false;
+        };
         if delivery.ended || matches!(delivery.kept, Kept::Stored(_)) {
             delivery.owed = Owed::Acknowledged;
             out.push(Action::Reply { flush: flush.id, status: Status::Ok });
@@ -131,6 +133,19 @@ impl Ledger {
         }
         self.forget_detached(identity, id);
         true
+    }
+
+    /// Lets `flush`, which has brought its chunk, wait for a detached delivery of which records were left out: these may be added now.
+    /// Also gives the events that were not left out.
+    pub fn reopen(&mut self, identity: Identity, flush: Flush) -> Option<(DeliveryId, Vec<Range<u32>>)> {
+        let id = self.detached.get(&identity)?.first().copied()?;
+        let delivery = self.by_id.get_mut(&id)?;
+        let done = delivery.incomplete.take()?;
+        delivery.sealed = false;
+        delivery.owed = Owed::Flush(flush);
+        self.deadlines.insert((flush.deadline, id));
+        self.forget_detached(identity, id);
+        Some((id, done))
     }
 
     /// More records of a delivery are to be settled.

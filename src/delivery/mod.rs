@@ -545,6 +545,7 @@ impl<'o> Delivery<'o> {
                 if let Some(delivery) = self.storing.remove(&chunk) {
                     self.ledger.stored(delivery, now, out);
                     self.leave_to_disk(chunk);
+                    self.leave_deferred_to_disk(chunk);
                 }
             }
             Input::NotStored { chunk, error } => self.not_stored(chunk, &error, now, out),
@@ -729,13 +730,30 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// Bytes of chunks in memory of which events were left for later.
-    fn deferred_in_memory(&self) -> usize {
-        let bytes = |deferred: &Deferred| match &deferred.queued.source {
-            Source::Memory(bytes) => bytes.len(),
-            Source::Disk(_) => 0,
-        };
-        self.deferred.iter().map(bytes).sum()
+    /// A chunk of which events were left for later, for who knows how long, is not held in memory once it is in the spool.
+    fn leave_deferred_to_disk(&mut self, chunk: ChunkId) {
+        let queued = self.deferred.iter_mut().map(|deferred| &mut deferred.queued);
+        for queued in queued.filter(|queued| queued.origin.chunk == Some(chunk)) {
+            if let Source::Memory(bytes) = &queued.source {
+                queued.source = Source::Disk(bytes.len());
+            }
+        }
+    }
+
+    /// Whether a chunk of this size may be acknowledged for being in memory. Where events may be left for later, at most a quarter of the
+    /// memory is held by chunks that nobody else has, since all of it may wait for streams that are out of order.
+    fn may_hold(&self, size: usize) -> bool {
+        if !self.lanes.template() {
+            return true;
+        }
+        let queued = self.queue.iter().chain(self.deferred.iter().map(|deferred| &deferred.queued));
+        let waiting = queued.filter_map(|queued| match &queued.source {
+            Source::Memory(bytes) => Some((queued.origin.delivery, bytes.len())),
+            Source::Disk(_) => None,
+        });
+        let encoding = self.encoding.iter().map(|encoding| (encoding.origin.delivery, encoding.size()));
+        let acknowledged = waiting.chain(encoding).filter(|(delivery, _)| self.ledger.is_acknowledged(*delivery));
+        acknowledged.map(|(_, bytes)| bytes).sum::<usize>() + size <= self.room.limit() / 4
     }
 
     /// A chunk that was copied: it joins its earlier delivery, or becomes one.
@@ -761,9 +779,12 @@ impl<'o> Delivery<'o> {
         }
         let tag: Arc<str> = String::from_utf8_lossy(tag).into();
         let bytes = Arc::new(bytes);
+        if let Some((delivery, done)) = self.ledger.reopen(identity, flush) {
+            let origin = Arc::new(Origin { delivery, identity, tag, chunk: None });
+            self.queue.push_back(Queued { origin, source: Source::Memory(bytes), done, resumed: false });
+            return;
+        }
         let done = self.ledger.resume(identity);
-        // Where much is left for later, memory would fill with what nobody else holds.
-        let may_hold = self.deferred_in_memory() <= self.room.limit() / 8;
         let (delivery, chunk) = if self.options.spool {
             let chunk = ChunkId(self.next_chunk);
             self.next_chunk += 1;
@@ -774,7 +795,7 @@ impl<'o> Delivery<'o> {
                 out.push(Action::Note { chunk, events: done.clone() });
             }
             (delivery, Some(chunk))
-        } else if self.options.acknowledge == Acknowledge::Buffered && may_hold && done.is_empty() {
+        } else if self.options.acknowledge == Acknowledge::Buffered && done.is_empty() && self.may_hold(bytes.len()) {
             out.push(Action::Reply { flush: flush.id, status: Status::Ok });
             (self.ledger.begin_acknowledged(identity), None)
         } else {

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 pub struct Room {
     limit: usize,
     held: AtomicUsize,
+    /// The part of `held` that streams hold beyond their shares, which keeps out no chunk.
+    excess: AtomicUsize,
     /// The part of `held` that is copies of chunks which have not been encoded.
     copies: AtomicUsize,
 }
@@ -16,15 +18,17 @@ pub struct Room {
 impl Room {
     /// Room for `limit` bytes.
     pub fn new(limit: usize) -> Room {
-        Room { limit, held: AtomicUsize::new(0), copies: AtomicUsize::new(0) }
+        Room { limit, held: AtomicUsize::new(0), excess: AtomicUsize::new(0), copies: AtomicUsize::new(0) }
     }
 
     /// Reserves `bytes` for the copy of a chunk. Copies get half of the room, so that there is always some for the bodies that are made
-    /// of them; a single chunk is let in whatever its size.
+    /// of them. Streams that are out of order may hold a quarter of it for long, and chunks of theirs another one: beside these, a chunk
+    /// of any size is let in.
     pub fn reserve(self: &Arc<Room>, bytes: usize) -> Option<Reservation> {
+        let (limit, excess) = (self.limit, self.excess.load(Relaxed));
         let fits = |held: usize| {
-            let copies = self.copies.load(Relaxed);
-            held == 0 || held + bytes <= self.limit && copies + bytes <= self.limit / 2
+            let (held, copies) = (held.saturating_sub(excess), self.copies.load(Relaxed));
+            held + bytes <= limit && copies + bytes <= limit / 2 || held <= limit / 2 && copies <= limit / 4
         };
         // Two threads may pass the check for copies at once; the check for all is exact.
         self.held.fetch_update(Relaxed, Relaxed, |held| fits(held).then(|| held + bytes)).ok()?;
@@ -54,7 +58,17 @@ impl Room {
 
     /// Whether `bytes` more stay within the limit.
     pub fn fits(&self, bytes: usize) -> bool {
-        self.held() + bytes <= self.limit
+        self.held().saturating_sub(self.excess.load(Relaxed)) + bytes <= self.limit
+    }
+
+    /// So many of the bytes held are what streams hold beyond their shares.
+    pub fn set_excess(&self, bytes: usize) {
+        self.excess.store(bytes, Relaxed);
+    }
+
+    /// Bytes that streams hold beyond their shares.
+    pub fn excess(&self) -> usize {
+        self.excess.load(Relaxed)
     }
 
     /// Bytes held now.
@@ -121,6 +135,18 @@ mod tests {
         let alone = room.reserve(500).unwrap();
         assert!(room.reserve(1).is_none());
         drop(alone);
+        // What streams that are out of order hold, and chunks of theirs.
+        let (held, chunks) = (room.add(25), room.reserve(25).unwrap());
+        let _ = (held, room.reserve(500).unwrap());
+        drop((room.sub(25), chunks));
+        room.add(51);
+        assert!(room.reserve(500).is_none());
+        room.set_excess(1);
+        assert!(room.reserve(500).is_some());
+        room.set_excess(0);
+        room.sub(1);
+        assert!(room.reserve(500).is_some());
+        room.sub(50);
         let first = room.reserve(40).unwrap();
         assert!(room.reserve(20).is_none());
         let second = room.reserve(10).unwrap();

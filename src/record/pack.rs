@@ -102,6 +102,11 @@ impl Joined {
         self.text.capacity()
     }
 
+    /// How long the texts are, in bytes.
+    pub fn size(&self) -> usize {
+        self.text.len()
+    }
+
     /// The texts and their events, if there are any, which then are no longer here.
     pub fn take(&mut self) -> Option<(Vec<u8>, Events)> {
         let Joined { text, events } = std::mem::take(self);

@@ -94,9 +94,7 @@ impl Service {
         if let Some(id) = ids.iter().find(|id| !expected(id)) {
             return Err(format!("event {id} is sent to {stream} in place of {}", stream_of(*id)));
         }
-        // Of several streams half are well.
-        let number = u64::from(stream.as_bytes().last().copied().unwrap_or_default());
-        let weather = if is_streamed() && (number + self.turn).is_multiple_of(2) { Weather::Fine } else { weather };
+        let weather = if self.is_well(&stream) { Weather::Fine } else { weather };
         if ids.len() != records {
             return Err(format!("a call of {records} records has {}", ids.len()));
         }
@@ -179,6 +177,12 @@ impl Service {
             }
         };
         Ok(Outcome { after: near, ids, outcome })
+    }
+
+    /// Of several streams half are well, whatever the weather.
+    pub fn is_well(&self, stream: &str) -> bool {
+        let number = u64::from(stream.as_bytes().last().copied().unwrap_or_default());
+        is_streamed() && (number + self.turn).is_multiple_of(2)
     }
 
     fn accept(&mut self, ids: &[EventId], which: impl Fn(usize) -> bool) {

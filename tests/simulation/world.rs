@@ -12,6 +12,7 @@ use kubehose::event::chunk::Time;
 use kubehose::host::Status;
 use kubehose::metrics::Counts;
 use kubehose::options::Config;
+use kubehose::record::MAX_RECORD;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +23,13 @@ const COPY: Duration = Duration::from_micros(2300);
 
 /// How much longer than its deadline a flush's thread waits: src/output.rs.
 const MARGIN: Duration = Duration::from_secs(2);
+
+/// What lasts in a world in which streams are out of order to its end.
+const LASTING: [Weather; 6] =
+    [Weather::Throttled, Weather::Silent, Weather::Unreachable, Weather::Credentials, Weather::Missing, Weather::Quota];
+
+/// How long the events of other streams may take from the last chunk on: a chunk that is answered RETRY comes again within 20 s.
+const WELL: Duration = Duration::from_secs(120);
 
 /// What has been seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +52,8 @@ pub struct Summary {
     parked: u64,
     attached: u64,
     stalls: u64,
+    /// The longest that a stream that is well waited for its last event while others were out of order.
+    pub waited: Duration,
 }
 
 impl Summary {
@@ -67,7 +77,9 @@ impl Summary {
             parked,
             attached,
             stalls,
+            waited,
         } = other;
+        self.waited = self.waited.max(*waited);
         self.events += events;
         self.calls += calls;
         self.steps += steps;
@@ -226,6 +238,9 @@ struct World<'o> {
     disk_busy: bool,
     weather: Weather,
     trouble: Trouble,
+    /// The weather stays as it is until all events of streams that are well have arrived: when the last chunk came, and when it is looked
+    /// again.
+    lasting: Option<(Instant, Instant)>,
     /// From here on nothing goes wrong any more.
     calm: bool,
     chunks_to_come: u32,
@@ -253,6 +268,15 @@ type Checked = Result<(), String>;
 
 /// Runs the world of a seed to its end; the first invariant that does not hold is the error.
 pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
+    run_world(seed, trace, false)
+}
+
+/// A world in which half of the streams are out of order until all events of the others have arrived, which they must soon.
+pub fn run_lasting(seed: u64, trace: bool) -> Result<Summary, String> {
+    run_world(seed, trace, true)
+}
+
+fn run_world(seed: u64, trace: bool, lasting: bool) -> Result<Summary, String> {
     let mut random = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let mode = random.u8(..3);
     let workers = [0usize, 1, 2, 8][random.usize(..4)];
@@ -260,9 +284,9 @@ pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
     let concurrency = ["auto", "1", "8"][random.usize(..3)];
     let flush_timeout = ["1s", "10s", "60s"][random.usize(..3)];
     let quota = ["100", "100000"][random.usize(..2)];
-    let streamed = seed % 3 == 1 && seed % 11 != 3;
+    let streamed = lasting || seed % 3 == 1 && seed % 11 != 3;
     host::set_streamed(streamed);
-    let max_streams = ["2", "4", "64"][(seed / 3 % 3) as usize];
+    let max_streams = ["2", "4", "64"][if lasting { 2 } else { (seed / 3 % 3) as usize }];
     let properties = |name: &str| {
         let value = match name {
             "delivery_stream" if streamed => "x-$s",
@@ -277,7 +301,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
             "concurrency" => concurrency,
             "flush_timeout" => flush_timeout,
             "shutdown_timeout" => "5s",
-            "records_per_second" if seed % 11 == 3 => quota,
+            "records_per_second" if seed % 11 == 3 && !lasting => quota,
             _ => return None,
         };
         Some(value.to_owned())
@@ -290,7 +314,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
     let host = host::Options {
         workers: workers.max(1),
         flush_timeout,
-        retry_limit: [1, 1, 3, u32::MAX][random.usize(..4)],
+        retry_limit: if lasting { u32::MAX } else { [1, 1, 3, u32::MAX][random.usize(..4)] },
         filesystem: random.bool(),
         grace: Duration::from_secs([1, 5, 30][random.usize(..3)]),
     };
@@ -320,15 +344,17 @@ pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
         open_calls: BTreeMap::new(),
         watch: Watch::default(),
         service: Service {
-            throttles_whole: seed % 7 == 5,
+            throttles_whole: lasting || seed % 7 == 5,
             refuses_all: seed % 13 == 4,
+            turn: seed % 2,
             max_streams: config.streams.most,
             ..Service::default()
         },
         disk: Disk::default(),
         disk_busy: false,
-        weather: Weather::Fine,
+        weather: if lasting { LASTING[(seed / 2 % 6) as usize] } else { Weather::Fine },
         trouble: Trouble::None,
+        lasting: lasting.then_some((begin, begin)),
         calm: false,
         chunks_to_come,
         ending: None,
@@ -339,7 +365,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
         log_lines: (0, 0),
         summary: Summary::default(),
         largest_chunk: 0,
-        stalls: seed % 9 == 5,
+        stalls: seed % 9 == 5 && !lasting,
         stall_end: begin,
         gave_up: BTreeSet::new(),
         backlog: VecDeque::new(),
@@ -358,11 +384,13 @@ impl World<'_> {
     fn whole_life(&mut self) -> Checked {
         self.boot()?;
         self.later(Duration::ZERO, Happening::NewChunk);
-        self.later(Duration::ZERO, Happening::Weather);
-        self.later(Duration::ZERO, Happening::DiskTrouble);
+        if self.lasting.is_none() {
+            self.later(Duration::ZERO, Happening::Weather);
+            self.later(Duration::ZERO, Happening::DiskTrouble);
+        }
         let mut calm_since = None;
         loop {
-            if self.chunks_to_come == 0 && !self.calm && self.ending.is_none() {
+            if self.chunks_to_come == 0 && !self.calm && self.ending.is_none() && self.well_streams_have_theirs()? {
                 // The faults end; all that is owed must be delivered within a bounded time.
                 self.calm = true;
                 (self.weather, self.trouble) = (Weather::Fine, Trouble::None);
@@ -387,11 +415,39 @@ impl World<'_> {
         }
     }
 
+    /// Where the weather lasts: whether all events of streams that are well have arrived. It must not take long.
+    fn well_streams_have_theirs(&mut self) -> Result<bool, String> {
+        let Some((since, look)) = self.lasting else { return Ok(true) };
+        if self.now < look && !self.agenda.is_empty() {
+            return Ok(false);
+        }
+        self.lasting = Some((since, self.now + Duration::from_secs(1)));
+        let service = &self.service;
+        let arrives =
+            |id: &EventId| !is_poison(*id) && pad_of(*id) <= MAX_RECORD && service.is_well(&host::stream_of(*id));
+        let events = self.chunks.iter().flat_map(|chunk| chunk.events.iter());
+        let missing: Vec<_> = events.filter(|id| arrives(id) && service.accepted.get(**id) == 0).collect();
+        let (missing, first) = (missing.len(), missing.first());
+        self.summary.waited = self.now - since;
+        match missing {
+            0 => Ok(true),
+            _ if self.now - since < WELL => Ok(false),
+            _ => Err(format!(
+                "{missing} events of streams that are well wait, such as {first:?}, while others have {:?}: {}",
+                self.weather,
+                self.owed()
+            )),
+        }
+    }
+
     fn owed(&self) -> String {
         let hosts = self.chunks.iter().filter(|chunk| chunk.fate == Fate::Host).count();
         let core = self.core.as_ref().map(Delivery::is_idle);
         format!(
-            "{hosts} chunks of the host, core idle: {core:?}, disk {} busy {} {:?}, wakes {:?}",
+            "{hosts} chunks of the host, {} bytes held of which {} are copies and {} excess, core idle: {core:?}, disk {} busy {} {:?}, wakes {:?}",
+            self.room.held(),
+            self.room.copies(),
+            self.room.excess(),
             self.disk.queue.len(),
             self.disk_busy,
             self.trouble,
@@ -496,6 +552,7 @@ impl World<'_> {
             Happening::NewChunk => {
                 if self.chunks_to_come > 0 {
                     self.chunks_to_come -= 1;
+                    self.lasting = self.lasting.map(|_| (self.now, self.now));
                     let chunk = self.new_chunk();
                     if self.stalls && self.random.u8(..10) == 0 {
                         let (after, long) = (self.random.u64(0..2000), self.random.u64(10..15_000));
@@ -504,7 +561,7 @@ impl World<'_> {
                     let wait = Duration::from_millis(self.random.u64(0..4000) * u64::from(self.random.bool()));
                     self.later(wait, Happening::NewChunk);
                     self.queue(chunk);
-                    if self.random.u8(..40) == 0 && self.ending.is_none() {
+                    if self.lasting.is_none() && self.random.u8(..40) == 0 && self.ending.is_none() {
                         let ending = [Ending::Signal, Ending::Reload, Ending::Crash][self.random.usize(..3)];
                         let after = Duration::from_millis(self.random.u64(0..5000));
                         self.later(after, Happening::End(ending));
@@ -956,7 +1013,7 @@ impl World<'_> {
             return Err(format!("{held} bytes are counted, {measured} are held"));
         }
         // A slice, a body that was begun for it, and a chunk that was alone.
-        let most = self.config.delivery.max_buffer + 6 * 1024 * 1024 + self.largest_chunk;
+        let most = self.config.delivery.max_buffer + 6 * 1024 * 1024 + self.largest_chunk + self.room.excess();
         if held > most {
             return Err(format!("{held} bytes are held, {most} may be"));
         }
