@@ -460,6 +460,9 @@ fn read_streams(reader: &Reader<'_>) -> Result<Streams, Error> {
     let default = reader
         .optional("default_delivery_stream", |value| is_stream_name(value).then(|| value.to_owned()).ok_or_default())?;
     let most = reader.defaulted("max_streams", |value| parse_within(value, 2, 1000))?;
+    if let Some(value) = reader.given("max_streams").filter(|_| template.is_none()) {
+        return Err(Reader::wrong("max_streams", &value, format!("delivery_stream ({name}) is a name, of one stream")));
+    }
     let default = match (&template, default) {
         (None, _) if !is_stream_name(&name) => return Err(Reader::wrong(NAME, &name, "")),
         (None, Some(default)) => {
@@ -595,6 +598,15 @@ fn read_storage(reader: &Reader<'_>) -> Result<StorageOptions, Error> {
             _ => Err("its folder does not exist".to_owned()),
         }
     })?;
+    for (name, other) in
+        [("spool_limit", "spool_dir"), ("spool_sync", "spool_dir"), ("dead_letter_limit", "dead_letter_file")]
+    {
+        if let Some(value) = reader.given(name)
+            && reader.given(other).is_none()
+        {
+            return Err(Reader::wrong(name, &value, format!("{other} is not set, without which it does nothing")));
+        }
+    }
     let spool_limit = reader.defaulted("spool_limit", parse_size)?;
     let spool_sync = reader.defaulted("spool_sync", |value| match value {
         "none" => Ok(SyncMode::None),
@@ -841,6 +853,20 @@ mod tests {
             let error = with(name, value).unwrap_err().to_string();
             let spec = Reader::spec(name);
             assert!(error.contains(name) && error.contains(value) && error.contains(spec.accepted), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_option_that_does_nothing_without_another_is_refused_with_its_name() {
+        for (name, value, other) in [
+            ("spool_limit", "2G", "spool_dir"),
+            ("spool_sync", "always", "spool_dir"),
+            ("dead_letter_limit", "1G", "dead_letter_file"),
+            ("external_id", "1234", "role_arn"),
+            ("max_streams", "9", "delivery_stream"),
+        ] {
+            let error = with(name, value).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(other), "{error}");
         }
     }
 

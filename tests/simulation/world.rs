@@ -291,7 +291,7 @@ fn run_world(seed: u64, trace: bool, lasting: bool) -> Result<Summary, String> {
         let value = match name {
             "delivery_stream" if streamed => "x-$s",
             "default_delivery_stream" if streamed => "logs",
-            "max_streams" => max_streams,
+            "max_streams" if streamed => max_streams,
             "region" => "eu-west-1",
             "delivery_stream" => "logs",
             "oversize" => "drop",
