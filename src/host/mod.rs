@@ -15,7 +15,7 @@ use once_cell::sync::{Lazy, OnceCell};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -448,6 +448,16 @@ fn stderr_identity() -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
+/// A pipe that can be written to takes so many bytes at once: pipe(7), POSIX.1's PIPE_BUF.
+const PAGE: usize = 4096;
+
+/// Whether a page can be written without waiting for whoever reads it.
+fn takes_a_page(file: BorrowedFd<'_>) -> bool {
+    let mut asked = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: it is one entry, which lives during the call, and whose descriptor is open.
+    unsafe { libc::poll(&raw mut asked, 1, 0) == 1 && asked.revents & libc::POLLOUT != 0 }
+}
+
 /// An output's log: lines from any thread, in the host's own format, at the output's `log_level`.
 pub struct Log {
     print: ffi::flb_log_print_fn,
@@ -512,10 +522,17 @@ impl Log {
         if self.print.is_none() || STDERR.is_none() || stderr_identity() != *STDERR {
             return;
         }
-        while let Some((level, line)) = self.take() {
+        let mut stderr = io::stderr().lock();
+        // Nobody may read the pipe that it is: then the lines wait on.
+        while takes_a_page(stderr.as_fd())
+            && let Some((level, line)) = self.take()
+        {
             let time = jiff::Zoned::now().strftime("%Y/%m/%d %H:%M:%S.%9f").to_string();
+            let mut text = format!("[{time}] [{:>5}] {line}", level.name()).into_bytes();
+            text.truncate(PAGE - 1);
+            text.push(b'\n');
             // There is nowhere to tell of a failure.
-            let _ = io::stderr().lock().write_all(format!("[{time}] [{:>5}] {line}\n", level.name()).as_bytes());
+            let _ = stderr.write_all(&text);
         }
     }
 
@@ -587,5 +604,25 @@ pub fn without_signals<T>(start: impl FnOnce() -> T) -> T {
             libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    #[test]
+    fn a_full_pipe_is_not_waited_for() {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        let mut written = 0;
+        while takes_a_page(writer.as_fd()) {
+            writer.write_all(&[0; PAGE]).unwrap();
+            written += PAGE;
+            assert!(written <= 1 << 30, "it never was full");
+        }
+        assert!(written > 0);
+        reader.read_exact(&mut [0; PAGE]).unwrap();
+        assert!(takes_a_page(writer.as_fd()));
     }
 }
