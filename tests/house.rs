@@ -107,6 +107,20 @@ fn a_circle_would_be_found() {
 }
 
 #[test]
+fn each_dependency_has_its_reason_above_it() {
+    let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let section = text.split("[workspace.dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
+    let lines: Vec<&str> = section.lines().collect();
+    let bare: Vec<&str> = lines
+        .windows(2)
+        .filter(|pair| pair[1].contains(" = ") && !pair[1].starts_with('#') && !pair[0].starts_with('#'))
+        .map(|pair| pair[1])
+        .collect();
+    assert!(lines.iter().filter(|line| line.contains(" = ")).count() > 50, "the dependencies were not found");
+    assert!(bare.is_empty(), "without a reason: {bare:?}");
+}
+
+#[test]
 fn the_words_that_mean_five_things_are_nowhere() {
     let words = ["put aside", "courier", "hand-over", "unclear", "mended", "came to nothing"];
     let mut found = Vec::new();
