@@ -87,6 +87,7 @@ fn the_rooms_of_the_house() {
     let none = BTreeSet::new();
     let of = |room: &str| uses.get(room).unwrap_or(&none);
     assert_eq!(of("event"), &none, "events are decoded without anything of ours");
+    assert_eq!(of("host"), &none, "the view of the host knows nothing of ours");
     let upper = ["delivery", "storage", "firehose", "output", "replay", "abi", "options"];
     assert!(of("record").iter().all(|room| !upper.contains(&room.as_str())), "record uses {:?}", of("record"));
     let pure = ["storage", "output", "replay", "abi", "options"];
