@@ -7,9 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Firehose bills each record as a multiple of this many bytes.
-/// <https://aws.amazon.com/firehose/pricing/>
-pub const BILLING_STEP: u64 = 5 * 1024;
+pub use crate::service::billed;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
@@ -220,11 +218,6 @@ pub const ERRORS: Series = (c"errors_total", c"Calls that failed whole.");
 
 /// The histogram of [`Counts::call_seconds`].
 pub const SECONDS: Series = (c"put_record_batch_seconds", c"How long PutRecordBatch calls took.");
-
-/// What Firehose bills for a record of this size, in bytes.
-pub fn billed(bytes: u64) -> u64 {
-    bytes.div_ceil(BILLING_STEP).max(1) * BILLING_STEP
-}
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

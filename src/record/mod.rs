@@ -26,10 +26,7 @@ use std::fmt;
 use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// The most bytes of one record, before base64: 1,000 KiB.
-///
-/// <https://docs.aws.amazon.com/firehose/latest/dev/limits.html>
-pub const MAX_RECORD: usize = 1_024_000;
+pub use crate::service::MAX_RECORD;
 
 /// The attribute that tells how many bytes of a record's JSON were cut off to keep it within [`MAX_RECORD`].
 pub const TRUNCATED: &str = "kubehose_truncated";
