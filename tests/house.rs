@@ -95,6 +95,25 @@ fn the_rooms_of_the_house() {
 }
 
 #[test]
+fn the_floors_in_the_design_are_those_of_the_code() {
+    let design = fs::read_to_string(root().join("DESIGN.md")).unwrap();
+    let floors = design.split("## The floors").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut drawn: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (rooms, others) in
+        floors.lines().filter(|line| line.starts_with("    ")).filter_map(|line| line.split_once('→'))
+    {
+        let others: BTreeSet<String> =
+            others.split(',').map(|room| room.trim().to_owned()).filter(|room| room != "nothing").collect();
+        for room in rooms.split(',') {
+            drawn.insert(room.trim().to_owned(), others.clone());
+        }
+    }
+    let mut used = uses();
+    used.remove("lib");
+    assert_eq!(drawn, used, "left: DESIGN.md, right: src/");
+}
+
+#[test]
 fn a_circle_would_be_found() {
     let of = |pairs: &[(&str, &str)]| {
         let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
