@@ -1,7 +1,7 @@
 # The two commands are `make demo` and `make test`; each installs what it needs and is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test faults simulate mutants soak bench dist arm64
+.PHONY: help build demo test lint faults simulate mutants soak bench dist arm64
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ demo: build ## Container logs through Fluent Bit and the plugin into a local Fir
 
 test: ## All checks and tests
 	@scripts/test
+
+lint: ## Format and clippy, as make test checks them
+	@. scripts/setup.sh && need_build && cargo fmt && cargo fmt --manifest-path fuzz/Cargo.toml && cargo clippy --workspace --all-targets -- -D warnings
 
 faults: ## The delivery contract under faults, as a table (about 5 minutes)
 	@. scripts/setup.sh && need_build && cargo build --workspace && scripts/faults

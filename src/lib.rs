@@ -13,6 +13,7 @@ pub mod options;
 pub mod output;
 pub mod record;
 pub mod replay;
+pub mod service;
 pub mod storage;
 
 /// The version of kubehose.

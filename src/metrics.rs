@@ -1,14 +1,13 @@
 //! The counts of one output, in one place.
 
-use crate::firehose::{Class, Setup};
+use crate::firehose::{Class, Label};
+use crate::host::{Described, Numbers, Series};
 use std::ffi::CStr;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Firehose bills each record as a multiple of this many bytes.
-/// <https://aws.amazon.com/firehose/pricing/>
-pub const BILLING_STEP: u64 = 5 * 1024;
+pub use crate::service::billed;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
@@ -16,7 +15,7 @@ macro_rules! counts {
         #[derive(Debug, Default)]
         pub struct Counts {
             $($(#[doc = $doc])+ pub $name: Count,)+
-            errors: [Count; CLASSES.len()],
+            errors: [Count; Label::ALL.len()],
             /// How long PutRecordBatch calls took, those that failed included.
             pub call_seconds: Histogram,
         }
@@ -25,7 +24,7 @@ macro_rules! counts {
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Snapshot {
             $($(#[doc = $doc])+ pub $name: u64,)+
-            /// Calls that failed whole, by [`Class::name`].
+            /// Calls that failed as a whole, by [`Label::name`].
             pub errors: Vec<(&'static str, u64)>,
         }
 
@@ -34,7 +33,7 @@ macro_rules! counts {
             pub fn snapshot(&self) -> Snapshot {
                 Snapshot {
                     $($name: self.$name.get(),)+
-                    errors: CLASSES.iter().zip(&self.errors).map(|(class, count)| (class.name(), count.get())).collect(),
+                    errors: Label::ALL.iter().zip(&self.errors).map(|(label, count)| (label.name(), count.get())).collect(),
                 }
             }
         }
@@ -86,25 +85,34 @@ counts! {
     held_limit,
 }
 
-const CLASSES: [Class; 8] = [
-    Class::Throttled,
-    Class::Service,
-    Class::Poison,
-    Class::Setup(Setup::Refused),
-    Class::Setup(Setup::Denied),
-    Class::Setup(Setup::Stream),
-    Class::Setup(Setup::Unreachable),
-    Class::Setup(Setup::Other),
-];
-
 impl Counts {
-    /// Counts a call that failed whole.
+    /// Counts a call that failed as a whole.
     pub fn error(&self, class: Class) {
-        if let Some(at) = CLASSES.iter().position(|known| known.name() == class.name())
-            && let Some(count) = self.errors.get(at)
-        {
-            count.add(1);
+        self.errors[class.label() as usize].add(1);
+    }
+
+    /// What the host's metrics endpoint shows now.
+    pub fn numbers(&self) -> Numbers {
+        let snapshot = self.snapshot();
+        let (buckets, sum) = self.call_seconds.read();
+        Numbers {
+            counters: COUNTERS.iter().map(|(.., read)| read(&snapshot)).collect(),
+            gauges: GAUGES.iter().map(|(.., read)| read(&snapshot)).collect(),
+            by_class: snapshot.errors,
+            buckets: buckets.to_vec(),
+            sum,
         }
+    }
+}
+
+/// The series that [`Counts::numbers`] gives the numbers of.
+pub fn described() -> Described {
+    Described {
+        counters: COUNTERS.map(|(name, help, _)| (name, help)).to_vec(),
+        gauges: GAUGES.map(|(name, help, _)| (name, help)).to_vec(),
+        by_class: ERRORS,
+        histogram: SECONDS,
+        bounds: &CALL_SECONDS,
     }
 }
 
@@ -157,10 +165,9 @@ impl Histogram {
         self.nanos.add(u64::try_from(took.as_nanos()).unwrap_or(0));
     }
 
-    /// The buckets, the sum in seconds, and the number of calls.
-    pub fn read(&self) -> ([u64; CALL_SECONDS.len() + 1], f64, u64) {
-        let buckets: [u64; CALL_SECONDS.len() + 1] = std::array::from_fn(|at| self.buckets[at].get());
-        (buckets, self.nanos.get() as f64 / 1e9, buckets[CALL_SECONDS.len()])
+    /// The buckets, of which the last is the number of calls, and the sum in seconds.
+    pub fn read(&self) -> ([u64; CALL_SECONDS.len() + 1], f64) {
+        (std::array::from_fn(|at| self.buckets[at].get()), self.nanos.get() as f64 / 1e9)
     }
 }
 
@@ -207,15 +214,10 @@ pub const GAUGES: [Exported; 3] = [
 ];
 
 /// The counter of [`Snapshot::errors`], with the label `class`.
-pub const ERRORS: (&CStr, &CStr) = (c"errors_total", c"Calls that failed whole.");
+pub const ERRORS: Series = (c"errors_total", c"Calls that failed whole.");
 
 /// The histogram of [`Counts::call_seconds`].
-pub const SECONDS: (&CStr, &CStr) = (c"put_record_batch_seconds", c"How long PutRecordBatch calls took.");
-
-/// What Firehose bills for a record of this size, in bytes.
-pub fn billed(bytes: u64) -> u64 {
-    bytes.div_ceil(BILLING_STEP).max(1) * BILLING_STEP
-}
+pub const SECONDS: Series = (c"put_record_batch_seconds", c"How long PutRecordBatch calls took.");
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::event::chunk::Time;
 use crate::firehose::{self, Fault, Firehose};
 use crate::host::{self, FlushData, Gate, Handle, Level, Log, Metrics, Output, Status};
-use crate::metrics::{Counts, Snapshot};
+use crate::metrics::{self, Counts, Snapshot};
 use crate::options::Config;
 use crate::storage::chunks::Revoker;
 use crate::storage::letters::DeadLetter;
@@ -72,7 +72,7 @@ pub fn start(output: &Output<'_>) -> bool {
     std::panic::set_hook(Box::new(|_| {}));
     let log = Arc::new(output.log());
     let started = Config::of_section(&|name| output.property(name), &|name| std::env::var(name).ok())
-        .and_then(|config| Instance::start(config, log.clone(), output.metrics()));
+        .and_then(|config| Instance::start(config, log.clone(), output.metrics(&metrics::described())));
     match started {
         Ok(instance) => {
             let handle = Handle::new(NEXT.fetch_add(1, Ordering::Relaxed));
@@ -276,7 +276,7 @@ impl Driver {
         let counts = Arc::new(Counts::default());
         counts.held_limit.add(config.delivery.max_buffer as u64);
         if let Some(metrics) = &metrics {
-            metrics.publish(&counts);
+            metrics.publish(&counts.numbers());
         }
         let room = Arc::new(Room::new(config.delivery.max_buffer));
         let (events, inbox) = unbounded_channel();
@@ -537,7 +537,7 @@ impl Loop {
     fn publish(&self) {
         self.counts.held.set(self.room.held() as u64);
         if let Some(metrics) = &self.metrics {
-            metrics.publish(&self.counts);
+            metrics.publish(&self.counts.numbers());
         }
     }
 }

@@ -87,10 +87,30 @@ fn the_rooms_of_the_house() {
     let none = BTreeSet::new();
     let of = |room: &str| uses.get(room).unwrap_or(&none);
     assert_eq!(of("event"), &none, "events are decoded without anything of ours");
+    assert_eq!(of("host"), &none, "the view of the host knows nothing of ours");
     let upper = ["delivery", "storage", "firehose", "output", "replay", "abi", "options"];
     assert!(of("record").iter().all(|room| !upper.contains(&room.as_str())), "record uses {:?}", of("record"));
     let pure = ["storage", "output", "replay", "abi", "options"];
     assert!(of("delivery").iter().all(|room| !pure.contains(&room.as_str())), "delivery uses {:?}", of("delivery"));
+}
+
+#[test]
+fn the_floors_in_the_design_are_those_of_the_code() {
+    let design = fs::read_to_string(root().join("DESIGN.md")).unwrap();
+    let floors = design.split("## The floors").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut drawn: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (rooms, others) in
+        floors.lines().filter(|line| line.starts_with("    ")).filter_map(|line| line.split_once('→'))
+    {
+        let others: BTreeSet<String> =
+            others.split(',').map(|room| room.trim().to_owned()).filter(|room| room != "nothing").collect();
+        for room in rooms.split(',') {
+            drawn.insert(room.trim().to_owned(), others.clone());
+        }
+    }
+    let mut used = uses();
+    used.remove("lib");
+    assert_eq!(drawn, used, "left: DESIGN.md, right: src/");
 }
 
 #[test]
@@ -104,6 +124,20 @@ fn a_circle_would_be_found() {
     };
     assert_eq!(of(&[("a", "b"), ("b", "c"), ("a", "c")]), None);
     assert_eq!(of(&[("a", "b"), ("b", "c"), ("c", "b")]), Some(vec!["b".to_owned(), "c".to_owned()]));
+}
+
+#[test]
+fn each_dependency_has_its_reason_above_it() {
+    let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let section = text.split("[workspace.dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
+    let lines: Vec<&str> = section.lines().collect();
+    let bare: Vec<&str> = lines
+        .windows(2)
+        .filter(|pair| pair[1].contains(" = ") && !pair[1].starts_with('#') && !pair[0].starts_with('#'))
+        .map(|pair| pair[1])
+        .collect();
+    assert!(lines.iter().filter(|line| line.contains(" = ")).count() > 50, "the dependencies were not found");
+    assert!(bare.is_empty(), "without a reason: {bare:?}");
 }
 
 #[test]

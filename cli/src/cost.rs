@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 
 use clap::Args as ClapArgs;
+use kubehose::service::{BILLING_STEP, billed};
 
 use crate::verdict::{Failure, Outcome, note, print};
 
@@ -20,8 +21,6 @@ const CLOUDWATCH_KEPT: f64 = 0.03;
 /// What is kept is billed compressed; AWS's own calculator counts this share of what came in.
 const CLOUDWATCH_COMPRESSED: f64 = 0.15;
 
-/// What Firehose rounds each record up to.
-pub const BILLED_STEP: u64 = 5 * 1024;
 /// Up to here records are joined: `simple_aggregation`.
 const AGGREGATE: f64 = 1000.0 * 1024.0;
 /// AWS bills in these.
@@ -83,11 +82,6 @@ fn positive(text: &str) -> Result<f64, String> {
     number(text).and_then(|value| if value > 0.0 { Ok(value) } else { Err("expected a number above 0".to_owned()) })
 }
 
-/// What Firehose bills for a record.
-pub fn billed(bytes: u64) -> u64 {
-    bytes.div_ceil(BILLED_STEP).max(1) * BILLED_STEP
-}
-
 /// What the records look like.
 struct Sample {
     records: u64,
@@ -147,7 +141,7 @@ fn report(args: &Args, sample: &Sample) -> String {
     let mean = sample.bytes as f64 / sample.records as f64;
     let a_month = args.per_second * SECONDS_A_MONTH;
     let gathered = (args.per_second / args.routers * args.flush * mean).clamp(mean, AGGREGATE.max(mean));
-    let step = BILLED_STEP as f64;
+    let step = BILLING_STEP as f64;
     let joined = (gathered / step).ceil() * step / gathered;
     let volume = a_month * mean / GB;
     let kept = CLOUDWATCH_COMPRESSED * args.cloudwatch_kept_per_gb * args.kept_months;

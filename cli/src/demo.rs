@@ -4,7 +4,7 @@
 
 use clap::Parser;
 use comfy_table::{ContentArrangement, Table, presets};
-use kubehose::metrics::billed;
+use kubehose::service::billed;
 use kubehose_local::firehose::{AccessKey, Keep, Options, Server, Stats};
 use serde_json::Value;
 use std::collections::HashMap;

@@ -12,10 +12,10 @@ use kubehose::record::pack::{Events, Joined, Packer};
 use kubehose::record::remap::TagFields;
 use kubehose::record::stream::Scratch;
 use kubehose::record::{Next, Origin, RecordWriter, TRUNCATED};
+use kubehose::service::billed;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-use crate::cost::billed;
 use crate::verdict::{Failure, Outcome, Verdict, note, plural, print_bytes};
 
 /// Show what the plugin makes of events: the exact bytes of each record, the batches, what is billed.

@@ -169,7 +169,9 @@ fn commands_that_need_a_cluster_are_well_formed() {
             for line in block.replace("\\\n", " ").lines() {
                 let words: Vec<&str> = line.split_whitespace().skip_while(|word| word.contains('=')).collect();
                 let place = format!("{}: {line}", file.display());
-                match words[0] {
+                // The last line of a block within a list.
+                let Some(program) = words.first() else { continue };
+                match *program {
                     // Without kubectl and aws it finds out nothing, once it has understood what it is asked.
                     "kubehose" if words[1] == "firehose" => {
                         let run = support::command().args(&words[1..]).arg("--help").output().unwrap();
@@ -184,7 +186,7 @@ fn commands_that_need_a_cluster_are_well_formed() {
                     }
                     "aws" => aws += &format!("{}\n", words.join(" ")),
                     "kubectl" => {
-                        let verbs = ["apply", "describe", "get", "label", "logs", "rollout", "-n"];
+                        let verbs = ["apply", "delete", "describe", "get", "label", "logs", "rollout", "-n"];
                         assert!(verbs.contains(&words[1]), "{place}");
                         // Events stand in the namespace of their pods.
                         assert!(!words.contains(&"events") || words.contains(&"-n"), "{place}: no namespace");
@@ -425,4 +427,33 @@ fn with_what_firelens_makes_of_the_task_definition_records_arrive() {
     assert_eq!(record["container_id"], "c4d8166a5cb1", "{record}");
     assert_eq!(record["task_arn"], "arn:aws:ecs:eu-west-1:123456789012:task/shop/0", "{record}");
     assert_eq!(record["log"], "GET /cart 200", "{record}");
+}
+
+/// Each message that the table of messages quotes is one that the plugin logs.
+#[test]
+fn each_message_that_the_book_explains_is_logged() {
+    fn sources(folder: &Path, text: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, text);
+            } else {
+                *text += &fs::read_to_string(&path).unwrap();
+            }
+        }
+    }
+    let mut code = String::new();
+    sources(&root().join("src"), &mut code);
+    let page = fs::read_to_string(root().join("docs/src/troubleshooting.md")).unwrap();
+    let table = page.split("| message |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let mut messages = 0;
+    for row in table.lines().skip(2) {
+        let quoted = row.split('|').nth(1).unwrap();
+        for piece in quoted.split('`').skip(1).step_by(2).flat_map(|message| message.split('…')) {
+            let piece = piece.trim();
+            assert!(code.contains(piece.split('=').next().unwrap()), "nothing logs '{piece}'");
+            messages += 1;
+        }
+    }
+    assert!(messages > 20, "only {messages} messages were found");
 }

@@ -6,6 +6,7 @@
 use kubehose::delivery::batch::{Batch, Batcher, MAX_BODY, MAX_RECORDS, Opening};
 use kubehose::event::chunk::{Chunk, Cursor, Time, Token, Value};
 use kubehose::options::Config;
+use kubehose::record::pack::Events;
 use kubehose::record::remap::TagFields;
 use kubehose::record::{MAX_RECORD, Next, Origin, RecordOptions, RecordWriter};
 use libfuzzer_sys::fuzz_target;
@@ -147,7 +148,7 @@ fn check_names(record: &HashMap<String, Json>, body: Value<'_, '_>, set: &[(&str
 
 /// Reads a batch as the service does.
 fn records_of(batch: &Batch) -> Vec<Vec<u8>> {
-    assert!(batch.held() <= MAX_BODY, "a body of {} bytes", batch.held());
+    assert!(batch.bytes_held() <= MAX_BODY, "a body of {} bytes", batch.bytes_held());
     let body: serde_json::Value = serde_json::from_slice(&batch.body()).expect("a body is JSON");
     let records = body["Records"].as_array().expect("a body has records");
     assert!((1..=MAX_RECORDS).contains(&records.len()));
@@ -191,7 +192,7 @@ fuzz_target!(|bytes: &[u8]| {
                         assert!(!value.is_empty(), "a record of nothing");
                         check_names(&value, event.expect("a record is an event's").body, set);
                         assert_eq!(text.ends_with('\n'), options.newline);
-                        if let Some(full) = batcher.push(record, events, Vec::new) {
+                        if let Some(full) = batcher.push(record, Events::One(events), Vec::new) {
                             batched.extend(records_of(&full));
                         }
                         written.push(record.to_vec());

@@ -6,6 +6,7 @@
 use crate::firehose::FirehoseConfig;
 use crate::firehose::credentials::Found;
 use crate::firehose::http::{BoxError, Http1};
+use crate::service;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -29,11 +30,6 @@ use std::time::{Duration, SystemTime};
 /// How long a connection may take to be made; the SDK's own default.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
 
-/// The service's name in a signature.
-const SERVICE: &str = "firehose";
-/// The call. <https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html>
-const TARGET: &str = "Firehose_20150804.PutRecordBatch";
-const JSON: &str = "application/x-amz-json-1.1";
 const AGENT: &str = concat!("kubehose/", env!("CARGO_PKG_VERSION"));
 
 /// Where calls go, and where the credentials for them come from.
@@ -110,16 +106,16 @@ impl Signer {
         let params = SigningParams::builder()
             .identity(&self.identity)
             .region(&self.region)
-            .name(SERVICE)
+            .name(service::NAME)
             .time(time)
             .settings(SigningSettings::default())
             .build()?;
-        let headers = [("content-type", JSON), ("x-amz-target", TARGET)];
+        let headers = [("content-type", service::CONTENT_TYPE), ("x-amz-target", service::TARGET)];
         let request = SignableRequest::new("POST", &*self.url, headers.into_iter(), SignableBody::Bytes(&body))?;
         let (instructions, _) = sign(request, &params.into())?.into_parts();
         let mut request = http::Request::post(self.uri.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static(JSON))
-            .header("x-amz-target", HeaderValue::from_static(TARGET))
+            .header(CONTENT_TYPE, HeaderValue::from_static(service::CONTENT_TYPE))
+            .header("x-amz-target", HeaderValue::from_static(service::TARGET))
             .header(USER_AGENT, HeaderValue::from_static(AGENT))
             .body(Full::new(body))?;
         instructions.apply_to_request_http1x(&mut request);

@@ -98,19 +98,57 @@ pub enum Setup {
     Other,
 }
 
-impl Class {
-    /// Its name among the metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Class::Throttled => "throttled",
-            Class::Service => "service",
-            Class::Poison => "poison",
-            Class::Setup(Setup::Credentials | Setup::Refused) => "credentials",
-            Class::Setup(Setup::Denied) => "denied",
-            Class::Setup(Setup::Stream) => "stream",
-            Class::Setup(Setup::Unreachable | Setup::Proxy | Setup::Untrusted) => "connection",
-            Class::Setup(Setup::Other) => "setup",
+macro_rules! labels {
+    ($($variant:ident = $name:literal,)+) => {
+        /// What the metrics count a failed call as: the label `class`. Several classes may share one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Label {
+            $(#[doc = concat!("`", $name, "`")] $variant,)+
         }
+
+        impl Label {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &[Label] = &[$(Label::$variant,)+];
+
+            /// As the metrics show it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Label::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+labels! {
+    Throttled = "throttled",
+    Service = "service",
+    Poison = "poison",
+    Credentials = "credentials",
+    Denied = "denied",
+    Stream = "stream",
+    Connection = "connection",
+    Setup = "setup",
+}
+
+impl Class {
+    /// What the metrics count it as.
+    pub fn label(self) -> Label {
+        match self {
+            Class::Throttled => Label::Throttled,
+            Class::Service => Label::Service,
+            Class::Poison => Label::Poison,
+            Class::Setup(Setup::Credentials | Setup::Refused) => Label::Credentials,
+            Class::Setup(Setup::Denied) => Label::Denied,
+            Class::Setup(Setup::Stream) => Label::Stream,
+            Class::Setup(Setup::Unreachable | Setup::Proxy | Setup::Untrusted) => Label::Connection,
+            Class::Setup(Setup::Other) => Label::Setup,
+        }
+    }
+
+    /// The name of its label.
+    pub fn name(self) -> &'static str {
+        self.label().name()
     }
 }
 

@@ -8,7 +8,6 @@
 
 mod alloc;
 
-use crate::metrics::{CALL_SECONDS, COUNTERS, Counts, ERRORS, Exported, GAUGES, SECONDS};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use fluent_bit_sys as ffi;
 use once_cell::sync::{Lazy, OnceCell};
@@ -238,7 +237,7 @@ impl Output<'_> {
 
 impl Output<'_> {
     /// The instance's metrics on the host's own endpoint, where the host has them (2.0 and later).
-    pub fn metrics(&self) -> Option<Metrics> {
+    pub fn metrics(&self, described: &Described) -> Option<Metrics> {
         let functions = MetricFunctions::find();
         let name = CString::new(self.name()).ok()?;
         // SAFETY: the instance is valid during Init; its context lives until its ExitCtx has returned.
@@ -249,11 +248,11 @@ impl Output<'_> {
         let (create_counter, create_gauge) = (functions.create_counter?, functions.create_gauge?);
         let mut keys = [c"name".as_ptr().cast_mut(), c"class".as_ptr().cast_mut()];
         let (ns, empty) = (c"kubehose".as_ptr().cast_mut(), c"".as_ptr().cast_mut());
-        let mut bounds = CALL_SECONDS;
+        let mut bounds = described.bounds.to_vec();
         // SAFETY: the functions are the host's own (see include/kubehose_host.h); all texts end with a NUL and are
         // copied; the label keys are as many as the counts say; Init runs on the thread that owns the context.
         let metrics = unsafe {
-            let counter = |(metric, help, _): &Exported| {
+            let counter = |(metric, help): &Series| {
                 create_counter(
                     context,
                     ns,
@@ -264,8 +263,8 @@ impl Output<'_> {
                     keys.as_mut_ptr(),
                 )
             };
-            let counters = COUNTERS.each_ref().map(counter);
-            let gauges = GAUGES.each_ref().map(|(metric, help, _)| {
+            let counters: Vec<_> = described.counters.iter().map(counter).collect();
+            let gauge = |(metric, help): &Series| {
                 create_gauge(
                     context,
                     ns,
@@ -275,33 +274,35 @@ impl Output<'_> {
                     1,
                     keys.as_mut_ptr(),
                 )
-            });
-            let errors = create_counter(
+            };
+            let gauges: Vec<_> = described.gauges.iter().map(gauge).collect();
+            let by_class = create_counter(
                 context,
                 ns,
                 empty,
-                ERRORS.0.as_ptr().cast_mut(),
-                ERRORS.1.as_ptr().cast_mut(),
+                described.by_class.0.as_ptr().cast_mut(),
+                described.by_class.1.as_ptr().cast_mut(),
                 2,
                 keys.as_mut_ptr(),
             );
             let buckets = functions.create_buckets?(bounds.as_mut_ptr(), bounds.len() as _);
-            let seconds = functions.create_histogram?(
+            let histogram = functions.create_histogram?(
                 context,
                 ns,
                 empty,
-                SECONDS.0.as_ptr().cast_mut(),
-                SECONDS.1.as_ptr().cast_mut(),
+                described.histogram.0.as_ptr().cast_mut(),
+                described.histogram.1.as_ptr().cast_mut(),
                 buckets,
                 1,
                 keys.as_mut_ptr(),
             );
-            Metrics { functions, name, counters, gauges, errors, seconds, gate: Gate(Arc::new(Mutex::new(true))) }
+            let (buckets, gate) = (bounds.len() + 1, Gate(Arc::new(Mutex::new(true))));
+            Metrics { functions, name, counters, gauges, by_class, histogram, buckets, gate }
         };
         let made = metrics.counters.iter().all(|counter| !counter.is_null())
             && metrics.gauges.iter().all(|gauge| !gauge.is_null())
-            && !metrics.errors.is_null()
-            && !metrics.seconds.is_null();
+            && !metrics.by_class.is_null()
+            && !metrics.histogram.is_null();
         made.then_some(metrics)
     }
 }
@@ -348,14 +349,49 @@ impl MetricFunctions {
     }
 }
 
+/// One series of an output on the host's endpoint: its name after `kubehose_`, and its help.
+pub type Series = (&'static CStr, &'static CStr);
+
+/// The series of an output.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Numbers that only grow.
+    pub counters: Vec<Series>,
+    /// Numbers that go up and down.
+    pub gauges: Vec<Series>,
+    /// A counter with one more label, `class`.
+    pub by_class: Series,
+    /// A histogram.
+    pub histogram: Series,
+    /// Upper bounds of the histogram's buckets, ascending.
+    pub bounds: &'static [f64],
+}
+
+/// The numbers of the series of a [`Described`] at one moment, in the same order.
+#[derive(Clone, Debug)]
+pub struct Numbers {
+    /// Of the counters.
+    pub counters: Vec<u64>,
+    /// Of the gauges.
+    pub gauges: Vec<u64>,
+    /// Each class with its number; always the same classes.
+    pub by_class: Vec<(&'static str, u64)>,
+    /// How many values are not above each bound, and, as the last, how many there are.
+    pub buckets: Vec<u64>,
+    /// The sum of the histogram's values.
+    pub sum: f64,
+}
+
 /// An output's metrics on the host's own endpoint.
 pub struct Metrics {
     functions: MetricFunctions,
     name: CString,
-    counters: [*mut ffi::cmt_counter; COUNTERS.len()],
-    gauges: [*mut ffi::cmt_gauge; GAUGES.len()],
-    errors: *mut ffi::cmt_counter,
-    seconds: *mut ffi::cmt_histogram,
+    counters: Vec<*mut ffi::cmt_counter>,
+    gauges: Vec<*mut ffi::cmt_gauge>,
+    by_class: *mut ffi::cmt_counter,
+    histogram: *mut ffi::cmt_histogram,
+    /// How many buckets the histogram has.
+    buckets: usize,
     gate: Gate,
 }
 
@@ -381,8 +417,8 @@ impl Metrics {
         self.gate.clone()
     }
 
-    /// Shows the counts as they are now.
-    pub fn publish(&self, counts: &Counts) {
+    /// Shows these numbers.
+    pub fn publish(&self, numbers: &Numbers) {
         let open = self.gate.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !*open {
             return;
@@ -396,26 +432,27 @@ impl Metrics {
         else {
             return;
         };
-        let snapshot = counts.snapshot();
         let now =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
         let mut labels = [self.name.as_ptr().cast_mut(), std::ptr::null_mut()];
-        let (mut buckets, sum, calls) = counts.call_seconds.read();
+        let mut buckets = numbers.buckets.clone();
+        buckets.resize(self.buckets, 0);
+        let values = buckets.last().copied().unwrap_or_default();
         // SAFETY: the objects are what `Output::metrics` made, the functions the host's own; label values are as many as
         // the counts say, and the buckets one more than the bounds.
         unsafe {
-            for ((_, _, read), counter) in COUNTERS.iter().zip(self.counters) {
-                set_counter(counter, now, read(&snapshot) as f64, 1, labels.as_mut_ptr());
+            for (counter, number) in self.counters.iter().zip(&numbers.counters) {
+                set_counter(*counter, now, *number as f64, 1, labels.as_mut_ptr());
             }
-            for ((_, _, read), gauge) in GAUGES.iter().zip(self.gauges) {
-                set_gauge(gauge, now, read(&snapshot) as f64, 1, labels.as_mut_ptr());
+            for (gauge, number) in self.gauges.iter().zip(&numbers.gauges) {
+                set_gauge(*gauge, now, *number as f64, 1, labels.as_mut_ptr());
             }
-            for (class, count) in &snapshot.errors {
+            for (class, number) in &numbers.by_class {
                 let Ok(class) = CString::new(*class) else { continue };
                 labels[1] = class.as_ptr().cast_mut();
-                set_counter(self.errors, now, *count as f64, 2, labels.as_mut_ptr());
+                set_counter(self.by_class, now, *number as f64, 2, labels.as_mut_ptr());
             }
-            set_histogram(self.seconds, now, buckets.as_mut_ptr(), sum, calls, 1, labels.as_mut_ptr());
+            set_histogram(self.histogram, now, buckets.as_mut_ptr(), numbers.sum, values, 1, labels.as_mut_ptr());
         }
     }
 }

@@ -26,10 +26,7 @@ use std::fmt;
 use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// The most bytes of one record, before base64: 1,000 KiB.
-///
-/// <https://docs.aws.amazon.com/firehose/latest/dev/limits.html>
-pub const MAX_RECORD: usize = 1_024_000;
+pub use crate::service::MAX_RECORD;
 
 /// The attribute that tells how many bytes of a record's JSON were cut off to keep it within [`MAX_RECORD`].
 pub const TRUNCATED: &str = "kubehose_truncated";
@@ -188,10 +185,25 @@ struct Parts {
 impl<'o> RecordWriter<'o> {
     /// A writer for `options`.
     pub fn new(options: &'o RecordOptions) -> Self {
-        let everything = options.data_keys.is_none() && options.drop_keys.is_none();
-        let as_it_is = options.log_key.is_none() && options.replace_dots.is_none();
+        // No `..` here: a new option does not compile until it is decided whether one pass can do it.
+        let RecordOptions {
+            data_keys,
+            drop_keys,
+            log_key,
+            replace_dots,
+            record_id,
+            time,
+            // One pass can do these.
+            remap: _,
+            newline: _,
+            oversize: _,
+            otlp_metadata: _,
+            pack: _,
+        } = options;
+        let everything = data_keys.is_none() && drop_keys.is_none();
+        let as_it_is = log_key.is_none() && replace_dots.is_none();
         let reserved: Vec<&[u8]> =
-            options.record_id.iter().map(|name| &**name).chain(options.time.iter().map(|key| &*key.name)).collect();
+            record_id.iter().map(|name| &**name).chain(time.iter().map(|key| &*key.name)).collect();
         RecordWriter {
             options,
             one_pass: everything && as_it_is,

@@ -7,17 +7,8 @@
 use crate::event::chunk::{Token, Value};
 use crate::event::path::{Found, Path, Paths};
 use crate::record::remap::TagFields;
+use crate::service::is_stream_name;
 use std::fmt::Write;
-
-/// The longest name of a delivery stream, in bytes.
-/// <https://docs.aws.amazon.com/firehose/latest/APIReference/API_CreateDeliveryStream.html>
-const LONGEST: usize = 64;
-
-/// Whether the service takes this as the name of a delivery stream.
-pub fn is_stream_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    (1..=LONGEST).contains(&name.len()) && name.bytes().all(allowed)
-}
 
 /// A name that is made for each event.
 #[derive(Clone, Debug)]

@@ -1,0 +1,34 @@
+//! What Amazon Data Firehose is called, accepts and bills. The limits of a whole call are in `delivery/batch.rs`.
+
+/// The service's name in a signature.
+pub const NAME: &str = "firehose";
+
+/// The call, as its header names it.
+/// <https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html>
+pub const TARGET: &str = "Firehose_20150804.PutRecordBatch";
+
+/// The type of the call's body.
+pub const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
+
+/// The most bytes of one record, before base64: 1,000 KiB.
+/// <https://docs.aws.amazon.com/firehose/latest/dev/limits.html>
+pub const MAX_RECORD: usize = 1_024_000;
+
+/// Each record is billed as a multiple of this many bytes.
+/// <https://aws.amazon.com/firehose/pricing/>
+pub const BILLING_STEP: u64 = 5 * 1024;
+
+/// The longest name of a delivery stream, in bytes.
+/// <https://docs.aws.amazon.com/firehose/latest/APIReference/API_CreateDeliveryStream.html>
+const LONGEST_NAME: usize = 64;
+
+/// What a record of this size is billed as, in bytes.
+pub fn billed(bytes: u64) -> u64 {
+    bytes.div_ceil(BILLING_STEP).max(1) * BILLING_STEP
+}
+
+/// Whether a delivery stream can have this name.
+pub fn is_stream_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(allowed)
+}
