@@ -1,6 +1,6 @@
 //! Every generated file is what it was (golden), and what its readers' own checkers accept.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 
@@ -35,6 +35,7 @@ fn fargate_manifests() {
              pod-ip,container-hash,container-image",
         ),
         ("fargate-guide", "--guide"),
+        ("fargate-routes", "--route shop=logs-shop,cart=logs-shop --route label:team=payments=logs-pay"),
     ] {
         generated(&format!("{name}.yaml"), "kubernetes", &format!("manifest {STREAM} {options}"));
     }
@@ -268,6 +269,43 @@ fn a_config_map_over_the_limit_is_refused_with_both_sizes() {
     let run = kubehose(&format!("manifest {STREAM} --keep-labels {}", labels.join(",")));
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("5300") && run.stdout.is_empty(), "{run:?}");
+}
+
+#[test]
+fn more_routes_than_fit_are_refused_with_how_many_would() {
+    let route = |n: usize| format!("--route namespace-{n}=logs-of-namespace-{n}");
+    let line = |count: usize| {
+        format!("manifest {STREAM} --keep-labels app {}", (0..count).map(route).collect::<Vec<_>>().join(" "))
+    };
+    let refused = kubehose(&line(40));
+    assert_eq!(refused.code, 2);
+    let told = refused.stderr.split("first ").nth(1).and_then(|rest| rest.split(' ').next());
+    let most: usize = told.unwrap_or_else(|| panic!("{refused:?}")).parse().unwrap();
+    assert!((9..40).contains(&most), "{refused:?}");
+    for count in [1, most / 2, most] {
+        let text = kubehose(&line(count)).fine();
+        let (_dir, path) = scratch("aws-logging.yaml", &text);
+        let judged = kubehose(&format!("lint --strict {}", path.display()));
+        assert_eq!(judged.code, 0, "{count}: {judged:?}\n{text}");
+    }
+    assert_eq!(kubehose(&line(most + 1)).code, 2);
+}
+
+#[test]
+fn routes_that_cannot_be_meant_are_refused() {
+    for (options, named) in [
+        ("--route shop=a --route shop=b", "shop=a comes before"),
+        ("--route label:a=b=c,label:a=b=d", "label:a=b=c comes before"),
+        ("--route shop=a --exclude-namespace dev,shop", "--exclude-namespace shop"),
+        ("--route shop=a --guide", "--guide"),
+        ("--route shop=a --match kube.var.*", "--match"),
+        ("--route team=payments=a", "label:"),
+        ("--route shop=a --target daemonset --image a", "$kubernetes['namespace_name']"),
+    ] {
+        let run = kubehose(&format!("manifest {STREAM} {options}"));
+        assert_eq!(run.code, 2, "{options}: {run:?}");
+        assert!(run.stderr.contains(named) && run.stdout.is_empty(), "{options}: {run:?}");
+    }
 }
 
 #[test]
