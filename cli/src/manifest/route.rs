@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::aws::StreamName;
+use crate::aws::{StreamName, each_once};
 use crate::classic::Section;
 use crate::kube::Name;
 use crate::verdict::Failure;
@@ -100,13 +100,8 @@ pub fn check(routes: &[Route], excluded: &[Name]) -> Result<(), Failure> {
 
 /// The streams, each once: the default, then those of the routes in their order.
 pub fn streams(default: &StreamName, routes: &[Route]) -> Vec<StreamName> {
-    let mut streams = vec![default.clone()];
-    for route in routes {
-        if !streams.contains(&route.stream) {
-            streams.push(route.stream.clone());
-        }
-    }
-    streams
+    let all: Vec<StreamName> = [default].into_iter().chain(routes.iter().map(|route| &route.stream)).cloned().collect();
+    each_once(&all)
 }
 
 /// Whether a route goes by a label, which so must not be gone before.
