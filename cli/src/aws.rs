@@ -144,6 +144,17 @@ pub fn stream_arn(region: &Region, account: &Account, stream: &StreamName) -> St
     format!("arn:{}:firehose:{region}:{account}:deliverystream/{stream}", region.partition())
 }
 
+/// The streams, each once, in their order.
+pub fn each_once(streams: &[StreamName]) -> Vec<StreamName> {
+    let mut once: Vec<StreamName> = Vec::new();
+    for stream in streams {
+        if !once.contains(stream) {
+            once.push(stream.clone());
+        }
+    }
+    once
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

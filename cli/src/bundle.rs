@@ -11,7 +11,7 @@ use clap::Args as ClapArgs;
 use crate::aws::{Account, Bucket, EksName, SecretArn};
 use crate::datadog::Site;
 use crate::delivery_stream::{self, PodRole, Settings};
-use crate::iam_policy::{self, Stream};
+use crate::iam_policy::{self, Streams};
 use crate::manifest::{Router, aws_logging};
 use crate::pipeline::{self, Pipeline};
 use crate::sample_app::{self, Sample};
@@ -164,11 +164,12 @@ fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
 
 fn files(args: &Args) -> Result<Vec<(&'static str, String)>, Failure> {
     let router = &args.router;
+    let names = router.streams();
     let settings = Settings {
         site: args.site,
         region: router.region.clone(),
         account: args.account.clone(),
-        delivery_stream: router.delivery_stream.clone(),
+        delivery_streams: names.clone(),
         bucket: args.bucket.clone(),
         secret_arn: args.secret_arn.clone(),
         buffer_seconds: delivery_stream::BUFFER_SECONDS,
@@ -176,14 +177,18 @@ fn files(args: &Args) -> Result<Vec<(&'static str, String)>, Failure> {
         retry_seconds: delivery_stream::RETRY_SECONDS,
         attributes: Vec::new(),
     };
-    let stream = Stream { region: &router.region, account: &args.account, name: &router.delivery_stream };
+    let streams = Streams { region: &router.region, account: &args.account, names: &names };
     // The pod execution role is the profile's own: the script looks it up, as the guide does.
     Ok(vec![
         ("aws-logging.yaml", aws_logging::manifest(router)?.text),
-        ("allow_kinesis_put_permission.json", verdict::json(&iam_policy::router(&stream, router.flb_log_cw))),
+        ("allow_kinesis_put_permission.json", verdict::json(&iam_policy::router(&streams, router.flb_log_cw))),
         (
             "delivery-stream.cloudformation.json",
-            verdict::json(&delivery_stream::cloudformation(&settings, PodRole::Leave, router.flb_log_cw)),
+            delivery_stream::template_file(&delivery_stream::cloudformation(
+                &settings,
+                PodRole::Leave,
+                router.flb_log_cw,
+            )),
         ),
         ("sample-app.yaml", sample_app::manifest(&args.sample)),
         ("pipeline.json", verdict::json(&pipeline::api(&args.pipeline))),
@@ -216,7 +221,7 @@ set -euo pipefail
         ("ACCOUNT", args.account.as_ref()),
         ("CLUSTER", args.cluster.as_ref()),
         ("PROFILE", args.fargate_profile.as_ref()),
-        ("STREAM", stream),
+        ("STREAM", &router.streams().iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ")),
         ("STACK", &format!("kubehose-{stack}")),
         ("POLICY", &format!("FluentBitEKSFargate-{stream}")),
         ("SITE", args.site.name()),

@@ -59,3 +59,15 @@ pub fn render(sections: &[Section]) -> String {
     }
     text
 }
+
+/// The sections as a file of as few characters as can be.
+pub fn render_narrow(sections: &[Section]) -> String {
+    let mut text = String::new();
+    for section in sections {
+        let _ = writeln!(text, "[{}]", section.name);
+        for (key, value) in &section.entries {
+            let _ = writeln!(text, " {key} {value}");
+        }
+    }
+    text
+}

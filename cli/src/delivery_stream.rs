@@ -7,13 +7,13 @@
 use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use crate::aws::{Account, Bucket, Region, RoleArn, RoleName, SecretArn, StreamName};
+use crate::aws::{self, Account, Bucket, Region, RoleArn, RoleName, SecretArn, StreamName};
 use crate::datadog::Site;
-use crate::iam_policy::{self, Stream};
+use crate::iam_policy::{self, Streams, log_group};
 use crate::pipeline::hcl;
-use crate::verdict::{self, Failure, Outcome, print};
+use crate::verdict::{self, Failure, Outcome, note, print};
 
-/// Write the delivery stream to Datadog, with its roles, policies, log group and bucket.
+/// Write the delivery stream to Datadog, or several, with their roles, policies, log groups and bucket.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   kubehose delivery-stream --site eu --region eu-west-1 --account 123456789012 --delivery-stream logs \\
@@ -21,7 +21,9 @@ use crate::verdict::{self, Failure, Outcome, print};
   kubehose delivery-stream --site us1 --region us-east-1 --account 123456789012 --delivery-stream logs --bucket spare \\
     --role-arn arn:aws:iam::123456789012:role/logs-delivery \\
     --secret-arn arn:aws:secretsmanager:us-east-1:123456789012:secret:datadog-AbCdEf > stream.json
-  aws firehose create-delivery-stream --cli-input-json file://stream.json")]
+  aws firehose create-delivery-stream --cli-input-json file://stream.json
+  kubehose delivery-stream --site eu --region eu-west-1 --account 123456789012 --delivery-stream logs,logs-shop,logs-pay \\
+    --format terraform > streams.tf")]
 pub struct Args {
     #[command(flatten)]
     settings: Settings,
@@ -74,9 +76,9 @@ pub struct Settings {
     /// Account of the delivery stream
     #[arg(long, value_name = "DIGITS", value_parser = Account::new)]
     pub account: Account,
-    /// Name of the delivery stream
-    #[arg(long, value_name = "NAME", value_parser = StreamName::new)]
-    pub delivery_stream: StreamName,
+    /// Name of the delivery stream; of several, each: they share what stands around them
+    #[arg(long = "delivery-stream", required = true, value_name = "NAME", value_delimiter = ',', value_parser = StreamName::new)]
+    pub delivery_streams: Vec<StreamName>,
     /// Existing bucket for what Datadog did not take; without it one is made [cli: required]
     #[arg(long, value_name = "NAME", value_parser = Bucket::new)]
     pub bucket: Option<Bucket>,
@@ -127,7 +129,8 @@ fn attribute(text: &str) -> Result<(String, String), String> {
 
 /// Runs `kubehose delivery-stream`.
 pub fn run(args: &Args) -> Outcome {
-    let settings = &args.settings;
+    let settings =
+        &Settings { delivery_streams: aws::each_once(&args.settings.delivery_streams), ..args.settings.clone() };
     let pod_role = match (&args.pod_execution_role, args.no_pod_execution_role) {
         (Some(name), _) => PodRole::Grant(name),
         (None, true) => PodRole::Leave,
@@ -153,16 +156,24 @@ pub fn run(args: &Args) -> Outcome {
                 )
             })?;
             let parts = Parts { role: role.as_ref(), bucket: &bucket.arn(&settings.region), secret: secret.as_ref() };
-            print(&verdict::json(&create_input(settings, &parts)))
+            match settings.delivery_streams.as_slice() {
+                [stream] => print(&verdict::json(&create_input(settings, stream, &parts))),
+                streams => {
+                    note("a stream a line: | while IFS= read -r stream; do");
+                    note("  aws firehose create-delivery-stream --cli-input-json \"$stream\" </dev/null; done");
+                    let line = |stream| format!("{}\n", create_input(settings, stream, &parts));
+                    print(&streams.iter().map(line).collect::<String>())
+                }
+            }
         }
-        Format::Cloudformation => print(&verdict::json(&cloudformation(settings, pod_role, args.flb_log_cw))),
+        Format::Cloudformation => print(&template_file(&cloudformation(settings, pod_role, args.flb_log_cw))),
         Format::Terraform => print(&terraform(settings, pod_role, args.flb_log_cw)),
     }
 }
 
 impl Settings {
-    fn stream(&self) -> Stream<'_> {
-        Stream { region: &self.region, account: &self.account, name: &self.delivery_stream }
+    fn streams(&self) -> Streams<'_> {
+        Streams { region: &self.region, account: &self.account, names: &self.delivery_streams }
     }
 }
 
@@ -178,9 +189,9 @@ const DELIVERY_LOG: &str = "HttpEndpointDelivery";
 const BACKUP_LOG: &str = "BackupDelivery";
 
 /// Input of CreateDeliveryStream.
-fn create_input(settings: &Settings, parts: &Parts<'_>) -> Value {
-    let log =
-        |stream: &str| json!({"Enabled": true, "LogGroupName": settings.stream().log_group(), "LogStreamName": stream});
+fn create_input(settings: &Settings, stream: &StreamName, parts: &Parts<'_>) -> Value {
+    let group = log_group(stream.as_ref());
+    let log = |stream: &str| json!({"Enabled": true, "LogGroupName": group, "LogStreamName": stream});
     let attributes: Vec<Value> = settings
         .attributes
         .iter()
@@ -191,7 +202,7 @@ fn create_input(settings: &Settings, parts: &Parts<'_>) -> Value {
         request["CommonAttributes"] = Value::Array(attributes);
     }
     json!({
-        "DeliveryStreamName": settings.delivery_stream.as_ref(),
+        "DeliveryStreamName": stream.as_ref(),
         "DeliveryStreamType": "DirectPut",
         "HttpEndpointDestinationConfiguration": {
             "EndpointConfiguration": {"Url": settings.site.firehose_url(), "Name": "Datadog"},
@@ -215,8 +226,8 @@ fn create_input(settings: &Settings, parts: &Parts<'_>) -> Value {
 }
 
 /// AWS's own policy for pulling images and the like.
-pub fn pod_execution_policy(stream: &Stream<'_>) -> String {
-    format!("arn:{}:iam::aws:policy/AmazonEKSFargatePodExecutionRolePolicy", stream.partition())
+pub fn pod_execution_policy(streams: &Streams<'_>) -> String {
+    format!("arn:{}:iam::aws:policy/AmazonEKSFargatePodExecutionRolePolicy", streams.partition())
 }
 
 /// Every string with `${…}` in it becomes a substitution.
@@ -229,10 +240,56 @@ fn substitute(value: Value) -> Value {
     }
 }
 
+/// The streams in a sentence, however many there are.
+fn named(settings: &Settings) -> String {
+    match settings.delivery_streams.as_slice() {
+        [stream] => format!("stream {stream}"),
+        [stream, others @ ..] => format!("stream {stream} and {} more", others.len()),
+        [] => String::new(),
+    }
+}
+
+/// What ends the names of a stream's resources: nothing for the first, so that a template of it alone can get others.
+fn ids(streams: &[StreamName]) -> Vec<String> {
+    let mut ids = vec![String::new()];
+    for stream in streams.iter().skip(1) {
+        let words = stream.as_ref().split(|c: char| !c.is_ascii_alphanumeric());
+        let words = words.filter_map(|word| word.split_at_checked(1));
+        let name: String = words.map(|(first, rest)| first.to_ascii_uppercase() + rest).collect();
+        let mut id = format!("Of{name}");
+        // `a-b` and `a.b`, or signs alone.
+        while ids.contains(&id) {
+            id.push('X');
+        }
+        ids.push(id);
+    }
+    ids
+}
+
+/// The most bytes of a template that goes without a bucket
+/// (<https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>).
+const MAX_TEMPLATE: usize = 51_200;
+
+/// The template as a file: as people read it, where CloudFormation takes as much.
+pub fn template_file(template: &Value) -> String {
+    let text = verdict::json(template);
+    if text.len() <= MAX_TEMPLATE {
+        return text;
+    }
+    let narrow = format!("{template}\n");
+    if narrow.len() > MAX_TEMPLATE {
+        note(&format!(
+            "the template has {} bytes: over {MAX_TEMPLATE} `aws cloudformation deploy` needs --s3-bucket",
+            narrow.len()
+        ));
+    }
+    narrow
+}
+
 /// A CloudFormation template
 /// (<https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-kinesisfirehose-deliverystream.html>).
 pub fn cloudformation(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bool) -> Value {
-    let stream = settings.stream();
+    let streams = settings.streams();
     let mut parameters = Map::new();
     let mut resources = Map::new();
     let mut outputs = Map::new();
@@ -275,7 +332,7 @@ pub fn cloudformation(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bo
                     "DeletionPolicy": "Delete",
                     "UpdateReplacePolicy": "Delete",
                     "Properties": {
-                        "Description": format!("Datadog API key of the delivery stream {}", stream.name),
+                        "Description": format!("Datadog API key of the delivery {}", named(settings)),
                         "SecretString": "{\"api_key\":\"${DatadogApiKey}\"}"
                     }
                 }),
@@ -283,49 +340,55 @@ pub fn cloudformation(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bo
             "${ApiKey}".to_owned()
         }
     };
-    resources.insert(
-        "DeliveryLog".to_owned(),
-        json!({
-            "Type": "AWS::Logs::LogGroup",
-            "DeletionPolicy": "Delete",
-            "UpdateReplacePolicy": "Delete",
-            "Properties": {"LogGroupName": stream.log_group(), "RetentionInDays": 14}
-        }),
-    );
-    for (id, name) in [("DeliveryLogStream", DELIVERY_LOG), ("BackupLogStream", BACKUP_LOG)] {
+    let ids = ids(&settings.delivery_streams);
+    for (stream, id) in settings.delivery_streams.iter().zip(&ids) {
+        let group = format!("DeliveryLog{id}");
         resources.insert(
-            id.to_owned(),
+            group.clone(),
             json!({
-                "Type": "AWS::Logs::LogStream",
-                "Properties": {"LogGroupName": {"Ref": "DeliveryLog"}, "LogStreamName": name}
+                "Type": "AWS::Logs::LogGroup",
+                "DeletionPolicy": "Delete",
+                "UpdateReplacePolicy": "Delete",
+                "Properties": {"LogGroupName": log_group(stream.as_ref()), "RetentionInDays": 14}
             }),
         );
+        for (kind, name) in [("DeliveryLogStream", DELIVERY_LOG), ("BackupLogStream", BACKUP_LOG)] {
+            resources.insert(
+                format!("{kind}{id}"),
+                json!({
+                    "Type": "AWS::Logs::LogStream",
+                    "Properties": {"LogGroupName": {"Ref": group}, "LogStreamName": name}
+                }),
+            );
+        }
     }
     resources.insert(
         "DeliveryRole".to_owned(),
         json!({
             "Type": "AWS::IAM::Role",
             "Properties": {
-                "AssumeRolePolicyDocument": iam_policy::delivery_trust(stream.account),
+                "AssumeRolePolicyDocument": iam_policy::delivery_trust(streams.account),
                 "Policies": [{
                     "PolicyName": "deliver",
-                    "PolicyDocument": iam_policy::delivery(&stream, &bucket, Some(&secret))
+                    "PolicyDocument": iam_policy::delivery(&streams, &bucket, Some(&secret))
                 }]
             }
         }),
     );
     let parts = Parts { role: "${DeliveryRole.Arn}", bucket: &bucket, secret: &secret };
-    resources.insert(
-        "DeliveryStream".to_owned(),
-        json!({
-            "Type": "AWS::KinesisFirehose::DeliveryStream",
-            "DependsOn": ["DeliveryLogStream", "BackupLogStream"],
-            "Properties": create_input(settings, &parts)
-        }),
-    );
-    outputs.insert("DeliveryStreamArn".to_owned(), json!({"Value": "${DeliveryStream.Arn}"}));
+    for (stream, id) in settings.delivery_streams.iter().zip(&ids) {
+        resources.insert(
+            format!("DeliveryStream{id}"),
+            json!({
+                "Type": "AWS::KinesisFirehose::DeliveryStream",
+                "DependsOn": [format!("DeliveryLogStream{id}"), format!("BackupLogStream{id}")],
+                "Properties": create_input(settings, stream, &parts)
+            }),
+        );
+        outputs.insert(format!("DeliveryStreamArn{id}"), json!({"Value": format!("${{DeliveryStream{id}.Arn}}")}));
+    }
 
-    let put_records = iam_policy::router(&stream, flb_log_cw);
+    let put_records = iam_policy::router(&streams, flb_log_cw);
     match pod_role {
         PodRole::Leave => {}
         PodRole::Grant(role) => {
@@ -343,8 +406,8 @@ pub fn cloudformation(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bo
                 json!({
                     "Type": "AWS::IAM::Role",
                     "Properties": {
-                        "AssumeRolePolicyDocument": iam_policy::router_trust(&stream),
-                        "ManagedPolicyArns": [pod_execution_policy(&stream)],
+                        "AssumeRolePolicyDocument": iam_policy::router_trust(&streams),
+                        "ManagedPolicyArns": [pod_execution_policy(&streams)],
                         "Policies": [{"PolicyName": "kubehose", "PolicyDocument": put_records}]
                     }
                 }),
@@ -358,7 +421,10 @@ pub fn cloudformation(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bo
 
     let mut template = Map::new();
     template.insert("AWSTemplateFormatVersion".to_owned(), json!("2010-09-09"));
-    template.insert("Description".to_owned(), json!(format!("Logs of EKS Fargate to Datadog: {}", stream.name)));
+    template.insert(
+        "Description".to_owned(),
+        json!(format!("Logs of EKS Fargate to Datadog: {}", named(settings).trim_start_matches("stream "))),
+    );
     if !parameters.is_empty() {
         template.insert("Parameters".to_owned(), Value::Object(parameters));
     }
@@ -380,15 +446,50 @@ fn expression(text: &str) -> String {
     }
 }
 
+/// The resources that each stream has of its own.
+const OF_EACH_STREAM: [&str; 4] = [
+    "aws_cloudwatch_log_group.delivery",
+    "aws_cloudwatch_log_stream.delivery",
+    "aws_cloudwatch_log_stream.backup",
+    "aws_kinesis_firehose_delivery_stream.kubehose",
+];
+
+const OUTPUTS_OF_ONE: &str = "output \"delivery_stream_arn\" {
+  value = aws_kinesis_firehose_delivery_stream.kubehose.arn
+}
+
+output \"delivery_stream_name\" {
+  description = \"delivery_stream of the output\"
+  value       = aws_kinesis_firehose_delivery_stream.kubehose.name
+}
+
+";
+
+const OUTPUTS_OF_SEVERAL: &str = "output \"delivery_stream_arns\" {
+  description = \"By the streams' names\"
+  value       = { for name, stream in aws_kinesis_firehose_delivery_stream.kubehose : name => stream.arn }
+}
+
+";
+
 /// Terraform's resources
 /// (<https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/kinesis_firehose_delivery_stream>).
 pub fn terraform(settings: &Settings, pod_role: PodRole<'_>, flb_log_cw: bool) -> String {
-    let stream = settings.stream();
-    let name = hcl(stream.name.as_ref());
+    let streams = settings.streams();
+    let names: Vec<String> = settings.delivery_streams.iter().map(|stream| hcl(stream.as_ref())).collect();
+    let several = names.len() > 1;
+    // Of several streams each resource stands there once, for each of them.
+    let (for_each, each) = if several { ("  for_each = local.delivery_streams\n\n", "[each.key]") } else { ("", "") };
+    let name = if several { "each.key".to_owned() } else { names.concat() };
+    let group = if several {
+        format!("\"{}\"", log_group("${each.key}"))
+    } else {
+        hcl(&log_group(settings.delivery_streams[0].as_ref()))
+    };
     let mut depends_on = vec!["aws_iam_role_policy.delivery"];
     // No provider and no required_providers: a module has them from its caller, and a folder may have one of the latter.
     let mut text = format!(
-        "# Delivery stream {name} in {region}, account {account}. A module, or a file beside others; needs hashicorp/aws 5.64 or newer.
+        "# Delivery stream{s} {all} in {region}, account {account}. A module, or a file beside others; needs hashicorp/aws 5.64 or newer.
 data \"aws_region\" \"current\" {{}}
 
 variable \"buffering_size\" {{
@@ -420,12 +521,21 @@ variable \"tags\" {{
   default     = {{}}
 }}
 ",
-        region = stream.region,
-        account = stream.account,
+        s = if several { "s" } else { "" },
+        all = names.join(", "),
+        region = streams.region,
+        account = streams.account,
         mib = settings.buffer_mib,
         seconds = settings.buffer_seconds,
         retry = settings.retry_seconds,
     );
+    if several {
+        text.push_str(&format!("\nlocals {{\n  delivery_streams = toset([{}])\n}}\n", names.join(", ")));
+        // A state with the first stream alone keeps it.
+        for address in OF_EACH_STREAM {
+            text.push_str(&format!("\nmoved {{\n  from = {address}\n  to   = {address}[{}]\n}}\n", names[0]));
+        }
+    }
     let bucket = match &settings.bucket {
         Some(bucket) => bucket.arn(&settings.region),
         None => {
@@ -458,7 +568,7 @@ output \"failed_records_bucket\" {
             "${aws_s3_bucket.failed.arn}".to_owned()
         }
     };
-    let put_records = heredoc(&iam_policy::router(&stream, flb_log_cw));
+    let put_records = heredoc(&iam_policy::router(&streams, flb_log_cw));
     let secret = match &settings.secret_arn {
         Some(secret) => secret.to_string(),
         None => {
@@ -505,19 +615,19 @@ resource \"aws_secretsmanager_secret_version\" \"api_key\" {
     text.push_str(&format!(
         "
 resource \"aws_cloudwatch_log_group\" \"delivery\" {{
-  name              = {log_group}
+{for_each}  name              = {group}
   retention_in_days = 14
   tags              = var.tags
 }}
 
 resource \"aws_cloudwatch_log_stream\" \"delivery\" {{
-  name           = \"{DELIVERY_LOG}\"
-  log_group_name = aws_cloudwatch_log_group.delivery.name
+{for_each}  name           = \"{DELIVERY_LOG}\"
+  log_group_name = aws_cloudwatch_log_group.delivery{each}.name
 }}
 
 resource \"aws_cloudwatch_log_stream\" \"backup\" {{
-  name           = \"{BACKUP_LOG}\"
-  log_group_name = aws_cloudwatch_log_group.delivery.name
+{for_each}  name           = \"{BACKUP_LOG}\"
+  log_group_name = aws_cloudwatch_log_group.delivery{each}.name
 }}
 
 resource \"aws_iam_role\" \"delivery\" {{
@@ -532,7 +642,7 @@ resource \"aws_iam_role_policy\" \"delivery\" {{
 }}
 
 resource \"aws_kinesis_firehose_delivery_stream\" \"kubehose\" {{
-  name        = {name}
+{for_each}  name        = {name}
   destination = \"http_endpoint\"
   tags        = var.tags
 
@@ -557,8 +667,8 @@ resource \"aws_kinesis_firehose_delivery_stream\" \"kubehose\" {{
 
     cloudwatch_logging_options {{
       enabled         = true
-      log_group_name  = aws_cloudwatch_log_group.delivery.name
-      log_stream_name = aws_cloudwatch_log_stream.delivery.name
+      log_group_name  = aws_cloudwatch_log_group.delivery{each}.name
+      log_stream_name = aws_cloudwatch_log_stream.delivery{each}.name
     }}
 
     s3_configuration {{
@@ -570,8 +680,8 @@ resource \"aws_kinesis_firehose_delivery_stream\" \"kubehose\" {{
 
       cloudwatch_logging_options {{
         enabled         = true
-        log_group_name  = aws_cloudwatch_log_group.delivery.name
-        log_stream_name = aws_cloudwatch_log_stream.backup.name
+        log_group_name  = aws_cloudwatch_log_group.delivery{each}.name
+        log_stream_name = aws_cloudwatch_log_stream.backup{each}.name
       }}
     }}
   }}
@@ -586,26 +696,17 @@ resource \"aws_kinesis_firehose_delivery_stream\" \"kubehose\" {{
   depends_on = [{depends_on}]
 }}
 
-output \"delivery_stream_arn\" {{
-  value = aws_kinesis_firehose_delivery_stream.kubehose.arn
-}}
-
-output \"delivery_stream_name\" {{
-  description = \"delivery_stream of the output\"
-  value       = aws_kinesis_firehose_delivery_stream.kubehose.name
-}}
-
-output \"put_records_policy\" {{
+{outputs}output \"put_records_policy\" {{
   description = \"What a router's role must be allowed\"
   value       = {put_records}
 }}
 ",
-        region = hcl(stream.region.as_ref()),
-        region_name = stream.region,
+        region = hcl(streams.region.as_ref()),
+        region_name = streams.region,
+        outputs = if several { OUTPUTS_OF_SEVERAL } else { OUTPUTS_OF_ONE },
         depends_on = depends_on.join(", "),
-        log_group = hcl(&stream.log_group()),
-        trust = heredoc(&iam_policy::delivery_trust(stream.account)),
-        policy = heredoc(&iam_policy::delivery(&stream, &bucket, Some(&secret))),
+        trust = heredoc(&iam_policy::delivery_trust(streams.account)),
+        policy = heredoc(&iam_policy::delivery(&streams, &bucket, Some(&secret))),
         url = hcl(settings.site.firehose_url()),
         secret = expression(&secret),
         bucket = expression(&bucket),
@@ -646,8 +747,8 @@ output \"pod_execution_role_arn\" {{
   value       = aws_iam_role.pod_execution.arn
 }}
 ",
-            heredoc(&iam_policy::router_trust(&stream)),
-            hcl(&pod_execution_policy(&stream))
+            heredoc(&iam_policy::router_trust(&streams)),
+            hcl(&pod_execution_policy(&streams))
         )),
     }
     text

@@ -40,6 +40,15 @@ pub const TAG_PREFIX: &str = "kube.var.log.containers.";
 pub const OWN_LOG_TAG_PREFIX: &str = "flblogs.";
 /// What filters and outputs match when nothing else is asked for.
 pub const MATCH: &str = "kube.*";
+/// The container's files alone, where records that a filter has tagged anew begin with `kube.` too.
+pub const MATCH_OF_FILES: &str = "kube.var.*";
+/// How much the router's input holds in memory.
+pub const MEM_BUF_LIMIT: &str = "45M";
+
+/// The tag of records that go to the `number`th stream beside the default: [`MATCH`] fits it, [`MATCH_OF_FILES`] does not.
+pub fn routed_tag(number: usize) -> String {
+    format!("kube.{number}")
+}
 
 /// The CRI parser. None is built in, and without one `log` keeps its `… stdout F ` prefix and JSON is never merged.
 pub const CRI_PARSER: &str = "crio";

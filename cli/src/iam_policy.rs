@@ -3,7 +3,7 @@
 use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::aws::{Account, Bucket, EksName, Region, RoleName, SecretArn, StreamName, stream_arn};
+use crate::aws::{self, Account, Bucket, EksName, Region, RoleName, SecretArn, StreamName, stream_arn};
 use crate::delivery_stream;
 use crate::kube::Name;
 use crate::verdict::{self, Failure, Outcome, note, print};
@@ -24,9 +24,9 @@ pub struct Args {
     /// Account of the delivery stream
     #[arg(long, value_name = "DIGITS", value_parser = Account::new)]
     account: Account,
-    /// Name of the delivery stream
-    #[arg(long, value_name = "NAME", value_parser = StreamName::new)]
-    delivery_stream: StreamName,
+    /// Name of the delivery stream; of several, each
+    #[arg(long, required = true, value_name = "NAME", value_delimiter = ',', value_parser = StreamName::new)]
+    delivery_stream: Vec<StreamName>,
     /// All streams whose names begin so, for a template as the plugin's delivery_stream [router]
     #[arg(long, value_name = "PREFIX", value_parser = StreamName::new, conflicts_with = "trust")]
     stream_prefix: Option<StreamName>,
@@ -104,16 +104,18 @@ fn issuer(text: &str) -> Result<String, String> {
 
 /// Runs `kubehose iam-policy`.
 pub fn run(args: &Args) -> Outcome {
-    let stream = Stream { region: &args.region, account: &args.account, name: &args.delivery_stream };
+    let names = aws::each_once(&args.delivery_stream);
+    let streams = Streams { region: &args.region, account: &args.account, names: &names };
     if let Some(trust) = args.trust {
-        return print_trust(args, trust, &stream);
+        return print_trust(args, trust, &streams);
     }
     let policy = match args.of {
         Of::Router => {
-            let mut policy = router(&stream, args.flb_log_cw);
+            let mut policy = router(&streams, args.flb_log_cw);
             if let Some(prefix) = &args.stream_prefix {
                 let all = stream_arn(&args.region, &args.account, prefix) + "*";
-                policy["Statement"][0]["Resource"] = json!([stream.arn(), all]);
+                let others = streams.arns().into_iter().filter(|arn| !arn.starts_with(all.trim_end_matches('*')));
+                policy["Statement"][0]["Resource"] = one_or_many(others.chain([all.clone()]).collect());
             }
             policy
         }
@@ -121,14 +123,36 @@ pub fn run(args: &Args) -> Outcome {
             let Some(bucket) = &args.bucket else {
                 return Err(Failure::new("--bucket is missing: the delivery stream's role writes what failed there"));
             };
-            delivery(&stream, &bucket.arn(&args.region), args.secret_arn.as_ref().map(AsRef::as_ref))
+            delivery(&streams, &bucket.arn(&args.region), args.secret_arn.as_ref().map(AsRef::as_ref))
         }
     };
+    let characters = characters(&policy);
+    if characters > MAX_MANAGED {
+        note(&format!(
+            "the policy has {characters} characters, and `aws iam create-policy` takes {MAX_MANAGED}: --stream-prefix names many \
+             streams at once"
+        ));
+    }
     print(&verdict::json(&policy))
 }
 
+/// The most characters of a managed policy, white space aside
+/// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html>).
+const MAX_MANAGED: usize = 6144;
+
+/// The characters of a policy that IAM counts.
+fn characters(policy: &Value) -> usize {
+    // None of the texts has blanks.
+    policy.to_string().chars().count()
+}
+
+/// As policies have it: one text, or several in a list.
+fn one_or_many(mut texts: Vec<String>) -> Value {
+    if texts.len() == 1 { texts.pop().into() } else { texts.into() }
+}
+
 /// The trust policy on stdout; on stderr the commands that make a role of it.
-fn print_trust(args: &Args, trust: Trust, stream: &Stream<'_>) -> Outcome {
+fn print_trust(args: &Args, trust: Trust, streams: &Streams<'_>) -> Outcome {
     let account = ServiceAccount { namespace: &args.namespace, name: &args.service_account };
     let missing = |flag: &str, how: &str| Failure::new(format!("{flag} is missing: {how}"));
     let policy = match trust {
@@ -139,11 +163,11 @@ fn print_trust(args: &Args, trust: Trust, stream: &Stream<'_>) -> Outcome {
                     "`aws eks describe-cluster --name CLUSTER --query cluster.identity.oidc.issuer --output text` says it",
                 )
             })?;
-            irsa_trust(stream, issuer, &account)
+            irsa_trust(streams, issuer, &account)
         }
         Trust::PodIdentity => pod_identity_trust(&account),
-        Trust::EcsTask => ecs_task_trust(stream),
-        Trust::Fargate => router_trust(stream),
+        Trust::EcsTask => ecs_task_trust(streams),
+        Trust::Fargate => router_trust(streams),
         Trust::Firehose => delivery_trust(&args.account),
     };
     let default = match trust {
@@ -152,7 +176,7 @@ fn print_trust(args: &Args, trust: Trust, stream: &Stream<'_>) -> Outcome {
         Trust::Firehose => "kubehose-delivery",
     };
     let role = args.role_name.as_ref().map_or(default, AsRef::as_ref);
-    let arn = format!("arn:{}:iam::{}:role/{role}", stream.partition(), stream.account);
+    let arn = format!("arn:{}:iam::{}:role/{role}", streams.partition(), streams.account);
     let mut commands = vec![
         format!("aws iam create-role --role-name {role} --assume-role-policy-document file://trust.json"),
         format!(
@@ -176,7 +200,7 @@ fn print_trust(args: &Args, trust: Trust, stream: &Stream<'_>) -> Outcome {
         )),
         Trust::Fargate => commands.push(format!(
             "aws iam attach-role-policy --role-name {role} --policy-arn {}",
-            delivery_stream::pod_execution_policy(stream)
+            delivery_stream::pod_execution_policy(streams)
         )),
         Trust::EcsTask | Trust::Firehose => {}
     }
@@ -203,10 +227,10 @@ struct ServiceAccount<'a> {
 
 /// Pods of one service account of one cluster
 /// (<https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html>).
-fn irsa_trust(stream: &Stream<'_>, issuer: &str, account: &ServiceAccount<'_>) -> Value {
+fn irsa_trust(streams: &Streams<'_>, issuer: &str, account: &ServiceAccount<'_>) -> Value {
     document(vec![json!({
         "Effect": "Allow",
-        "Principal": {"Federated": format!("arn:{}:iam::{}:oidc-provider/{issuer}", stream.partition(), stream.account)},
+        "Principal": {"Federated": format!("arn:{}:iam::{}:oidc-provider/{issuer}", streams.partition(), streams.account)},
         "Action": "sts:AssumeRoleWithWebIdentity",
         "Condition": {"StringEquals": {
             format!("{issuer}:aud"): "sts.amazonaws.com",
@@ -231,40 +255,40 @@ fn pod_identity_trust(account: &ServiceAccount<'_>) -> Value {
 
 /// Tasks of the account in the region
 /// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html>).
-fn ecs_task_trust(stream: &Stream<'_>) -> Value {
+fn ecs_task_trust(streams: &Streams<'_>) -> Value {
     document(vec![json!({
         "Effect": "Allow",
         "Principal": {"Service": "ecs-tasks.amazonaws.com"},
         "Action": "sts:AssumeRole",
         "Condition": {
-            "ArnLike": {"aws:SourceArn": format!("arn:{}:ecs:{}:{}:*", stream.partition(), stream.region, stream.account)},
-            "StringEquals": {"aws:SourceAccount": stream.account.as_ref()}
+            "ArnLike": {"aws:SourceArn": format!("arn:{}:ecs:{}:{}:*", streams.partition(), streams.region, streams.account)},
+            "StringEquals": {"aws:SourceAccount": streams.account.as_ref()}
         }
     })])
 }
 
-/// A delivery stream, as ARNs name it.
-pub struct Stream<'a> {
+/// Delivery streams, as ARNs name them.
+pub struct Streams<'a> {
     pub region: &'a Region,
     pub account: &'a Account,
-    pub name: &'a StreamName,
+    pub names: &'a [StreamName],
 }
 
-impl Stream<'_> {
-    /// The stream's ARN.
-    pub fn arn(&self) -> String {
-        stream_arn(self.region, self.account, self.name)
+impl Streams<'_> {
+    /// The streams' ARNs.
+    pub fn arns(&self) -> Vec<String> {
+        self.names.iter().map(|name| stream_arn(self.region, self.account, name)).collect()
     }
 
-    /// The partition of every ARN around the stream.
+    /// The partition of every ARN around the streams.
     pub fn partition(&self) -> &'static str {
         self.region.partition()
     }
+}
 
-    /// Where Firehose says why a delivery failed; the console's name for it.
-    pub fn log_group(&self) -> String {
-        format!("/aws/kinesisfirehose/{}", self.name)
-    }
+/// Where Firehose says why a delivery failed; the console's name for it.
+pub fn log_group(stream: &str) -> String {
+    format!("/aws/kinesisfirehose/{stream}")
 }
 
 fn document(statements: Vec<Value>) -> Value {
@@ -273,17 +297,21 @@ fn document(statements: Vec<Value>) -> Value {
 
 /// What the guide grants the pod execution role, and CloudWatch Logs where the router's own log goes there
 /// (<https://docs.aws.amazon.com/eks/latest/userguide/fargate-logging.html>).
-pub fn router(stream: &Stream<'_>, flb_log_cw: bool) -> Value {
+pub fn router(streams: &Streams<'_>, flb_log_cw: bool) -> Value {
     let mut statements = vec![json!({
         "Sid": "PutRecords",
         "Effect": "Allow",
         "Action": ["firehose:PutRecord", "firehose:PutRecordBatch"],
-        "Resource": stream.arn()
+        "Resource": one_or_many(streams.arns())
     })];
     if flb_log_cw {
         // The router chooses the group's name, `<cluster>-fluent-bit-logs`.
-        let groups =
-            format!("arn:{}:logs:{}:{}:log-group:*-fluent-bit-logs", stream.partition(), stream.region, stream.account);
+        let groups = format!(
+            "arn:{}:logs:{}:{}:log-group:*-fluent-bit-logs",
+            streams.partition(),
+            streams.region,
+            streams.account
+        );
         statements.push(json!({
             "Sid": "OwnLog",
             "Effect": "Allow",
@@ -302,21 +330,25 @@ pub fn router(stream: &Stream<'_>, flb_log_cw: bool) -> Value {
 
 /// EKS Fargate's trust, bound to the account's clusters
 /// (<https://docs.aws.amazon.com/eks/latest/userguide/pod-execution-role.html>).
-pub fn router_trust(stream: &Stream<'_>) -> Value {
+pub fn router_trust(streams: &Streams<'_>) -> Value {
     document(vec![json!({
         "Effect": "Allow",
         "Principal": {"Service": "eks-fargate-pods.amazonaws.com"},
         "Action": "sts:AssumeRole",
         "Condition": {"ArnLike": {"aws:SourceArn": format!(
-            "arn:{}:eks:{}:{}:fargateprofile/*", stream.partition(), stream.region, stream.account
+            "arn:{}:eks:{}:{}:fargateprofile/*", streams.partition(), streams.region, streams.account
         )}}
     })])
 }
 
-/// What Firehose does in the stream's name: failed records to S3, its log, the API key
+/// What Firehose does in the streams' name: failed records to S3, its log, the API key
 /// (<https://docs.aws.amazon.com/firehose/latest/dev/controlling-access.html>).
-pub fn delivery(stream: &Stream<'_>, bucket_arn: &str, secret_arn: Option<&str>) -> Value {
-    let partition = stream.partition();
+pub fn delivery(streams: &Streams<'_>, bucket_arn: &str, secret_arn: Option<&str>) -> Value {
+    let partition = streams.partition();
+    let logs = streams.names.iter().map(|name| {
+        let group = log_group(name.as_ref());
+        format!("arn:{partition}:logs:{}:{}:log-group:{group}:log-stream:*", streams.region, streams.account)
+    });
     let mut statements = vec![
         json!({
             "Sid": "KeepWhatFailed",
@@ -334,9 +366,7 @@ pub fn delivery(stream: &Stream<'_>, bucket_arn: &str, secret_arn: Option<&str>)
             "Sid": "SayWhatFailed",
             "Effect": "Allow",
             "Action": ["logs:PutLogEvents"],
-            "Resource": format!(
-                "arn:{partition}:logs:{}:{}:log-group:{}:log-stream:*", stream.region, stream.account, stream.log_group()
-            )
+            "Resource": one_or_many(logs.collect())
         }),
     ];
     if let Some(secret) = secret_arn {

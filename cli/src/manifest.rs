@@ -8,10 +8,12 @@ mod helm;
 mod kustomize;
 mod operator;
 mod plugin_config;
+mod route;
 mod sidecar;
 
 use clap::{Args as ClapArgs, ValueEnum};
 pub use plugin_config::PROGRAM;
+use route::Route;
 
 use crate::aws::{Region, RoleArn, StreamName};
 use crate::kube::{self, Name};
@@ -25,6 +27,7 @@ use crate::{datadog, fargate};
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   kubehose manifest --region eu-west-1 --delivery-stream logs | kubectl apply -f -
+  kubehose manifest --region eu-west-1 --delivery-stream logs --route shop=logs-shop --route label:team=payments=logs-pay
   kubehose manifest --target daemonset --image registry.example/kubehose:0.1 --region eu-west-1 --delivery-stream logs")]
 pub struct Args {
     #[command(flatten)]
@@ -35,7 +38,7 @@ pub struct Args {
     target: Target,
     /// Exactly the guide's ConfigMap, with the region and the stream filled in, and nothing else [fargate]
     #[arg(long, conflicts_with_all = ["remap", "preserve_source", "override_on_conflict", "no_cri", "flb_log_cw", "time_key",
-        "role_arn", "exclude_namespace", "drop", "keep_labels", "match_pattern", "image"])]
+        "role_arn", "exclude_namespace", "drop", "keep_labels", "match_pattern", "image", "routes"])]
     guide: bool,
     /// Image that holds Fluent Bit and libkubehose.so [all but fargate: required]; where the plugin comes by an init container
     /// (fluent/fluent-bit, fluent-operator) one that holds libkubehose.so and cp
@@ -82,8 +85,12 @@ pub struct Router {
     /// Replace an attribute of the application that already has the new name
     #[arg(long = "override")]
     pub override_on_conflict: bool,
+    /// Where other logs go than to --delivery-stream, by their namespace or by a label of the pod; of several that fit the first
+    /// counts [fargate]
+    #[arg(long = "route", value_name = "NAMESPACE=STREAM|label:KEY=VALUE=STREAM", value_delimiter = ',', value_parser = Route::new)]
+    pub routes: Vec<Route>,
     /// The records that filters and output take
-    #[arg(long = "match", value_name = "PATTERN", default_value = fargate::MATCH, value_parser = match_pattern)]
+    #[arg(long = "match", conflicts_with = "routes", value_name = "PATTERN", default_value = fargate::MATCH, value_parser = match_pattern)]
     pub match_pattern: String,
     /// Leave out the CRI parser: `log` keeps its `… stdout F ` prefix, and JSON in it is not merged [fargate]
     #[arg(long)]
@@ -107,6 +114,13 @@ pub struct Router {
     /// Labels to keep; the others are left out
     #[arg(long, value_name = "LABEL", num_args = 1.., value_delimiter = ',', value_parser = record_key)]
     pub keep_labels: Vec<String>,
+}
+
+impl Router {
+    /// Every stream that it sends to, the default first.
+    pub fn streams(&self) -> Vec<StreamName> {
+        route::streams(&self.delivery_stream, &self.routes)
+    }
 }
 
 /// Where the router runs.
@@ -200,10 +214,21 @@ pub fn run(args: &Args) -> Outcome {
             false => aws_logging::manifest(&args.router)?,
         };
         note(&format!("{}: {} of {} characters", fargate::CONFIG_MAP, manifest.characters, fargate::MAX_CHARACTERS));
+        let streams = args.router.streams();
+        if streams.len() > 1 {
+            let names: Vec<&str> = streams.iter().map(AsRef::as_ref).collect();
+            note(&format!("for iam-policy and delivery-stream: --delivery-stream {}", names.join(",")));
+        }
         return print(&manifest.text);
     }
     if args.guide {
         return Err(Failure::new("--guide writes the guide's ConfigMap, which is for --target fargate only"));
+    }
+    if !args.router.routes.is_empty() {
+        return Err(Failure::new(
+            "--route is for EKS Fargate, whose router loads no plugin: kubehose itself routes by a template as delivery_stream, \
+             such as logs-$kubernetes['namespace_name']",
+        ));
     }
     let Some(image) = &args.image else {
         return Err(Failure::new(

@@ -40,9 +40,9 @@ pub struct Pipeline {
     /// The logs that it takes
     #[arg(long, value_name = "QUERY", default_value = QUERY, value_parser = one_line)]
     pub query: String,
-    /// Take the logs of this delivery stream only, whatever `service` and `source` their records bring
-    #[arg(long, value_name = "ARN", conflicts_with = "query", value_parser = StreamArn::new)]
-    pub stream_arn: Option<StreamArn>,
+    /// Take the logs of this delivery stream only, or of these, whatever `service` and `source` their records bring
+    #[arg(long, value_name = "ARN", conflicts_with = "query", value_delimiter = ',', value_parser = StreamArn::new)]
+    pub stream_arn: Vec<StreamArn>,
 }
 
 /// The guide's name and filter.
@@ -67,9 +67,12 @@ pub fn run(args: &Args) -> Outcome {
 impl Pipeline {
     /// The query of the pipeline's filter.
     pub fn filter(&self) -> String {
-        match &self.stream_arn {
-            Some(arn) => format!("@aws.firehose.arn:\"{arn}\""),
-            None => self.query.clone(),
+        // https://docs.datadoghq.com/logs/explorer/search_syntax/
+        let arns: Vec<String> = self.stream_arn.iter().map(|arn| format!("\"{arn}\"")).collect();
+        match arns.as_slice() {
+            [] => self.query.clone(),
+            [arn] => format!("@aws.firehose.arn:{arn}"),
+            _ => format!("@aws.firehose.arn:({})", arns.join(" OR ")),
         }
     }
 }

@@ -104,6 +104,34 @@ fn the_first_run_makes_everything() {
 }
 
 #[test]
+fn the_streams_of_routes_are_made_and_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    bundle(dir.path(), "--route shop=logs-shop,cart=logs-shop --route label:team=pay=logs-pay");
+    let file = |name: &str| dir.path().join(name);
+    check("cloudformation", &[&file("delivery-stream.cloudformation.json")]);
+    check("policy", &[&file("allow_kinesis_put_permission.json")]);
+    check("terraform", &[&file("terraform/delivery-stream.tf")]);
+    assert_eq!(kubehose(&format!("lint {}", file("aws-logging.yaml").display())).code, 0);
+    for name in [
+        "aws-logging.yaml",
+        "allow_kinesis_put_permission.json",
+        "delivery-stream.cloudformation.json",
+        "terraform/delivery-stream.tf",
+    ] {
+        let text = std::fs::read_to_string(file(name)).unwrap();
+        for stream in ["logs", "logs-shop", "logs-pay"] {
+            assert!(
+                text.contains(&format!("{stream}\"")) || text.contains(&format!("stream {stream}\n")),
+                "{name}: {stream}"
+            );
+        }
+    }
+    let (code, calls, said) = apply(dir.path(), false, true, &[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(calls.contains("create-policy --policy-name FluentBitEKSFargate-logs "), "{calls}");
+}
+
+#[test]
 fn the_second_run_makes_nothing_twice() {
     let dir = tempfile::tempdir().unwrap();
     bundle(dir.path(), "");

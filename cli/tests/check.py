@@ -245,7 +245,7 @@ def terraform_folder(path):
                     for label, resources in block.items():
                         for inner in resources:
                             once(kind, label, inner)
-                else:
+                elif kind != "moved":
                     for label in block:
                         once(kind, label)
         # A module has its providers from its caller.

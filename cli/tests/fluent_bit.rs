@@ -4,17 +4,19 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
+use kubehose_local::firehose::{Keep, Options, Server};
 use serde_json::{Value, json};
 use support::{file_of, fluent_bit, kubehose};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// A stand-in of the Kubernetes API that knows one pod in every namespace; the address it listens at.
+/// A stand-in of the Kubernetes API that knows every pod, those named `team-…` with that label; the address it listens at.
 fn kubernetes_api() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -27,7 +29,7 @@ fn kubernetes_api() -> String {
             let path = request.split(' ').nth(1).unwrap_or("/");
             let mut parts = path.rsplit('/');
             let (pod, _, namespace) = (parts.next().unwrap_or(""), parts.next(), parts.next().unwrap_or(""));
-            let body = json!({
+            let mut body = json!({
                 "kind": "Pod",
                 "metadata": {
                     "name": pod,
@@ -43,8 +45,14 @@ fn kubernetes_api() -> String {
                         "name": "nginx", "image": "nginx:1", "imageID": "nginx@sha256:1", "containerID": format!("containerd://{ID}")
                     }]
                 }
-            })
-            .to_string();
+            });
+            if let Some(team) = pod.strip_prefix("team-") {
+                body["metadata"]["labels"]["example.com/team"] = json!(team);
+            }
+            if namespace == "bare" {
+                body["metadata"]["labels"] = Value::Null;
+            }
+            let body = body.to_string();
             let _ = write!(
                 stream,
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -223,6 +231,166 @@ fn without_the_kubernetes_api_the_logs_still_pass() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let records = through_without_api(&program, &manifest(""), &closed);
     assert_eq!(records[0]["log"], "GET /");
+}
+
+/// What arrives, by stream, of the line `{"n":…}` from each of these pods and of `own` behind it, through the manifest as EKS
+/// Fargate would run it with its own output.
+fn routed(program: &Path, manifest: &str, pods: &[(&str, &str)], own: &str) -> BTreeMap<String, Vec<Value>> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let server = Server::start(Options {
+        tls: true,
+        region: Some("eu-west-1".to_owned()),
+        keep: Keep::Records,
+        ..Options::default()
+    })
+    .unwrap();
+    std::fs::create_dir(path("containers")).unwrap();
+    for (index, (pod, namespace)) in pods.iter().enumerate() {
+        let line = |text: &str| format!("2026-01-27T16:53:42.123456789Z stdout F {text}\n");
+        let log: String = [format!("{{\"n\":{index}}}"), own.to_owned()].iter().map(|text| line(text)).collect();
+        std::fs::write(path(&format!("containers/{pod}_{namespace}_nginx-{ID}.log")), log).unwrap();
+    }
+    std::fs::write(path("token"), "token").unwrap();
+    std::fs::write(path("parsers.conf"), file_of(manifest, "parsers.conf")).unwrap();
+    let api = format!("Name kubernetes\n Kube_URL http://{}\n Kube_Token_File {}\n", kubernetes_api(), path("token"));
+    let endpoint = format!(
+        "kinesis_firehose\n endpoint 127.0.0.1\n port {}\n tls.ca_file {}\n tls.vhost localhost\n",
+        server.port(),
+        server.ca_pem_path().unwrap().display()
+    );
+    // A section's lines are to be as far to the right as its first.
+    let flat = |key: &str| file_of(manifest, key).lines().map(|line| narrow(line) + "\n").collect::<String>();
+    let config = format!(
+        "[SERVICE]\n Flush 0.2\n Log_Level info\n Parsers_File {}\n[INPUT]\n Name tail\n Path {}\n Tag kube.var.log.containers.<file>\n \
+         Tag_Regex ^.*/(?<file>[^/]+)$\n Read_from_Head On\n{}{}",
+        path("parsers.conf"),
+        path("containers/*.log"),
+        flat("filters.conf").replace("Name kubernetes\n", &api),
+        flat("output.conf").replace("kinesis_firehose\n", &endpoint),
+    );
+    std::fs::write(path("fluent-bit.conf"), &config).unwrap();
+    let said = std::fs::File::create(path("said")).unwrap();
+    let router = Command::new(program)
+        .args(["-c", &path("fluent-bit.conf")])
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .stdout(std::process::Stdio::null())
+        .stderr(said)
+        .spawn()
+        .unwrap();
+    let router = Child(router);
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let wanted = pods.len() * 2;
+    while server.records().len() < wanted && std::time::Instant::now() < patience {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // What goes round in the filters would come again, and again.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    drop(router);
+    let said = std::fs::read_to_string(path("said")).unwrap();
+    assert!(!said.contains("[error]") && !said.contains("cycle"), "{said}\n{config}");
+    let records = server.records();
+    assert_eq!(records.len(), wanted, "{said}\n{config}");
+    let mut streams: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for record in records {
+        streams.entry(record.stream.to_string()).or_default().push(serde_json::from_slice(&record.data).unwrap());
+    }
+    streams
+}
+
+/// A line with one blank where there are several.
+fn narrow(line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    if line.starts_with(' ') { format!(" {}", words.join(" ")) } else { words.join(" ") }
+}
+
+/// An application that would be another one.
+const POSING: &str = r#"{"kubernetes":{"namespace_name":"shop","labels":{"app":"other"}},"kube_namespace":"shop"}"#;
+
+/// Whether the program's own output cannot be led to a port of this machine.
+fn built_in_is_bound_to_aws(program: &Path) -> bool {
+    let told = support::run(Command::new(program).arg("--version")).stdout;
+    let mut numbers =
+        told.split(" v").nth(1).unwrap_or("").split('.').map(|number| number.trim().parse::<u32>().unwrap_or(0));
+    let old = (numbers.next(), numbers.next()) < (Some(4), Some(2));
+    if old {
+        support::not_run("the routes: kinesis_firehose before 4.2 cannot be led to a local port");
+    }
+    old
+}
+
+#[test]
+fn each_log_arrives_once_in_the_stream_of_its_route() {
+    let Some(program) = fluent_bit("routes") else { return };
+    if built_in_is_bound_to_aws(&program) {
+        return;
+    }
+    let long = "n".repeat(63);
+    let options = format!(
+        "--route shop=logs-shop,a-1=logs-a,{long}=logs-shop,label:example.com/team=pay.v1=logs-pay,label:app=web=logs-web,bare=never"
+    );
+    let pods = [
+        ("web-0", "shop", "logs-shop"),
+        // The namespace's route comes before the label's.
+        ("team-pay.v1", "shop", "logs-shop"),
+        ("web-0", "a-1", "logs-a"),
+        ("web-0", long.as_str(), "logs-shop"),
+        ("team-pay.v1", "other", "logs-pay"),
+        // Neither a part of a name nor what an expression's dot would take.
+        ("team-payxv1", "other", "logs-web"),
+        ("web-0", "shop-2", "logs-web"),
+        ("web-0", "a", "logs-web"),
+        ("web-0", "bare", "never"),
+        ("web-0", "a-11", "logs-web"),
+    ];
+    let names: Vec<(&str, &str)> = pods.iter().map(|(pod, namespace, _)| (*pod, *namespace)).collect();
+    for more in ["", "--drop labels,host", "--keep-labels pod-template-hash", "--remap none", "--preserve-source"] {
+        let streams = routed(&program, &manifest(&format!("{options} {more}")), &names, POSING);
+        for (index, (pod, namespace, stream)) in pods.iter().enumerate() {
+            let there = &streams[*stream];
+            let own: Vec<&Value> = there.iter().filter(|record| record["n"] == json!(index)).collect();
+            assert_eq!(own.len(), 1, "{more}: {pod} {namespace}: {streams:#?}");
+            assert_eq!(own[0]["_timestamp"], "2026-01-27T16:53:42.123Z", "{:#}", own[0]);
+            let renamed = four(own[0]) == ["nginx", namespace, pod, ID];
+            assert_eq!(renamed, more != "--remap none", "{more}: {:#}", own[0]);
+            let labels = &own[0]["kubernetes"]["labels"];
+            match more {
+                _ if *namespace == "bare" => assert!(labels.is_null() || labels == &json!({}), "{labels}"),
+                "--drop labels,host" => assert!(labels.is_null() && own[0]["kubernetes"]["host"].is_null(), "{labels}"),
+                "--keep-labels pod-template-hash" => assert_eq!(labels, &json!({"pod-template-hash": "6c8b449b8f"})),
+                _ => assert_eq!(labels["app"], "web"),
+            }
+        }
+        // What poses as another one's goes where its pod's goes, with the two lines of each.
+        for (stream, records) in &streams {
+            let pods = pods.iter().filter(|(_, _, own)| own == stream).count();
+            assert_eq!(records.len(), 2 * pods, "{more}: {stream}: {records:#?}");
+        }
+    }
+}
+
+#[test]
+fn what_fits_no_route_goes_to_the_default_and_a_route_to_it_is_an_exception() {
+    let Some(program) = fluent_bit("routes and the default") else { return };
+    if built_in_is_bound_to_aws(&program) {
+        return;
+    }
+    let pods = [("web-0", "shop"), ("web-0", "dev"), ("team-x", "other"), ("web-0", "bare"), ("team-x", "shop")];
+    let options = "--route shop=logs --route label:app=web=logs-web";
+    let streams = routed(&program, &manifest(options), &pods, PLAIN);
+    let numbers = |stream: &str| {
+        let mut numbers: Vec<u64> = streams[stream].iter().filter_map(|record| record["n"].as_u64()).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    assert_eq!((numbers("logs"), numbers("logs-web")), (vec![0, 3, 4], vec![1, 2]), "{streams:#?}");
+    // In as few characters as can be it is the same.
+    let many: Vec<String> = (0..13).map(|n| format!("namespace-with-a-long-name-{n}=logs-of-namespace-{n}")).collect();
+    let manifest = manifest(&format!("--route {} {options}", many.join(",")));
+    assert!(manifest.contains("\n     Name rewrite_tag\n"), "{manifest}");
+    let streams = routed(&program, &manifest, &[("web-0", "shop"), ("web-0", "namespace-with-a-long-name-4")], PLAIN);
+    assert_eq!(streams.keys().collect::<Vec<_>>(), ["logs", "logs-of-namespace-4"], "{streams:#?}");
 }
 
 /// As [`through`], where errors of the filter are expected.

@@ -1,6 +1,6 @@
 //! Every generated file is what it was (golden), and what its readers' own checkers accept.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 
@@ -35,6 +35,7 @@ fn fargate_manifests() {
              pod-ip,container-hash,container-image",
         ),
         ("fargate-guide", "--guide"),
+        ("fargate-routes", "--route shop=logs-shop,cart=logs-shop --route label:team=payments=logs-pay"),
     ] {
         generated(&format!("{name}.yaml"), "kubernetes", &format!("manifest {STREAM} {options}"));
     }
@@ -185,11 +186,78 @@ fn templates_of_the_delivery_stream() {
     }
 }
 
+const THREE: &str =
+    "--region eu-west-1 --account 123456789012 --delivery-stream logs,logs.shop --delivery-stream logs-shop,logs";
+
+#[test]
+fn several_streams_share_what_stands_around_them() {
+    for (format, extension) in [("cloudformation", "json"), ("terraform", "tf")] {
+        let line = format!("delivery-stream --site eu --format {format}");
+        generated(&format!("{format}-several.{extension}"), format, &format!("{line} {THREE}"));
+        let text = kubehose(&format!("{line} {THREE}")).fine();
+        let blocks: Vec<&str> = text.lines().filter(|line| line.starts_with("resource ")).collect();
+        let once: std::collections::HashSet<&str> = blocks.iter().copied().collect();
+        assert_eq!(blocks.len(), once.len(), "{blocks:#?}");
+        // The roles of Firehose and of the pods.
+        assert_eq!(
+            text.matches("\"AWS::IAM::Role\"").count() + text.matches("resource \"aws_iam_role\"").count(),
+            2,
+            "{text}"
+        );
+    }
+    // Each line is one call's input.
+    let run = kubehose(&format!("delivery-stream --site eu {THREE} --bucket spare {ROLE} {SECRET}"));
+    assert!(run.stderr.contains("while IFS= read -r stream"), "{run:?}");
+    let text = run.fine();
+    let names: Vec<String> = text
+        .lines()
+        .map(|line| {
+            let (_dir, path) = scratch("stream.json", line);
+            check("create-stream", &[&path]);
+            line.split('"').nth(3).unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(names, ["logs", "logs.shop", "logs-shop"]);
+    generated("router-policy-several.json", "policy", &format!("iam-policy {THREE}"));
+    generated("delivery-policy-several.json", "policy", &format!("iam-policy --of delivery {THREE} --bucket spare"));
+    let prefixed = kubehose(&format!("iam-policy {THREE} --stream-prefix logs-")).fine();
+    for (name, there) in [("logs\"", true), ("logs.shop\"", true), ("logs-*\"", true), ("logs-shop", false)] {
+        assert_eq!(prefixed.contains(&format!("deliverystream/{name}")), there, "{name}: {prefixed}");
+    }
+    let arn = |name: &str| format!("arn:aws:firehose:eu-west-1:123456789012:deliverystream/{name}");
+    let pipeline =
+        format!("pipeline --stream-arn {},{} --stream-arn {}", arn("logs"), arn("logs.shop"), arn("logs-shop"));
+    generated("pipeline-several.json", "pipeline", &pipeline);
+    generated("pipeline-several.tf", "terraform", &format!("{pipeline} --format terraform"));
+}
+
+/// The 64 streams that a template of the plugin's may make, with names as long as can be.
+#[test]
+fn many_streams_are_within_the_limits_or_told() {
+    let names: Vec<String> = (0..64).map(|n| format!("{n:02}{}", "-stream".repeat(8))).collect();
+    let many = format!("--region eu-west-1 --account 123456789012 --delivery-stream {}", names.join(","));
+    let template = kubehose(&format!("delivery-stream --site eu --format cloudformation {many}"));
+    assert!(template.stderr.contains("--s3-bucket"), "{}", template.stderr);
+    let (_dir, path) = scratch("template.json", &template.fine());
+    check("cloudformation", &[&path]);
+    let policy = kubehose(&format!("iam-policy {many}"));
+    assert!(policy.stderr.contains("6144") && policy.stderr.contains("--stream-prefix"), "{}", policy.stderr);
+    for fine in [format!("iam-policy {THREE}"), format!("delivery-stream --site eu --format cloudformation {THREE}")] {
+        assert_eq!(kubehose(&fine).stderr, "");
+    }
+}
+
 /// The stream and the pipeline side by side, as one module: `terraform validate` where there is a Terraform with its AWS provider.
 #[test]
 fn terraform_takes_stream_and_pipeline_in_one_folder_and_as_modules() {
+    for streams in [WHERE, THREE] {
+        terraform_takes(streams);
+    }
+}
+
+fn terraform_takes(streams: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let stream = kubehose(&format!("delivery-stream --site eu {WHERE} --format terraform")).fine();
+    let stream = kubehose(&format!("delivery-stream --site eu {streams} --format terraform")).fine();
     std::fs::write(dir.path().join("stream.tf"), &stream).unwrap();
     std::fs::write(dir.path().join("pipeline.tf"), kubehose("pipeline --format terraform").fine()).unwrap();
     check("terraform-folder", &[dir.path()]);
@@ -199,7 +267,7 @@ fn terraform_takes_stream_and_pipeline_in_one_folder_and_as_modules() {
     // The stream waits for the secret's value, not for the secret alone.
     let waits = stream.lines().find(|line| line.contains("depends_on")).unwrap();
     assert!(waits.contains("aws_secretsmanager_secret_version.api_key"), "{waits}");
-    let existing = kubehose(&format!("delivery-stream --site eu {WHERE} --format terraform {SECRET}")).fine();
+    let existing = kubehose(&format!("delivery-stream --site eu {streams} --format terraform {SECRET}")).fine();
     assert!(!existing.contains("secret_version"), "{existing}");
 
     let root = tempfile::tempdir().unwrap();
@@ -212,7 +280,9 @@ fn terraform_takes_stream_and_pipeline_in_one_folder_and_as_modules() {
     write(
         "main.tf",
         "provider \"aws\" {\n  region = \"eu-west-1\"\n}\nmodule \"logs\" {\n  source          = \"./logs\"\n  datadog_api_key = \"0\"\n  \
-         buffering_size = 4\n}\noutput \"arn\" {\n  value = module.logs.delivery_stream_arn\n}\n",
+         buffering_size = 4\n}\noutput \"arn\" {\n  value = module.logs.delivery_stream_arn\n}\n"
+            .replace("delivery_stream_arn", if streams == THREE { "delivery_stream_arns" } else { "delivery_stream_arn" })
+            .as_str(),
     );
     let terraform = |arguments: &[&str]| {
         let mut command = Command::new("terraform");
@@ -268,6 +338,43 @@ fn a_config_map_over_the_limit_is_refused_with_both_sizes() {
     let run = kubehose(&format!("manifest {STREAM} --keep-labels {}", labels.join(",")));
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("5300") && run.stdout.is_empty(), "{run:?}");
+}
+
+#[test]
+fn more_routes_than_fit_are_refused_with_how_many_would() {
+    let route = |n: usize| format!("--route namespace-{n}=logs-of-namespace-{n}");
+    let line = |count: usize| {
+        format!("manifest {STREAM} --keep-labels app {}", (0..count).map(route).collect::<Vec<_>>().join(" "))
+    };
+    let refused = kubehose(&line(40));
+    assert_eq!(refused.code, 2);
+    let told = refused.stderr.split("first ").nth(1).and_then(|rest| rest.split(' ').next());
+    let most: usize = told.unwrap_or_else(|| panic!("{refused:?}")).parse().unwrap();
+    assert!((9..40).contains(&most), "{refused:?}");
+    for count in [1, most / 2, most] {
+        let text = kubehose(&line(count)).fine();
+        let (_dir, path) = scratch("aws-logging.yaml", &text);
+        let judged = kubehose(&format!("lint --strict {}", path.display()));
+        assert_eq!(judged.code, 0, "{count}: {judged:?}\n{text}");
+    }
+    assert_eq!(kubehose(&line(most + 1)).code, 2);
+}
+
+#[test]
+fn routes_that_cannot_be_meant_are_refused() {
+    for (options, named) in [
+        ("--route shop=a --route shop=b", "shop=a comes before"),
+        ("--route label:a=b=c,label:a=b=d", "label:a=b=c comes before"),
+        ("--route shop=a --exclude-namespace dev,shop", "--exclude-namespace shop"),
+        ("--route shop=a --guide", "--guide"),
+        ("--route shop=a --match kube.var.*", "--match"),
+        ("--route team=payments=a", "label:"),
+        ("--route shop=a --target daemonset --image a", "$kubernetes['namespace_name']"),
+    ] {
+        let run = kubehose(&format!("manifest {STREAM} {options}"));
+        assert_eq!(run.code, 2, "{options}: {run:?}");
+        assert!(run.stderr.contains(named) && run.stdout.is_empty(), "{options}: {run:?}");
+    }
 }
 
 #[test]

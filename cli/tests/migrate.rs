@@ -179,6 +179,97 @@ fn each_option_of_the_peers_becomes_what_it_means() {
 }
 
 #[test]
+fn a_template_is_what_the_plugin_reads_and_a_variable_of_the_environment_is_none() {
+    for (stream, default, told) in [
+        ("logs-${ENV}", "", None),
+        ("${STREAM}", "", None),
+        // What the variable holds is not known; it may be a template.
+        ("${STREAM}", "rest", None),
+        ("logs-$TAG[1]", "rest", Some("is a template for kubehose")),
+        ("${ENV}-$kubernetes['namespace_name']", "${REST}", Some("is a template for kubehose")),
+        ("logs-$TAG[1]", "", Some("'default_delivery_stream' is missing")),
+        ("${ENV}-$TAG[1]", "", Some("'default_delivery_stream' is missing")),
+        ("${ENV}$", "", Some("behind a '$'")),
+        ("logs", "rest", Some("default_delivery_stream is left out")),
+    ] {
+        let option =
+            if default.is_empty() { String::new() } else { format!("    default_delivery_stream {default}\n") };
+        let text = format!(
+            "[INPUT]\n    Name dummy\n[OUTPUT]\n    Name firehose\n    Match *\n    region eu-west-1\n    delivery_stream {stream}\n{option}"
+        );
+        let done = kubehose_with(&["migrate", "-"], text.as_bytes());
+        match told {
+            None => assert!(!done.stderr.contains("delivery_stream"), "{stream}: {done:?}"),
+            Some(told) => assert!(done.stderr.contains(told), "{stream}: {done:?}"),
+        }
+        let refused = told.is_some_and(|told| told.contains("missing") || told.contains("behind"));
+        assert_eq!(done.code, i32::from(refused), "{stream}: {done:?}");
+        if !refused {
+            let (_dir, path) = scratch("a.conf", &done.stdout);
+            let linted = kubehose(&format!("lint {}", path.display()));
+            assert_eq!(linted.code, 0, "{stream}: {linted:?}");
+        }
+    }
+}
+
+/// Streams by namespace, as the peers have them: what `kubehose manifest --route` writes for Fargate, here on a node.
+#[test]
+fn a_configuration_that_routes_by_rewrite_tag_routes_still() {
+    let manifest = kubehose(
+        "manifest --region eu-west-1 --delivery-stream logs --route shop=logs-shop --route label:team=pay=logs-pay --remap none --no-cri",
+    )
+    .fine();
+    let text = format!(
+        "[INPUT]\n    Name dummy\n    Tag kube.var.log.a\n    Dummy {{\"kubernetes\":{{\"namespace_name\":\"shop\"}}}}\n\n{}\n{}",
+        support::file_of(&manifest, "filters.conf")
+            .replace("kubernetes\n", "modify\n")
+            .lines()
+            .filter(|line| { !["Merge_Log", "Buffer_Size", "Kube_Meta"].iter().any(|option| line.contains(option)) })
+            .map(|line| format!("{line}\n"))
+            .collect::<String>(),
+        support::file_of(&manifest, "output.conf"),
+    );
+    let done = kubehose_with(&["migrate", "-"], text.as_bytes());
+    assert!(done.stderr.contains("rewrite_tag stays, with 3 outputs of kubehose"), "{done:?}");
+    let new = done.fine();
+    assert_eq!(new.matches("Name            kubehose\n").count(), 3, "{new}");
+    // Every line but the outputs' is as it was.
+    let filters = |text: &str| text.split("[OUTPUT]").next().unwrap().to_owned();
+    assert_eq!(filters(&new), filters(&text));
+    for (tag, stream) in [("kube.var.*", "logs"), ("kube.1", "logs-shop"), ("kube.2", "logs-pay")] {
+        let output =
+            new.split("[OUTPUT]").find(|output| output.contains(&format!("delivery_stream {stream}\n"))).unwrap();
+        assert!(output.contains(&format!("Match           {tag}\n")), "{new}");
+    }
+    let yaml = "pipeline:
+  inputs:
+    - {name: dummy, tag: a}
+  filters:
+    - name: rewrite_tag
+      match: a
+      rule: $log ^x$ b false
+  outputs:
+    - {name: kinesis_firehose, match: a, region: eu-west-1, delivery_stream: logs}
+    - {name: firehose, match: b, region: eu-west-1, delivery_stream: logs-x}
+";
+    let done = kubehose_with(&["migrate", "-"], yaml.as_bytes());
+    assert!(done.stderr.contains("stdin:5: rewrite_tag stays, with 2 outputs"), "{done:?}");
+    let one = yaml
+        .replace("{name: firehose,", "{name: stdout,")
+        .replace(", delivery_stream: logs-x", "")
+        .replace("match: b, region: eu-west-1", "match: b");
+    let done = kubehose_with(&["migrate", "-"], one.as_bytes());
+    assert!(!done.stderr.contains("rewrite_tag") && done.code == 0, "{done:?}");
+    let Some(program) = support::fluent_bit("a migrated configuration with rewrite_tag") else { return };
+    let plugin = plugin();
+    for (name, text) in [("a.conf", new), ("a.yaml", migrated(yaml))] {
+        let (_dir, path) = scratch(name, &text);
+        let (started, said) = starts(&program, &plugin, &path);
+        assert!(started && !said.contains("[error]"), "{said}\n{text}");
+    }
+}
+
+#[test]
 fn the_note_on_log_key_is_for_the_output_that_does_it() {
     let notes = |peer: &str| {
         let text = format!(
@@ -260,7 +351,16 @@ fn section(random: &mut Random) -> Vec<(String, String)> {
     let peer = random.pick(&["firehose", "kinesis_firehose", "Kinesis_Firehose"]);
     let mut section = vec![("name".to_owned(), peer.to_owned()), ("match".to_owned(), "*".to_owned())];
     section.push(("region".to_owned(), if random.once_in(12) { "Ireland" } else { "eu-west-1" }.to_owned()));
-    section.push(("delivery_stream".to_owned(), if random.once_in(12) { "a/b" } else { "logs" }.to_owned()));
+    let stream = match random.once_in(3) {
+        true => {
+            random.pick(&["a/b", "${STREAM}", "logs-${STREAM}", "${STREAM}-$TAG[0]", "logs-$kubernetes['a.b']", "$x$"])
+        }
+        false => "logs",
+    };
+    section.push(("delivery_stream".to_owned(), stream.to_owned()));
+    if (stream.contains("-$T") || stream.contains("-$k")) && random.once_in(2) {
+        section.push(("default_delivery_stream".to_owned(), random.pick(&["logs", "${STREAM}"]).to_owned()));
+    }
     for _ in 0..random.next() % 6 {
         let &(key, values) = &OPTIONS[(random.next() % OPTIONS.len() as u64) as usize];
         let value = random.pick(values);
@@ -291,6 +391,14 @@ fn pipeline(section: &[(String, String)], flow: bool, newline: &str) -> String {
     format!("pipeline:{newline}  inputs:{newline}    - name: dummy{newline}  outputs:{newline}    - {output}{newline}")
 }
 
+/// The plugin, as it was built with this test.
+fn plugin() -> PathBuf {
+    let plugin = std::env::var_os("KUBEHOSE_SO")
+        .map_or_else(|| Path::new(env!("CARGO_BIN_EXE_kubehose")).with_file_name("libkubehose.so"), PathBuf::from);
+    assert!(plugin.exists(), "{} is missing: run `cargo build --workspace` before the tests", plugin.display());
+    plugin
+}
+
 /// Whether Fluent Bit starts with the plugin and this configuration, and all that it said.
 fn starts(program: &Path, plugin: &Path, file: &Path) -> (bool, String) {
     let mut child = Command::new(program)
@@ -298,7 +406,7 @@ fn starts(program: &Path, plugin: &Path, file: &Path) -> (bool, String) {
         .arg(plugin)
         .arg("-c")
         .arg(file)
-        .envs([("ROLE", "arn:aws:iam::123456789012:role/logs"), ("AWS_EC2_METADATA_DISABLED", "true")])
+        .envs([("ROLE", "arn:aws:iam::123456789012:role/logs"), ("STREAM", "x"), ("AWS_EC2_METADATA_DISABLED", "true")])
         .envs([("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local")])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -323,9 +431,7 @@ fn starts(program: &Path, plugin: &Path, file: &Path) -> (bool, String) {
 #[test]
 fn what_comes_out_starts_in_the_real_fluent_bit_or_nothing_comes_out() {
     let Some(program) = support::fluent_bit("what migrate writes") else { return };
-    let plugin = std::env::var_os("KUBEHOSE_SO")
-        .map_or_else(|| Path::new(env!("CARGO_BIN_EXE_kubehose")).with_file_name("libkubehose.so"), PathBuf::from);
-    assert!(plugin.exists(), "{} is missing: run `cargo build --workspace` before the tests", plugin.display());
+    let plugin = plugin();
     let count: u64 = std::env::var("VARIANTS").ok().and_then(|n| n.parse().ok()).unwrap_or(90);
     let mut random = Random(std::env::var("SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(18));
     let folder = tempfile::tempdir().unwrap();
@@ -428,6 +534,8 @@ fn a_task_definition_stays_json_and_its_options_become_the_plugins() {
             let new = &new["containerDefinitions"][1]["logConfiguration"]["options"];
             assert_eq!(new["Name"], "kubehose");
             let read = |name: &str| new.get(name).map(|value| value.as_str().unwrap().to_owned());
+            // As Fluent Bit would put it in.
+            let read = |name: &str| read(name).map(|value| value.replace("${STREAM}", "x"));
             let read = |name: &str| read(name).filter(|value| !value.contains("${") && name != "ca_file");
             kubehose::options::Config::of_section(&read, &|_| None).unwrap();
             assert!(!done.stderr.contains("Datadog"), "{}", done.stderr);

@@ -53,9 +53,13 @@ fn get(server: &Server, path: &str, host: &str) -> (u16, String, String) {
 
 /// Puts records in one call; gives the HTTP status.
 fn put(server: &Server, records: &[impl AsRef<[u8]>]) -> u16 {
+    put_to(server, "shop-logs", records)
+}
+
+fn put_to(server: &Server, stream: &str, records: &[impl AsRef<[u8]>]) -> u16 {
     let records: Vec<Value> =
         records.iter().map(|data| json!({ "Data": base64_simd::STANDARD.encode_to_string(data.as_ref()) })).collect();
-    let body = json!({ "DeliveryStreamName": "shop-logs", "Records": records }).to_string();
+    let body = json!({ "DeliveryStreamName": stream, "Records": records }).to_string();
     let headers = "Host: localhost\r\nX-Amz-Target: Firehose_20150804.PutRecordBatch\r\n";
     http(address(&server.url()), "POST", "/", headers, &body).0
 }
@@ -125,6 +129,34 @@ fn records_that_failed_and_those_of_refused_calls_are_listed_with_their_reason()
     for ((_, reason), word) in failed.iter().zip(["Slow down", "Slow down", "AccessDenied", "whole call", "whole call"])
     {
         assert!(reason.contains(word), "{failed:?}");
+    }
+}
+
+#[test]
+fn each_stream_has_its_counts() {
+    let streams = vec!["shop-logs".to_owned(), "logs-pay".to_owned()];
+    let admin_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let server = Server::start(Options { streams, admin_listen, ..Options::default() }).unwrap();
+    assert_eq!(put(&server, &[record(0), record(1), record(2)]), 200);
+    server.set_faults(Faults { fail_every_record: 2, ..Faults::default() });
+    assert_eq!(put_to(&server, "logs-pay", &[record(3), record(4)]), 200);
+    assert_eq!(put_to(&server, "missing", &[record(5)]), 400);
+    server.set_faults(Faults { fail_every_request: 1, ..Faults::default() });
+    assert_eq!(put_to(&server, "logs-pay", &[record(6)]), 500);
+    let (_, _, body) = get(&server, "/_kubehose/stats", "localhost");
+    let stats: Value = serde_json::from_str(&body).unwrap();
+    let of = |stream: &str| {
+        ["calls", "calls_refused", "records_accepted", "records_failed", "bytes_billed"]
+            .map(|name| stats["streams"][stream][name].as_u64().unwrap())
+    };
+    assert_eq!(of("shop-logs"), [1, 0, 3, 0, 3 * 5120], "{stats}");
+    assert_eq!(of("logs-pay"), [1, 1, 1, 1, 5120], "{stats}");
+    assert_eq!(of("missing"), [0, 1, 0, 0, 0], "{stats}");
+    let sum = |name: &str| {
+        stats["streams"].as_object().unwrap().values().map(|stream| stream[name].as_u64().unwrap()).sum::<u64>()
+    };
+    for name in ["records_accepted", "records_failed", "bytes_accepted", "bytes_billed"] {
+        assert_eq!(sum(name), stats[name].as_u64().unwrap(), "{name}: {stats}");
     }
 }
 
@@ -449,6 +481,72 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
     assert_eq!(log, json!([]));
 
     pictures(&server, &browser);
+}
+
+#[test]
+fn in_a_browser_records_show_their_stream_and_are_found_by_it_and_by_their_namespace() {
+    let server = start(true);
+    let Some(browser) = Browser::start() else { return };
+    browser.post("url", json!({ "url": format!("{}/_kubehose/", server.admin_url()) }));
+    browser.until("document.getElementById('state').textContent", &json!("live"));
+
+    let of = |namespace: &str, n: usize| record(n).replace("\"shop\"", &format!("{namespace:?}"));
+    // As the host's filter has it, without the remap; and a record of which the page has the beginning only.
+    let nested = json!({"log": "nested", "kubernetes": {"namespace_name": "pay", "pod_name": "p-0"}}).to_string();
+    let long = json!({"kube_namespace": "pay", "log": "x".repeat(20_000)}).to_string();
+    assert_eq!(put(&server, &[of("shop", 1), of("shop", 2), of("pay", 3)]), 200);
+    assert_eq!(
+        put_to(&server, "logs-pay", &[of("pay", 4), nested, long, format!("{}{}", of("a", 5), of("b", 6))]),
+        200
+    );
+    server.set_faults(Faults { access_denied: true, ..Faults::default() });
+    assert_eq!(put_to(&server, "logs-denied", &[of("denied", 7)]), 400);
+    server.set_faults(Faults::default());
+    browser.until(ROWS, &json!(7));
+    let texts = |selector: &str| format!("[...document.querySelectorAll('{selector}')].map(e => e.textContent)");
+    let streams = browser.value(&texts("#list .stream"));
+    assert_eq!(streams, json!(["logs-pay", "logs-pay", "logs-pay", "logs-pay", "shop-logs", "shop-logs", "shop-logs"]));
+    assert!(browser.value(&texts("#list .pod")).to_string().contains("pay / p-0"));
+    browser.until(&texts("#of-stream option"), &json!(["all", "logs-denied", "logs-pay", "shop-logs"]));
+    browser.until(&texts("#of-namespace option"), &json!(["all", "a", "b", "denied", "pay", "shop"]));
+
+    let choose = |id: &str, name: &str| {
+        browser.value(&format!(
+            "(document.getElementById('{id}').value = '{name}', document.getElementById('{id}').dispatchEvent(new Event('input')))"
+        ));
+    };
+    for (stream, namespace, rows) in [
+        ("logs-pay", "", 4),
+        ("logs-pay", "pay", 3),
+        ("shop-logs", "pay", 1),
+        ("", "pay", 4),
+        ("", "b", 1),
+        ("logs-denied", "", 0),
+        ("", "", 7),
+    ] {
+        choose("of-stream", stream);
+        choose("of-namespace", namespace);
+        browser.until(ROWS, &json!(rows));
+    }
+    choose("of-stream", "logs-pay");
+    browser.until("document.getElementById('found').textContent", &json!("4 of the last 7 match"));
+    // What arrives meanwhile is held against the choice, which stays.
+    assert_eq!(put(&server, &[of("new", 8)]), 200);
+    assert_eq!(put_to(&server, "logs-pay", &[of("pay", 9)]), 200);
+    browser.until(ROWS, &json!(5));
+    assert_eq!(browser.value("document.getElementById('of-stream').value"), json!("logs-pay"));
+    choose("of-stream", "logs-denied");
+    browser.click("#view-failed");
+    browser.until(ROWS, &json!(1));
+    browser.until(
+        "[...document.querySelectorAll('#streams tr')].map(row => [...row.children].slice(0, 3).concat([...row.children].slice(5)).map(e => e.textContent))",
+        &json!([["logs-denied", "0", "0", "0", "1"], ["logs-pay", "5", "0", "2", "0"], ["shop-logs", "4", "0", "2", "0"]]),
+    );
+    assert_eq!(browser.post("se/log", json!({ "type": "browser" })), json!([]));
+    let phone = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });
+    browser.cdp("Emulation.setDeviceMetricsOverride", phone);
+    browser.until("innerWidth", &json!(390));
+    assert_eq!(browser.value("document.documentElement.scrollWidth"), json!(390));
 }
 
 /// Pictures in light, dark and on a phone, of a minute with some trouble in it; on a phone nothing may be cut off.

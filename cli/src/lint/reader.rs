@@ -35,8 +35,45 @@ pub fn together(value: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     Config::read(&get, &|_| None).err().map(|error| error.to_string())
 }
 
+/// A value of `delivery_stream` as the plugin may see it, once Fluent Bit has put in what the environment has for `${…}`.
+/// `left`: whether `default_delivery_stream` stands beside it.
+pub fn stream(value: &str, left: bool) -> String {
+    let mut seen = String::new();
+    let mut rest = value;
+    while let Some((before, inner)) = rest.split_once("${") {
+        let Some((_, behind)) = inner.split_once('}') else { break };
+        seen.push_str(before);
+        seen.push('x');
+        rest = behind;
+    }
+    seen.push_str(rest);
+    // The environment may have a template for it, which then is what the other is left for.
+    if left && value.contains("${") && !seen.contains('$') { "$TAG".to_owned() } else { seen }
+}
+
 /// Options whose values are files.
 const OPTIONS_OF_FILES: [&str; 2] = ["ca_file", "dead_letter_file"];
 /// Where region or stream is not what is judged.
 const REGION: &str = "eu-west-1";
 const STREAM: &str = "logs";
+
+#[cfg(test)]
+mod tests {
+    use super::stream;
+
+    #[test]
+    fn a_variable_of_the_environment_is_no_template() {
+        for (value, alone, left) in [
+            ("logs", "logs", "logs"),
+            ("${A}", "x", "$TAG"),
+            ("logs-${A}-${B}", "logs-x-x", "$TAG"),
+            ("${A}-$TAG[1]", "x-$TAG[1]", "x-$TAG[1]"),
+            ("$a['b']${A}", "$a['b']x", "$a['b']x"),
+            ("${A}$", "x$", "x$"),
+            ("${A", "${A", "${A"),
+            ("", "", ""),
+        ] {
+            assert_eq!((stream(value, false).as_str(), stream(value, true).as_str()), (alone, left), "{value}");
+        }
+    }
+}

@@ -282,7 +282,17 @@ fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, sco
 
 /// The plugin's own reader over the whole section: what each option passes alone may be refused together.
 fn check_together(section: &Section, known: &dyn Fn(&&Entry) -> bool, findings: &mut Findings) {
-    let value = |name: &str| section.get(name).filter(known).map(|entry| entry.value.text.clone());
+    let left = section.get("default_delivery_stream").is_some();
+    let value = |name: &str| {
+        let entry = section.get(name)?;
+        let text = &entry.value.text;
+        match name {
+            _ if placeholder(text).is_some() => None,
+            "delivery_stream" => Some(reader::stream(text, left)),
+            "default_delivery_stream" => Some(reader::stream(text, false)),
+            _ => Some(entry).filter(known).map(|entry| entry.value.text.clone()),
+        }
+    };
     if let Some(message) = reader::together(&value) {
         // The message names the option that is refused.
         let named = section

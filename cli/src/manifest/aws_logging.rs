@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use super::filters::Work;
-use super::{Remap, Router, filters};
-use crate::classic::{Section, render};
+use super::route::Route;
+use super::{Remap, Router, filters, route};
+use crate::aws::StreamName;
+use crate::classic::{Section, render, render_narrow};
 use crate::verdict::Failure;
 use crate::{datadog, fargate, kube};
 
@@ -25,25 +27,13 @@ pub fn namespace() -> String {
     )
 }
 
+/// The ConfigMap's keys with their values.
+type Data = Vec<(&'static str, String)>;
+
 /// Namespace and ConfigMap for `router`.
 pub fn manifest(router: &Router) -> Result<Manifest, Failure> {
-    let mut data = Vec::new();
-    if !router.no_cri {
-        data.push((fargate::PARSERS, render(&[cri_parser()])));
-    }
-    let work = Work { cri: !router.no_cri, renames: router.remap == Remap::Filters };
-    data.push((fargate::FILTERS, render(&filters::sections(router, work))));
-    data.push((fargate::OUTPUT, render(&[output(router)])));
-    data.push((fargate::FLB_LOG_CW, router.flb_log_cw.to_string()));
-
-    let characters = data.iter().map(|(_, value)| value.chars().count()).sum();
-    if characters > fargate::MAX_CHARACTERS {
-        return Err(Failure::new(format!(
-            "the ConfigMap would hold {characters} characters, and EKS Fargate takes {}: name fewer labels or namespaces, or \
-             leave the renaming to the pipeline (--remap none)",
-            fargate::MAX_CHARACTERS
-        )));
-    }
+    route::check(&router.routes, &router.exclude_namespace)?;
+    let (data, characters) = within_limit(router)?;
     let mut text = namespace();
     let _ = write!(
         text,
@@ -59,6 +49,44 @@ pub fn manifest(router: &Router) -> Result<Manifest, Failure> {
         };
     }
     Ok(Manifest { text, characters })
+}
+
+/// The data with its characters, laid out in columns where there is room for that.
+fn within_limit(router: &Router) -> Result<(Data, usize), Failure> {
+    let characters = |data: &Data| data.iter().map(|(_, value)| value.chars().count()).sum::<usize>();
+    let fits = |data: &Data| characters(data) <= fargate::MAX_CHARACTERS;
+    let aligned = data(router, &router.routes, render);
+    let data_of = |routes: &[Route]| data(router, routes, render_narrow);
+    let found = if fits(&aligned) { aligned } else { data_of(&router.routes) };
+    let characters = characters(&found);
+    if fits(&found) {
+        return Ok((found, characters));
+    }
+    let most =
+        (0..router.routes.len()).rev().find(|count| fits(&data_of(router.routes.get(..*count).unwrap_or_default())));
+    let advice = match most {
+        Some(most) if most > 0 => format!(
+            "of the {} routes the first {most} would fit, and those to one stream take less than those to several",
+            router.routes.len()
+        ),
+        _ => "name fewer labels or namespaces, or leave the renaming to the pipeline (--remap none)".to_owned(),
+    };
+    Err(Failure::new(format!(
+        "the ConfigMap would hold {characters} characters, and EKS Fargate takes {}: {advice}",
+        fargate::MAX_CHARACTERS
+    )))
+}
+
+fn data(router: &Router, routes: &[Route], render: fn(&[Section]) -> String) -> Data {
+    let mut data = Vec::new();
+    if !router.no_cri {
+        data.push((fargate::PARSERS, render(&[cri_parser()])));
+    }
+    let work = Work { cri: !router.no_cri, renames: router.remap == Remap::Filters };
+    data.push((fargate::FILTERS, render(&filters::sections(router, routes, work))));
+    data.push((fargate::OUTPUT, render(&outputs(router, routes))));
+    data.push((fargate::FLB_LOG_CW, router.flb_log_cw.to_string()));
+    data
 }
 
 /// The guide's own ConfigMap, byte for byte but for the region, the stream and the blanks at the ends of its lines.
@@ -106,13 +134,21 @@ fn cri_parser() -> Section {
         .set("Time_Format", fargate::CRI_TIME_FORMAT)
 }
 
-fn output(router: &Router) -> Section {
-    Section::new("OUTPUT")
-        .set("Name", "kinesis_firehose")
-        .set("Match", &router.match_pattern)
-        .set("region", &router.region)
-        .set("delivery_stream", &router.delivery_stream)
-        .set("time_key", &router.time_key)
-        .set("time_key_format", datadog::TIME_KEY_FORMAT)
-        .set_if("role_arn", router.role_arn.as_ref())
+/// The default's output, and one for each other stream of the routes.
+fn outputs(router: &Router, routes: &[Route]) -> Vec<Section> {
+    let output = |pattern: &str, stream: &StreamName| {
+        Section::new("OUTPUT")
+            .set("Name", "kinesis_firehose")
+            .set("Match", pattern)
+            .set("region", &router.region)
+            .set("delivery_stream", stream)
+            .set("time_key", &router.time_key)
+            .set("time_key_format", datadog::TIME_KEY_FORMAT)
+            .set_if("role_arn", router.role_arn.as_ref())
+    };
+    let rest = if routes.is_empty() { &router.match_pattern } else { fargate::MATCH_OF_FILES };
+    let mut outputs = vec![output(rest, &router.delivery_stream)];
+    let routed = route::sections(&router.delivery_stream, routes).outputs;
+    outputs.extend(routed.iter().map(|(stream, tag)| output(tag, stream)));
+    outputs
 }

@@ -194,7 +194,7 @@ pub fn input(place: &Place<'_>) -> Section {
 
 /// The filters: the names are the plugin's work, the container runtime's lines the input's.
 pub fn filters(place: &Place<'_>) -> Vec<Section> {
-    filters::sections(place.router, Work { cri: false, renames: false })
+    filters::sections(place.router, &[], Work { cri: false, renames: false })
 }
 
 /// The router's whole configuration.

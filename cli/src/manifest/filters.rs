@@ -3,6 +3,7 @@
 //! The remap lifts the `kubernetes` map to the root under a rare prefix, renames the four fields there, and nests the others
 //! back.
 
+use super::route::{self, Route};
 use super::{Field, Router};
 use crate::classic::Section;
 use crate::{datadog, fargate};
@@ -23,26 +24,37 @@ pub struct Work {
 }
 
 /// The filters for `router`, in the order in which the records meet them.
-pub fn sections(router: &Router, work: Work) -> Vec<Section> {
-    let filter = |name: &str| Section::new("FILTER").set("Name", name).set("Match", &router.match_pattern);
+pub fn sections(router: &Router, routes: &[Route], work: Work) -> Vec<Section> {
+    let matching = |name: &str, pattern: &str| Section::new("FILTER").set("Name", name).set("Match", pattern);
+    let filter = |name: &str| matching(name, &router.match_pattern);
+    // What a route tags anew passes the filters from the first on: those before the routes must not meet it again.
+    let before = if routes.is_empty() { &router.match_pattern } else { fargate::MATCH_OF_FILES };
+    let before = |name: &str| matching(name, before);
     let mut sections = Vec::new();
     if work.cri {
-        sections.push(filter("parser").set("Key_Name", "log").set("Parser", fargate::CRI_PARSER));
+        sections.push(before("parser").set("Key_Name", "log").set("Parser", fargate::CRI_PARSER));
     }
     let off = |field| router.drop.contains(&field).then_some("Off");
+    let no_labels = off(Field::Labels).filter(|_| router.keep_labels.is_empty());
+    let labels_route = route::by_label(routes);
     sections.push(
-        filter("kubernetes")
+        before("kubernetes")
             .set_all(fargate::KUBERNETES_SETTINGS)
-            .set_if("Labels", off(Field::Labels).filter(|_| router.keep_labels.is_empty()))
+            .set_if("Labels", no_labels.filter(|_| !labels_route))
             .set_if("Annotations", off(Field::Annotations))
             .set_if("Keep_Log", off(Field::Log)),
     );
     if !router.exclude_namespace.is_empty() {
         let names: Vec<String> = router.exclude_namespace.iter().map(ToString::to_string).collect();
-        sections.push(filter("grep").set("Exclude", format!("$kubernetes['namespace_name'] ^({})$", names.join("|"))));
+        sections.push(before("grep").set("Exclude", format!("$kubernetes['namespace_name'] ^({})$", names.join("|"))));
     }
 
-    let dropped: Vec<&str> = router.drop.iter().filter_map(|field| field.key()).collect();
+    sections.extend(route::sections(&router.delivery_stream, routes).filter);
+
+    let mut dropped: Vec<&str> = router.drop.iter().filter_map(|field| field.key()).collect();
+    if no_labels.is_some() && labels_route {
+        dropped.push("labels");
+    }
     if !work.renames && dropped.is_empty() && router.keep_labels.is_empty() {
         return sections;
     }

@@ -81,7 +81,23 @@ fn classic(text: &str) -> Result<(String, Notes), Refused> {
         let around = Around { firelens: false, hot_reload };
         output(&mut edits, Layout::Classic, &given, &spots, &lines, around, &mut notes)?;
     }
+    let rewrites = conf.sections.iter().find(|s| s.name == "FILTER" && s.plugin() == REWRITE_TAG);
+    note_routing(conf.sections.iter().filter(|s| is_peer(s)).count(), rewrites.map(|s| s.at.line), &mut notes);
     Ok((edits.apply(), notes))
+}
+
+/// The filter with which the peers route.
+const REWRITE_TAG: &str = "rewrite_tag";
+
+/// Where several outputs stand behind a filter that routes to them, one can do.
+fn note_routing(outputs: usize, filter: Option<usize>, notes: &mut Notes) {
+    if let Some(line) = filter.filter(|_| outputs > 1) {
+        let note = format!(
+            "{REWRITE_TAG} stays, with {outputs} outputs of kubehose; where they differ in delivery_stream alone, one with a template in \
+             its place needs no such filter"
+        );
+        notes.push((line, note));
+    }
 }
 
 fn is_peer(section: &conf::Section) -> bool {
@@ -106,11 +122,18 @@ fn pipeline(edits: &mut Edits<'_>, document: &Node, notes: &mut Notes) -> Result
         is_on(service.get("hot_reload").or_else(|| service.get("Hot_Reload")).and_then(|value| value.text()))
     });
     let outputs = document.get("pipeline").and_then(|pipeline| pipeline.get("outputs"));
-    let mut found = false;
+    let mut found = 0;
     for output in outputs.map_or(&[][..], |outputs| outputs.items()) {
-        found |= mapping(edits, output, Around { firelens: false, hot_reload }, false, notes)?;
+        found += usize::from(mapping(edits, output, Around { firelens: false, hot_reload }, false, notes)?);
     }
-    Ok(found)
+    let filters = document.get("pipeline").and_then(|pipeline| pipeline.get("filters"));
+    let is_rewrite = |filter: &Node| {
+        let name = filter.get("name").or_else(|| filter.get("Name")).and_then(|name| name.text());
+        name.is_some_and(|name| name.eq_ignore_ascii_case(REWRITE_TAG))
+    };
+    let rewrites = filters.map_or(&[][..], |filters| filters.items()).iter().find(|filter| is_rewrite(filter));
+    note_routing(found, rewrites.map(|filter| filter.at.line), notes);
+    Ok(found > 0)
 }
 
 /// Rewrites a mapping that is an output; whether it is one of the peers.

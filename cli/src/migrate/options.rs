@@ -121,7 +121,10 @@ pub fn plan(peer: Peer, given: &[Given], around: Around) -> Result<Plan, String>
     // The plugin's own reader has the last word, on each value and on all of them together.
     for at in 0..given.len() {
         let (key, value) = plan.result(at, &keys, given);
-        let Some(fault) = key.filter(|_| is_known(&value)).and_then(|key| reader::alone(&key, &value)) else {
+        // A template is judged with what must stand beside it.
+        let template = keys[at] == "delivery_stream" && value.contains('$');
+        let judged = key.filter(|_| is_known(&value) && !template);
+        let Some(fault) = judged.and_then(|key| reader::alone(&key, &value)) else {
             continue;
         };
         if VITAL.contains(&keys[at].as_str()) {
@@ -264,7 +267,13 @@ impl Plan {
         reader::together(&|name| {
             let found = result.iter().find(|(key, _)| key.as_deref() == Some(name));
             let added = self.added.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
-            found.map(|(_, value)| value.clone()).or(added).filter(|value| is_known(value))
+            let value = found.map(|(_, value)| value.clone()).or(added);
+            let left = result.iter().any(|(key, _)| key.as_deref() == Some("default_delivery_stream"));
+            match name {
+                "delivery_stream" => value.map(|value| reader::stream(&value, left)),
+                "default_delivery_stream" => value.map(|value| reader::stream(&value, false)),
+                _ => value.filter(|value| is_known(value)),
+            }
         })
     }
 
@@ -283,6 +292,10 @@ impl Plan {
                 Change::Keep => String::new(),
             };
             if !note.is_empty() {
+                self.notes.push((Some(at), note));
+            }
+            if keys[at] == "delivery_stream" && reader::stream(value, false).contains('$') {
+                let note = format!("{key} {value} is a template for kubehose; {} read it as a name", peer.name());
                 self.notes.push((Some(at), note));
             }
             if keys[at] == "log_key" && peer == Peer::BuiltIn && !matches!(change, Change::Out(_)) {

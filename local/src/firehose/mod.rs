@@ -29,4 +29,4 @@ pub use options::{AccessKey, Keep, Options};
 pub use output::AcceptedRecord;
 pub use request::{MAX_BATCH_BYTES, MAX_RECORD_BYTES, MAX_RECORDS};
 pub use server::{Error, Server};
-pub use stats::{BILLING_INCREMENT_BYTES, Stats};
+pub use stats::{BILLING_INCREMENT_BYTES, OTHER_STREAMS, STREAMS_COUNTED, Stats, StreamStats};

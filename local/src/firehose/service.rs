@@ -19,7 +19,7 @@ use super::output::{Output, needs_hashes};
 use super::reply::{self, Reply, ServiceError};
 use super::request::{ACCOUNT, MAX_BODY_BYTES, Records, Refusal, Rules};
 use super::signature;
-use super::stats::{BILLING_INCREMENT_BYTES, Counters, Stats};
+use super::stats::{BILLING_INCREMENT_BYTES, Counters, Stats, StreamStats};
 
 /// What all connections of a server share.
 pub(super) struct Service {
@@ -209,7 +209,7 @@ impl Service {
             Ok(_) => self.show("200", Some(buffers)),
             Err(refusal) => {
                 self.show(&refusal.error.code, Some(buffers));
-                self.show_refused(&refusal.error.code, &head, buffers);
+                self.refused(&refusal.error.code, &head, buffers);
             }
         }
         let reply = answer.unwrap_or_else(|refusal| {
@@ -255,10 +255,9 @@ impl Service {
         bench.call(call);
     }
 
-    /// Has the page list the records of a call that was refused, where they can be read out of it.
-    fn show_refused(&self, code: &str, head: &hyper::http::request::Parts, buffers: &mut Buffers) {
-        let Some(bench) = &self.bench else { return };
-        // Those whose fates were drawn are listed with them.
+    /// Counts a call that was refused for its stream, and has the page list its records, where they can be read out of it.
+    fn refused(&self, code: &str, head: &hyper::http::request::Parts, buffers: &mut Buffers) {
+        // Those whose fates were drawn are counted and listed with them.
         if !buffers.fates.is_empty() {
             return;
         }
@@ -270,7 +269,10 @@ impl Service {
             _ => return,
         };
         if read.is_ok() {
-            bench.refused(*call, records, code);
+            self.counters.lock().stats.stream(&records.stream).calls_refused += 1;
+            if let Some(bench) = &self.bench {
+                bench.refused(*call, records, code);
+            }
         }
     }
 
@@ -376,6 +378,7 @@ impl Service {
             *stats.faults.entry("contradict").or_default() += 1;
         }
         stats.records_offered += offered;
+        let before = (stats.records_accepted, stats.records_failed, stats.bytes_accepted, stats.bytes_billed);
         for (at, span) in records.spans.iter().enumerate() {
             let len = span.len() as u64;
             match fates.get(at) {
@@ -395,6 +398,16 @@ impl Service {
                 }
             }
         }
+        let (accepted_before, failed_before, bytes_before, billed_before) = before;
+        let came = StreamStats {
+            calls: 1,
+            calls_refused: 0,
+            records_accepted: stats.records_accepted - accepted_before,
+            records_failed: stats.records_failed - failed_before,
+            bytes_accepted: stats.bytes_accepted - bytes_before,
+            bytes_billed: stats.bytes_billed - billed_before,
+        };
+        stats.stream(&records.stream).add(&came);
         if self.options.count_unique {
             for (_, hash) in hashes.iter().enumerate().filter(|(at, _)| accepted(*at)) {
                 stats.duplicates += u64::from(!counts.seen.insert(*hash));

@@ -51,6 +51,8 @@ pub struct Stats {
     pub signature_failures: u64,
     /// Requests by the access key's id that they are signed with, where the signature was not refused.
     pub signed_by: BTreeMap<String, u64>,
+    /// What came for each delivery stream, by its name; those beyond [`STREAMS_COUNTED`] together, as [`OTHER_STREAMS`].
+    pub streams: BTreeMap<String, StreamStats>,
     /// Faults shown, by the name of the fault.
     pub faults: BTreeMap<&'static str, u64>,
     /// Connections accepted, and those open now.
@@ -63,6 +65,40 @@ pub struct Stats {
     pub in_flight_peak: u64,
     /// Milliseconds since the start.
     pub uptime_ms: u64,
+}
+
+/// The most delivery streams that are counted each by itself.
+pub const STREAMS_COUNTED: usize = 256;
+
+/// Stands for the others; no stream may have such a name.
+pub const OTHER_STREAMS: &str = "(others)";
+
+/// What came for one delivery stream.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct StreamStats {
+    /// Calls that brought records and were answered, or cut after their records were accepted.
+    pub calls: u64,
+    /// Calls with records that were refused as a whole.
+    pub calls_refused: u64,
+    /// See [`Stats::records_accepted`].
+    pub records_accepted: u64,
+    /// See [`Stats::records_failed`].
+    pub records_failed: u64,
+    /// See [`Stats::bytes_accepted`].
+    pub bytes_accepted: u64,
+    /// See [`Stats::bytes_billed`].
+    pub bytes_billed: u64,
+}
+
+impl StreamStats {
+    pub(super) fn add(&mut self, more: &StreamStats) {
+        self.calls += more.calls;
+        self.calls_refused += more.calls_refused;
+        self.records_accepted += more.records_accepted;
+        self.records_failed += more.records_failed;
+        self.bytes_accepted += more.bytes_accepted;
+        self.bytes_billed += more.bytes_billed;
+    }
 }
 
 /// The counters behind [`Stats`].
@@ -122,6 +158,13 @@ impl Drop for InFlight<'_> {
 }
 
 impl Stats {
+    /// The counts of a stream.
+    pub(super) fn stream(&mut self, name: &str) -> &mut StreamStats {
+        let known = self.streams.contains_key(name) || self.streams.len() < STREAMS_COUNTED;
+        let name = if known { name } else { OTHER_STREAMS };
+        self.streams.entry(name.to_owned()).or_default()
+    }
+
     /// One line of the counts that matter most.
     pub fn summary(&self) -> String {
         let mut line = format!(
@@ -138,5 +181,23 @@ impl Stats {
             line.push_str(&format!(", {count} {code}"));
         }
         line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_beyond_the_bound_are_counted_together() {
+        let mut stats = Stats::default();
+        for turn in 0..2 {
+            for n in 0..STREAMS_COUNTED + 100 {
+                stats.stream(&format!("stream-{n}")).add(&StreamStats { calls: 1, ..StreamStats::default() });
+            }
+            assert_eq!(stats.streams.len(), STREAMS_COUNTED + 1);
+            assert_eq!(stats.streams["stream-0"].calls, turn + 1);
+            assert_eq!(stats.streams[OTHER_STREAMS].calls, (turn + 1) * 100);
+        }
     }
 }

@@ -170,13 +170,21 @@ function indent(pre, json) {
   pre.append(text);
 }
 
+/** The namespaces that the record's events name; of one that is cut or no JSON, those that its text shows. */
+function namespaces(record) {
+  return record.namespaces ??= [...new Set(values(record.text)?.map(([, value]) => namespace(value))
+    ?? [...record.text.matchAll(/"(?:kube_namespace|namespace_name)" *: *"([^"\\]*)"/g)].map(([, name]) => name))].filter((name) => typeof name === 'string' && name);
+}
+const namespace = (value) => value?.kube_namespace ?? value?.kubernetes?.namespace_name;
+
 function row(record) {
   const found = values(record.text), value = found?.[0][1] || {};
   const more = found?.length > 1 ? `${count(found.length)} lines: ` : '';
-  const where = [value.kube_namespace, value.pod_name, value.kube_container_name].filter((part) => typeof part === 'string').join(' / ');
+  const where = [namespace(value), value.pod_name ?? value.kubernetes?.pod_name, value.kube_container_name ?? value.kubernetes?.container_name].filter((part) => typeof part === 'string').join(' / ');
   const message = [value.log, value.message, value.msg].find((part) => typeof part === 'string');
   const details = element('details', {}, element('summary', {}, timed(record.at_ms),
-    element('span', { class: 'pod', title: where }, where || record.stream),
+    element('span', { class: 'stream', title: record.stream }, record.stream),
+    element('span', { class: 'pod', title: where }, where || '–'),
     element('span', { class: 'message' }, ...(record.reason ? [element('span', { class: 'reason' }, `${record.reason}: `)] : []), more + (message === undefined ? record.text.trim() : message.trim() || '(empty)')),
     element('span', { class: 'size' }, size(record.bytes))));
   details.addEventListener('toggle', () => {
@@ -191,7 +199,8 @@ function row(record) {
 
 function matcher() {
   const words = $('search').value.toLowerCase().split(/\s+/).filter(Boolean);
-  return (record) => words.every((word) => (record.lower ??= record.text.toLowerCase()).includes(word));
+  const stream = $('of-stream').value, name = $('of-namespace').value;
+  return (record) => (!stream || record.stream === stream) && (!name || namespaces(record).includes(name)) && words.every((word) => (record.lower ??= record.text.toLowerCase()).includes(word));
 }
 
 /** Adds rows for what is new, or draws all of them again. */
@@ -213,7 +222,7 @@ function showRecords(fromScratch = false) {
 const still = () => held ? '“Go on” shows them' : $('list').querySelector('details[open]') ? 'fold the record to see them' : null;
 
 function said() {
-  const { records, total, seen } = lists[view], matches = matcher(), searching = $('search').value.trim() !== '';
+  const { records, total, seen } = lists[view], matches = matcher(), searching = ['search', 'of-stream', 'of-namespace'].some((id) => $(id).value.trim() !== '');
   const found = searching ? records.filter(matches).length : records.length;
   const missed = total - seen, lost = Math.max(0, missed - Math.min(records.length, SHOWN));
   const more = missed ? `; ${count(missed)} more since held${lost ? `, of which the newest ${count(missed - lost)} can be shown` : ''}: ${still() || 'they follow'}` : '';
@@ -228,6 +237,9 @@ function take(event) {
     list.records = list.records.concat(records).slice(-KEPT);
     list.total = total;
   }
+  const kept = [...lists.accepted.records, ...lists.failed.records];
+  choices('of-stream', kept.map((record) => record.stream));
+  choices('of-namespace', kept.flatMap(namespaces));
   // What is being read must not move.
   if (still() || lists[view].total === lists[view].seen) said(); else showRecords();
 }
@@ -239,7 +251,16 @@ function show(name) {
 }
 for (const each of Object.keys(lists)) $(`view-${each}`).addEventListener('click', () => show(each));
 
-$('search').addEventListener('input', () => showRecords(true));
+/** Offers what is among the kept records, and what is chosen. */
+function choices(id, names) {
+  const select = $(id), wanted = [...new Set([...names, select.value])].filter(Boolean).sort();
+  if (wanted.join() === [...select.options].slice(1).map((option) => option.value).join()) return;
+  const chosen = select.value;
+  select.replaceChildren(select.options[0], ...wanted.map((name) => element('option', { value: name }, name)));
+  select.value = chosen;
+}
+
+for (const id of ['search', 'of-stream', 'of-namespace']) $(id).addEventListener('input', () => showRecords(true));
 $('hold').addEventListener('click', () => {
   held = !held;
   $('hold').setAttribute('aria-pressed', held);
@@ -248,8 +269,21 @@ $('hold').addEventListener('click', () => {
 });
 $('list').addEventListener('toggle', () => { if (!held && !$('list').querySelector('details[open]')) showRecords(); }, true);
 addEventListener('keydown', (event) => {
-  if (event.key === '/' && !/INPUT|TEXTAREA/.test(document.activeElement.tagName)) { event.preventDefault(); $('search').focus(); }
+  if (event.key === '/' && !/INPUT|TEXTAREA|SELECT/.test(document.activeElement.tagName)) { event.preventDefault(); $('search').focus(); }
 });
+
+// ---- streams
+
+function showStreams(streams) {
+  const all = Object.entries(streams);
+  put('streams-count', all.length ? `${count(all.length)} since the start` : 'none yet');
+  const shown = JSON.stringify(all), body = $('streams');
+  if (body.dataset.shown === shown) return;
+  body.dataset.shown = shown;
+  const cell = (text, bad) => element('td', bad ? { class: 'bad' } : {}, text);
+  body.replaceChildren(...all.map(([name, s]) => element('tr', {}, cell(name), cell(count(s.records_accepted)), cell(count(s.records_failed), s.records_failed),
+    cell(size(s.bytes_accepted)), cell(size(s.bytes_billed)), cell(count(s.calls)), cell(count(s.calls_refused), s.calls_refused))));
+}
 
 // ---- calls
 
@@ -348,6 +382,7 @@ source.onmessage = (message) => {
   for (const at of seconds.keys()) if (at < now - WINDOW - 5) seconds.delete(at);
   if (event.faults) showFaults(event.faults);
   showCounts(event);
+  showStreams(event.stats.streams);
   showCalls(event.calls);
   take(event);
   draw();
