@@ -46,6 +46,11 @@ impl Limit {
         self.limit as usize
     }
 
+    /// Whether there has been a throttling.
+    pub fn is_throttled(&self) -> bool {
+        !self.slow_start
+    }
+
     /// A call was accepted; `in_demand` if as many were in flight as may be.
     pub fn accepted(&mut self, in_demand: bool) {
         if in_demand {

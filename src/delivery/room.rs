@@ -11,20 +11,33 @@ pub struct Room {
     held: AtomicUsize,
     /// The part of `held` that is copies of chunks which have not been encoded.
     copies: AtomicUsize,
+    /// The most that these may be.
+    copies_limit: AtomicUsize,
 }
 
 impl Room {
     /// Room for `limit` bytes.
     pub fn new(limit: usize) -> Room {
-        Room { limit, held: AtomicUsize::new(0), copies: AtomicUsize::new(0) }
+        Room {
+            limit,
+            held: AtomicUsize::new(0),
+            copies: AtomicUsize::new(0),
+            copies_limit: AtomicUsize::new(limit / 2),
+        }
     }
 
-    /// Reserves `bytes` for the copy of a chunk. Copies get half of the room, so that there is always some for the bodies that are made
-    /// of them; a single chunk is let in whatever its size.
+    /// Copies get half of the room, so that there is always some for the bodies that are made of them, and three quarters where bodies
+    /// wait for a quota: they hold the same records in less memory.
+    pub fn share_copies(&self, throttled: bool) {
+        let limit = if throttled { self.limit / 4 * 3 } else { self.limit / 2 };
+        self.copies_limit.store(limit, Relaxed);
+    }
+
+    /// Reserves `bytes` for the copy of a chunk, if that leaves room for bodies; a single chunk is let in whatever its size.
     pub fn reserve(self: &Arc<Room>, bytes: usize) -> Option<Reservation> {
         let fits = |held: usize| {
             let copies = self.copies.load(Relaxed);
-            held == 0 || held + bytes <= self.limit && copies + bytes <= self.limit / 2
+            held == 0 || held + bytes <= self.limit && copies + bytes <= self.copies_limit.load(Relaxed)
         };
         // Two threads may pass the check for copies at once; the check for all is exact.
         self.held.fetch_update(Relaxed, Relaxed, |held| fits(held).then(|| held + bytes)).ok()?;
@@ -133,5 +146,13 @@ mod tests {
         assert_eq!((room.held(), room.copies(), copied.len()), (30, 30, 0));
         drop(copied);
         assert_eq!((room.held(), room.copies()), (0, 0));
+        room.share_copies(true);
+        let first = room.reserve(75).unwrap();
+        assert!(room.reserve(1).is_none());
+        drop(first);
+        room.share_copies(false);
+        drop(room.reserve(1).unwrap());
+        let _first = room.reserve(50).unwrap();
+        assert!(room.reserve(1).is_none());
     }
 }
