@@ -206,6 +206,7 @@ impl Encoding {
                 }
             }
             let (mut records, joined) = (0, self.joined.entry(lane).or_default());
+            let room = lanes.get(lane).map_or(0, |lane| lane.batch_room());
             let mut add = |record: &[u8], events: Events| {
                 if let Some(lane) = lanes.using(lane) {
                     lane.add(record, events, &owner);
@@ -216,11 +217,11 @@ impl Encoding {
                 // The last part does not tell of the others, whose calls may fare worse: after a restart all are sent again.
                 Next::Record { text, events } if is_part => {
                     self.packing = Some(lane);
-                    packer.push(joined, text, events.start..events.start, &mut add)
+                    packer.push(joined, text, events.start..events.start, room, &mut add)
                 }
                 Next::Record { text, events } => {
                     self.packing = Some(lane);
-                    packer.push(joined, text, events, &mut add)
+                    packer.push(joined, text, events, room, &mut add)
                 }
                 Next::Empty { .. } => {
                     slice.empty += 1;

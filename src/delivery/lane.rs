@@ -147,6 +147,11 @@ impl Lane {
         own(&mut self.owners, origin);
     }
 
+    /// The size of the largest record that the open batch still takes, in bytes.
+    pub fn batch_room(&self) -> usize {
+        self.batcher.room()
+    }
+
     fn push_ready(&mut self, batch: Batch) {
         self.linger = None;
         let owners = std::mem::take(&mut self.owners);
