@@ -97,6 +97,18 @@ fn encode(bencher: Bencher) {
     bencher.counter(json_bytes()).bench_local(|| write(&chunk, &options));
 }
 
+/// The same of each kind of event, and of the mix.
+#[divan::bench(args = events::KINDS.map(|(name, _)| name).into_iter().chain(["mix"]))]
+fn encode_kinds(bencher: Bencher, name: &str) {
+    let kind = events::KINDS.into_iter().find(|(of, _)| *of == name);
+    let event = |n| kind.map_or_else(|| events::mixed_event(n), |(_, kind)| events::event_of(kind, n));
+    let (mut chunk, options) = (Vec::new(), options());
+    let events: Vec<_> = (0..2000).map(event).collect();
+    events.iter().for_each(|event| events::write_event(&mut chunk, event));
+    let bytes = events.iter().map(|event| event.to_string().len() + 1).sum::<usize>();
+    bencher.counter(BytesCount::new(bytes)).bench_local(|| write(&chunk, &options));
+}
+
 /// An event of 16 MB, cut to one record: one text, the same text twice, many small ones, numbers.
 #[divan::bench(args = ["text", "twice", "small", "numbers"], sample_count = 10)]
 fn truncate(bencher: Bencher, shape: &str) {

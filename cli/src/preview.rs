@@ -252,7 +252,8 @@ impl Stages<'_> {
                     let number = events.start + 1;
                     let opened = || (Joined::default(), Batcher::new(&Opening::new(&stream)));
                     let (joined, batcher) = self.lanes.entry(stream.clone()).or_insert_with(opened);
-                    let pushed = self.packer.push(joined, text, events, |record, events| {
+                    let room = batcher.room();
+                    let pushed = self.packer.push(joined, text, events, room, |record, events| {
                         full.extend(batcher.push(record, events, Vec::new).map(|batch| (stream.clone(), batch)));
                     });
                     pushed.map_err(|error| Failure::new(error.to_string()))?;

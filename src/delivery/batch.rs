@@ -176,6 +176,15 @@ impl Batcher {
         full
     }
 
+    /// The size of the largest record that the batch still takes, in bytes.
+    pub fn room(&self) -> usize {
+        if self.places.len() == MAX_RECORDS {
+            return 0;
+        }
+        let begun = if self.places.is_empty() { self.opening.0.len() } else { self.body.len() + BETWEEN.len() };
+        MAX_BODY.saturating_sub(begun + END.len()) / 4 * 3
+    }
+
     /// Whether no record is in it.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
@@ -276,6 +285,19 @@ mod tests {
             batches(&vec![vec![b'x'; MAX_RECORD]; 7]).iter().map(|b| b.places().len()).collect::<Vec<_>>(),
             [3, 3, 1]
         );
+    }
+
+    #[test]
+    fn a_record_as_large_as_the_room_fills_the_batch() {
+        let mut batcher = Batcher::new(&Opening::new("a-stream"));
+        let push = |batcher: &mut Batcher, bytes| batcher.push(&vec![b'x'; bytes], Events::One(0..1), Vec::new);
+        for bytes in [MAX_RECORD, MAX_RECORD - 5, 777_777] {
+            assert!(batcher.room() >= MAX_RECORD.min(bytes));
+            assert!(push(&mut batcher, bytes).is_none());
+        }
+        let room = batcher.room();
+        assert!(room > 100_000 && push(&mut batcher, room).is_none() && batcher.room() < 16);
+        assert!(push(&mut batcher, 16).is_some_and(|full| full.bytes_held() > MAX_BODY - 64));
     }
 
     #[test]

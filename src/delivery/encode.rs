@@ -211,6 +211,7 @@ impl Encoding {
                 }
             }
             let (mut records, joined, share) = (0, self.joined.entry(lane).or_default(), lanes.share());
+            let room = lanes.get(lane).map_or(0, |lane| lane.batch_room());
             let mut add = |record: &[u8], events: Events| {
                 if let Some(lane) = lanes.using(lane) {
                     lane.add(record, events, &owner);
@@ -221,12 +222,12 @@ impl Encoding {
                 // The last part does not tell of the others, whose calls may fare worse: after a restart all are sent again.
                 Next::Record { text, events } if is_part => {
                     self.packing = Some(lane);
-                    packer.push(joined, text, events.start..events.start, &mut add)
+                    packer.push(joined, text, events.start..events.start, room, &mut add)
                 }
                 Next::Record { text, events } => {
                     self.packing = Some(lane);
                     // A lane is full at its share, which is less than what a joined record may be where there are many.
-                    packer.push(joined, text, events, &mut add).and_then(|()| match joined.size() > share {
+                    packer.push(joined, text, events, room, &mut add).and_then(|()| match joined.size() > share {
                         true => packer.finish(joined, &mut add),
                         false => Ok(()),
                     })

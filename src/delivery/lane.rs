@@ -86,6 +86,8 @@ pub struct Lane {
     ready: VecDeque<Job>,
     delayed: BTreeMap<(Instant, u64), Job>,
     delays: u64,
+    /// What of the room the delayed ones take.
+    delayed_cost: usize,
     in_flight: BTreeMap<CallId, Job>,
     /// How many calls it may have.
     pub limit: Limit,
@@ -124,6 +126,7 @@ impl Lane {
             ready: VecDeque::new(),
             delayed: BTreeMap::new(),
             delays: 0,
+            delayed_cost: 0,
             in_flight: BTreeMap::new(),
             limit: Limit::new(options.concurrency),
             records: Quota::new(options.records_per_second),
@@ -145,6 +148,11 @@ impl Lane {
             self.push_ready(full);
         }
         own(&mut self.owners, origin);
+    }
+
+    /// The size of the largest record that the open batch still takes, in bytes.
+    pub fn batch_room(&self) -> usize {
+        self.batcher.room()
     }
 
     fn push_ready(&mut self, batch: Batch) {
@@ -197,9 +205,11 @@ impl Lane {
         !self.batcher.is_empty()
     }
 
-    /// Whether a batch more would be sent soon: fewer are ready than may be called.
+    /// Whether a batch more would be sent soon: fewer are ready than may be called, and what was throttled leaves room for copies of
+    /// chunks, which take less memory than their records and can be left to the spool.
     pub fn wants_more(&self) -> bool {
         self.ready.len() < self.limit.calls().saturating_sub(self.in_flight.len()).max(2)
+            && self.delayed_cost <= self.room.limit() / 4
     }
 
     /// What of the room its records take, in bytes.
@@ -265,7 +275,9 @@ impl Lane {
             && entry.key().0 <= now
         {
             // What has waited goes before what has not been sent yet.
-            self.ready.push_front(entry.remove());
+            let job = entry.remove();
+            self.delayed_cost -= job.cost;
+            self.ready.push_front(job);
         }
         if self.ready.is_empty() || !self.may_call() || self.starts_at().is_some_and(|start| start > now) {
             return None;
@@ -341,6 +353,7 @@ impl Lane {
 
     fn delay_until(&mut self, job: Job, due: Instant) {
         self.delays += 1;
+        self.delayed_cost += job.cost;
         self.delayed.insert((due, self.delays), job);
     }
 
@@ -377,6 +390,7 @@ impl Lane {
         self.close_batch();
         let calls = self.in_flight.keys().copied().collect();
         let in_flight = std::mem::take(&mut self.in_flight).into_values().map(|job| (job, true));
+        self.delayed_cost = 0;
         let delayed = std::mem::take(&mut self.delayed).into_values();
         let rest = self.ready.drain(..).chain(delayed).map(|job| (job, false));
         (calls, in_flight.chain(rest).collect())

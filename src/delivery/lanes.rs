@@ -218,6 +218,12 @@ impl<'o> Lanes<'o> {
         self.lanes.get(&lane).is_none_or(|entry| entry.lane.held() <= self.share)
     }
 
+    /// Whether the service has throttled each that is in use.
+    pub fn are_throttled(&self) -> bool {
+        let mut used = self.lanes.values().filter(|entry| entry.used.is_some()).peekable();
+        used.peek().is_some() && used.all(|entry| entry.lane.limit.is_throttled())
+    }
+
     /// Whether there is nothing but open batches.
     pub fn are_empty(&self) -> bool {
         self.iter().all(Lane::is_empty)

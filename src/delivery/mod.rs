@@ -672,6 +672,7 @@ impl<'o> Delivery<'o> {
             self.queue.push_back(queued);
         }
         self.resume_deferred();
+        self.room.share_copies(self.lanes.are_throttled());
         self.admit(out);
         self.encode(now, out);
         let waiting = self.waiting_flushes();

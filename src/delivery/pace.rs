@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 /// The most calls in flight that `concurrency auto` tries.
 pub const MOST: usize = 64;
 
-/// Calls in flight at the start of `concurrency auto`.
-const START: f64 = 4.0;
+/// Calls in flight at the start of `concurrency auto`: with fewer, calls of 300 ms have ended a second before there are [`MOST`].
+const START: f64 = 16.0;
 
 /// The limit is not lowered more often than this: replies to calls that were made before the last time say nothing new.
 const LOWER_EVERY: Duration = Duration::from_millis(200);
@@ -44,6 +44,11 @@ impl Limit {
     /// The limit now, at least 1.
     pub fn calls(&self) -> usize {
         self.limit as usize
+    }
+
+    /// Whether there has been a throttling.
+    pub fn is_throttled(&self) -> bool {
+        !self.slow_start
     }
 
     /// A call was accepted; `in_demand` if as many were in flight as may be.
@@ -98,10 +103,10 @@ mod tests {
     #[test]
     fn the_limit_doubles_each_round_until_the_first_throttling_and_then_creeps() {
         let mut limit = Limit::new(Concurrency::Auto);
-        for _ in 0..4 {
+        for _ in 0..16 {
             limit.accepted(true);
         }
-        assert_eq!(limit.calls(), 8);
+        assert_eq!(limit.calls(), 32);
         for _ in 0..100 {
             limit.accepted(true);
         }

@@ -13,22 +13,37 @@ pub struct Room {
     excess: AtomicUsize,
     /// The part of `held` that is copies of chunks which have not been encoded.
     copies: AtomicUsize,
+    /// The most that these may be.
+    copies_limit: AtomicUsize,
 }
 
 impl Room {
     /// Room for `limit` bytes.
     pub fn new(limit: usize) -> Room {
-        Room { limit, held: AtomicUsize::new(0), excess: AtomicUsize::new(0), copies: AtomicUsize::new(0) }
+        Room {
+            limit,
+            held: AtomicUsize::new(0),
+            excess: AtomicUsize::new(0),
+            copies: AtomicUsize::new(0),
+            copies_limit: AtomicUsize::new(limit / 2),
+        }
     }
 
-    /// Reserves `bytes` for the copy of a chunk. Copies get half of the room, so that there is always some for the bodies that are made
-    /// of them. Streams that are out of order may hold a quarter of it for long, and chunks of theirs another one: beside these, a chunk
-    /// of any size is let in.
+    /// Copies get half of the room, so that there is always some for the bodies that are made of them, and three quarters where bodies
+    /// wait for a quota: they hold the same records in less memory.
+    pub fn share_copies(&self, throttled: bool) {
+        let limit = if throttled { self.limit / 4 * 3 } else { self.limit / 2 };
+        self.copies_limit.store(limit, Relaxed);
+    }
+
+    /// Reserves `bytes` for the copy of a chunk, if that leaves room for bodies. Streams that are out of order may hold a quarter of it for
+    /// long, and chunks of theirs another one: beside these, a chunk of any size is let in.
     pub fn reserve(self: &Arc<Room>, bytes: usize) -> Option<Reservation> {
         let (limit, excess) = (self.limit, self.excess.load(Relaxed));
         let fits = |held: usize| {
             let (held, copies) = (held.saturating_sub(excess), self.copies.load(Relaxed));
-            held + bytes <= limit && copies + bytes <= limit / 2 || held <= limit / 2 && copies <= limit / 4
+            let fits = held + bytes <= limit && copies + bytes <= self.copies_limit.load(Relaxed);
+            fits || held <= limit / 2 && copies <= limit / 4
         };
         // Two threads may pass the check for copies at once; the check for all is exact.
         self.held.fetch_update(Relaxed, Relaxed, |held| fits(held).then(|| held + bytes)).ok()?;
@@ -159,5 +174,13 @@ mod tests {
         assert_eq!((room.held(), room.copies(), copied.len()), (30, 30, 0));
         drop(copied);
         assert_eq!((room.held(), room.copies()), (0, 0));
+        room.share_copies(true);
+        let first = room.reserve(75).unwrap();
+        assert!(room.reserve(1).is_none());
+        drop(first);
+        room.share_copies(false);
+        drop(room.reserve(1).unwrap());
+        let _first = room.reserve(50).unwrap();
+        assert!(room.reserve(1).is_none());
     }
 }

@@ -133,7 +133,8 @@ impl Packer {
     }
 
     /// Takes the text of some events, of at most [`PackOptions::limit`] bytes, which may be joined to what goes to the same stream;
-    /// `each` gets every record that is ready, with its events.
+    /// `each` gets every record that is ready, with its events. A record that just fits into `room` bytes is not joined further: it fills
+    /// the call that it is for.
     ///
     /// # Errors
     /// Those of a compressor, which has none for memory.
@@ -142,6 +143,7 @@ impl Packer {
         joined: &mut Joined,
         text: &[u8],
         events: Range<u32>,
+        room: usize,
         mut each: impl FnMut(&[u8], Events),
     ) -> io::Result<()> {
         if !self.options.aggregate {
@@ -153,7 +155,10 @@ impl Packer {
             return self.pack(text, Events::One(events), &mut each);
         }
         let between = usize::from(!joined.text.is_empty() && !joined.text.ends_with(b"\n"));
-        if !joined.text.is_empty() && joined.text.len() + between + text.len() > self.options.limit() {
+        let length = joined.text.len() + between + text.len();
+        // How much room compressed text takes is not known before.
+        let fills = self.options.compression == Compression::None && joined.text.len() <= room && length > room;
+        if !joined.text.is_empty() && (fills || length > self.options.limit()) {
             self.finish(joined, &mut each)?;
         }
         match joined.text.last() {
@@ -238,7 +243,9 @@ mod tests {
         let mut records = Vec::new();
         for (index, text) in texts.iter().enumerate() {
             let events = index as u32..index as u32 + 1;
-            packer.push(&mut joined, text, events, |record, events| records.push((record.to_vec(), events))).unwrap();
+            packer
+                .push(&mut joined, text, events, MAX_RECORD, |record, events| records.push((record.to_vec(), events)))
+                .unwrap();
         }
         packer.finish(&mut joined, |record, events| records.push((record.to_vec(), events))).unwrap();
         records
@@ -277,6 +284,19 @@ mod tests {
             assert!(records[0].0.len() <= MAX_RECORD, "{compression:?}: {}", records[0].0.len());
             assert_eq!(decoded(compression, &records[0].0), noise);
         }
+    }
+
+    #[test]
+    fn a_record_is_cut_to_the_room_that_is_left_and_no_room_is_no_reason_for_small_ones() {
+        let options = PackOptions { aggregate: true, ..PackOptions::default() };
+        let (mut packer, mut joined, mut sizes) = (Packer::new(options), Joined::default(), Vec::new());
+        // Room for four and a half, then for nothing.
+        for (event, room) in (0..20).zip(std::iter::repeat_n(45, 5).chain(std::iter::repeat_n(0, 15))) {
+            let each = |record: &[u8], _| sizes.push(record.len());
+            packer.push(&mut joined, b"ten bytes\n", event..event + 1, room, each).unwrap();
+        }
+        packer.finish(&mut joined, |record, _| sizes.push(record.len())).unwrap();
+        assert_eq!(sizes, [40, 160]);
     }
 
     proptest! {
