@@ -1,4 +1,4 @@
-//! A chunk's events → records in the lanes' bodies, a slice at a time, so that calls are looked after meanwhile.
+//! Encodes a chunk's events into records in the lanes' bodies, a slice at a time, so that replies are handled in between.
 
 use crate::delivery::Origin;
 use crate::delivery::lane::{Lane, Owner};
@@ -20,40 +20,40 @@ pub struct Encoding {
     /// The chunk, as the host gave it.
     bytes: Arc<Copied>,
     cursor: Cursor,
-    /// What is being joined for each stream.
+    /// The record being joined for each stream.
     joined: BTreeMap<LaneId, Joined>,
     /// The stream whose record is being packed.
     packing: Option<LaneId>,
-    /// What the chunk is known by.
+    /// The chunk's identity.
     identity: [u8; 16],
     /// Events that were settled before, in ascending order.
     settled: Vec<Range<u32>>,
-    /// How many of these lie behind.
+    /// How many of these ranges have been passed.
     passed: usize,
-    /// Whether those were counted when the chunk was encoded before.
+    /// Whether those were already counted when the chunk was encoded before.
     counted: bool,
-    /// Events of the present slice that are counted another time.
+    /// Events of the present slice not to count: they were, or will be.
     uncounted: u32,
-    /// Events that were left for later, since their lanes are full.
+    /// Events left for later, because their lanes are full.
     deferred: Vec<Range<u32>>,
     /// Those lanes.
     deferred_by: Vec<LaneId>,
 }
 
-/// Joined texts take no more memory than this together.
+/// All records being joined together take at most this much memory, in bytes.
 const JOINED: usize = 4 << 20;
 
-/// What of a chunk is left for later.
+/// A chunk with events left for later.
 pub struct Rest {
     /// The chunk.
     pub bytes: Arc<Copied>,
-    /// The events that are not to be encoded again.
+    /// The events not to encode again.
     pub done: Vec<Range<u32>>,
-    /// The lanes of the others, which were full.
+    /// The full lanes of the others.
     pub lanes: Vec<LaneId>,
 }
 
-/// Events of which no record can be made.
+/// Events that cannot become a record.
 pub struct Rejected {
     /// The events.
     pub events: Events,
@@ -61,28 +61,28 @@ pub struct Rejected {
     pub lane: LaneId,
     /// Why.
     pub reason: String,
-    /// What there is of them.
+    /// Their bytes.
     pub bytes: Vec<u8>,
 }
 
-/// What came of a slice.
+/// The results of a slice.
 #[derive(Default)]
 pub struct Slice {
     /// Records that were added to lanes.
     pub records: u64,
-    /// Events of which there is no record.
+    /// Events that could not become a record.
     pub rejected: Vec<Rejected>,
-    /// Events that make no record, and are no loss.
+    /// Empty events, which make no record.
     pub empty: u64,
     /// Records that were cut to the service's limit.
     pub truncated: u64,
-    /// Stretches that were no event.
+    /// Parts of the chunk that are no event.
     pub undecodable: u64,
-    /// Lines for the log: what failed beside that.
+    /// Other failures, as log lines.
     pub errors: Vec<String>,
-    /// Events that went to the default stream, since the template has no name for them.
+    /// Events that went to the default stream because the template makes no valid name of them.
     pub without_name: u64,
-    /// Events that went there, since too many streams are in use.
+    /// Events that went there because too many streams are in use.
     pub too_many: u64,
     /// The next event waits for its lane.
     pub waits: bool,
@@ -91,7 +91,7 @@ pub struct Slice {
 }
 
 impl Encoding {
-    /// The chunk from its beginning, without the events that were settled before, which may have been `counted` then.
+    /// Begins a chunk, without the events that were settled before; `counted` if these were counted then.
     pub fn new(origin: Arc<Origin>, bytes: Arc<Copied>, settled: Vec<Range<u32>>, counted: bool) -> Encoding {
         let identity = origin.identity.to_bytes();
         Encoding {
@@ -115,8 +115,8 @@ impl Encoding {
         self.bytes.len()
     }
 
-    /// Encodes about `limit` bytes of the chunk; events without a time get `now`. Should that panic, which would be a defect, the event at
-    /// fault is rejected and the others go on.
+    /// Encodes about `limit` bytes of the chunk; events without a time get `now`. If that panics, which would be a defect, the event is
+    /// rejected and the others go on.
     pub fn slice(
         &mut self,
         writer: &mut RecordWriter<'_>,
@@ -139,7 +139,7 @@ impl Encoding {
             lanes.all().for_each(Lane::discard_partial_record);
             self.reject_packing(&text, &mut slice);
             self.pass_over_panic(&text, &mut slice);
-            // A rest in which no event can be found counts as one.
+            // A remainder without any event counts as one.
             counts.events.add(u64::from(slice.done));
         }
         while slice.done && !self.joined.is_empty() || self.joined_held() > JOINED {
@@ -169,14 +169,14 @@ impl Encoding {
         let tag = writer.tag_fields(owner.tag.as_bytes(), lanes.template());
         let origin = record::Origin { tag: tag.as_ref(), identity: self.identity };
         let mut chunk = Chunk::resume(&bytes, self.cursor);
-        // Where the stream depends on the event, that is looked at before it is written, which may be done without a tape.
+        // The stream depends on the event, which must be read before it is written, since writing may need no tape.
         let mut ahead = lanes.template().then(|| Chunk::resume(&bytes, self.cursor));
         let mut lane = DEFAULT;
         loop {
             let next = chunk.events();
             let is_part = writer.has_parts();
             if !is_part {
-                // Where a panic would have to go on: all parts of an event are made in one slice.
+                // Where to go on after a panic: all parts of an event are made in one slice.
                 self.cursor = chunk.resume_state();
                 let full = self.joined.len() > 1 && self.joined_held() > JOINED;
                 if full || self.cursor.position() >= end && self.cursor.position() < bytes.len() {
@@ -219,14 +219,14 @@ impl Encoding {
                 }
             };
             let packed = match writer.next(&mut chunk, &origin, now) {
-                // The last part does not tell of the others, whose calls may fare worse: after a restart all are sent again.
+                // No part alone settles its event, since the others' calls may fail: after a restart all parts are sent again.
                 Next::Record { text, events } if is_part => {
                     self.packing = Some(lane);
                     packer.push(joined, text, events.start..events.start, room, &mut add)
                 }
                 Next::Record { text, events } => {
                     self.packing = Some(lane);
-                    // A lane is full at its share, which is less than what a joined record may be where there are many.
+                    // With many lanes a share is smaller than the largest joined record.
                     packer.push(joined, text, events, room, &mut add).and_then(|()| match joined.size() > share {
                         true => packer.finish(joined, &mut add),
                         false => Ok(()),
@@ -258,7 +258,7 @@ impl Encoding {
         }
     }
 
-    /// Adds what has been joined so far.
+    /// Adds the joined records to their lanes.
     fn finish_joined(&mut self, packer: &mut Packer, lanes: &mut Lanes<'_>, slice: &mut Slice) {
         while let Some(mut entry) = self.joined.first_entry() {
             let (owner, lane) = (&self.origin, *entry.key());
@@ -281,7 +281,7 @@ impl Encoding {
         self.joined.values().map(Joined::held).sum()
     }
 
-    /// After a panic: what was being packed is rejected.
+    /// After a panic, rejects what was being packed.
     fn reject_packing(&mut self, text: &str, slice: &mut Slice) {
         if let Some(lane) = self.packing.take()
             && let Some((bytes, events)) = self.joined.remove(&lane).as_mut().and_then(Joined::take)
@@ -302,7 +302,7 @@ impl Encoding {
         }
     }
 
-    /// What was left for later, once all else is done; none if nothing was.
+    /// What was left for later, if anything was.
     pub fn deferred(self) -> Option<Rest> {
         if self.deferred.is_empty() {
             return None;
@@ -347,11 +347,11 @@ impl Encoding {
     }
 }
 
-/// What a panic says.
+/// The message of a panic.
 fn text_of(panic: Box<dyn std::any::Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    // Dropping what a panic carries may panic once more.
+    // Dropping the payload may panic again.
     std::mem::forget(panic);
     text
 }

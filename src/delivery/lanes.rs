@@ -1,7 +1,7 @@
-//! The lanes of one output, one for each stream: which of them an event goes to, whose turn it is, and what of the memory each may take.
+//! The lanes of one output, one per stream: which one an event goes to, which one calls next, and how much memory each may hold.
 //!
 //! A stream that is missing, denied, throttled or slow must not hold up the others. A lane that holds more than its share of the memory
-//! gets no more; if its calls fail or it stays full, events for it are left for later, and the others' go on.
+//! gets no more; if its calls fail or it stays full, its events are left for later and the others go on.
 
 use crate::delivery::lane::{Job, Lane};
 use crate::delivery::room::Room;
@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long the events of a chunk wait for a lane that is full before they are left for later; [`SLOW`] where only the host can keep them.
+/// How long events wait for a full lane before they are left for later; [`SLOW`] if only the host can keep them.
 pub const PATIENCE: Duration = Duration::from_millis(300);
 
-/// A flush that waits for one slow stream alone is answered RETRY after this; for one whose calls fail, after [`PATIENCE`].
+/// How long until a flush that waits only for slow streams is answered RETRY; [`PATIENCE`] if their calls fail.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// A lane with nothing to do is forgotten after this.
@@ -25,7 +25,7 @@ const FORGET: Duration = Duration::from_secs(60);
 /// Which streams records go to.
 #[derive(Clone, Debug)]
 pub struct Streams {
-    /// How each event's stream is named; none if all go to one.
+    /// How each event's stream is named; none if there is one stream.
     pub template: Option<Template>,
     /// The only stream, or the one for events that the template has no name for.
     pub default: Arc<str>,
@@ -43,20 +43,20 @@ pub const DEFAULT: LaneId = LaneId(0);
 /// Why an event goes to the default stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fallback {
-    /// The template makes no name of it that the service would take.
+    /// The template makes no valid name of it.
     NoName,
-    /// So many streams are in use.
+    /// `max_streams` are in use.
     TooMany,
 }
 
 /// Whether a lane takes an event now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
-    /// It does.
+    /// Yes.
     Yes,
-    /// It is full, and was not a moment ago.
+    /// Not yet: it is full, for a moment.
     Soon,
-    /// It is full, and others must not wait for it.
+    /// No, and others must not wait for it.
     Later,
 }
 
@@ -85,7 +85,7 @@ struct Entry {
 }
 
 impl<'o> Lanes<'o> {
-    /// Nothing but the lane of the default stream.
+    /// Begins with the default stream's lane only.
     pub fn new(streams: &'o Streams, options: &'o DeliveryOptions, room: Arc<Room>) -> Lanes<'o> {
         let lane = Lane::new(streams.default.clone(), options, room.clone());
         let mut lanes = Lanes {
@@ -106,12 +106,12 @@ impl<'o> Lanes<'o> {
         lanes
     }
 
-    /// It is now this late.
+    /// Sets the time.
     pub fn begin(&mut self, now: Instant) {
         self.now = Some(now);
     }
 
-    /// The bytes that each may hold before it gets no more.
+    /// How many bytes a lane may hold before it gets no more.
     pub fn share(&self) -> usize {
         self.share
     }
@@ -121,7 +121,7 @@ impl<'o> Lanes<'o> {
         self.streams.template.is_some()
     }
 
-    /// The lane for an event, and why it is the default one's if it should be another's.
+    /// The lane for an event, and why if it is the default one in place of another.
     pub fn choose(&mut self, body: Value<'_, '_>, tag: &str, fields: Option<&TagFields>) -> (LaneId, Option<Fallback>) {
         let Some(template) = &self.streams.template else { return (DEFAULT, None) };
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -167,7 +167,7 @@ impl<'o> Lanes<'o> {
         self.lanes.values_mut().map(|entry| &mut entry.lane)
     }
 
-    /// Each lane, to be looked at.
+    /// Each lane.
     pub fn iter(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.values().map(|entry| &entry.lane)
     }
@@ -175,7 +175,7 @@ impl<'o> Lanes<'o> {
     /// Whether the lane takes an event now.
     pub fn takes(&mut self, lane: LaneId) -> Takes {
         let (share, now) = (self.share, self.now);
-        // What is left to the host costs it one of its retries.
+        // Leaving events to the host costs one of its retries.
         let keeps = self.options.spool || self.options.acknowledge == Acknowledge::Buffered;
         let patience = if keeps { PATIENCE } else { SLOW };
         let Some((lane, now)) = self.get(lane).zip(now) else { return Takes::Yes };
@@ -183,31 +183,31 @@ impl<'o> Lanes<'o> {
             return Takes::Yes;
         }
         lane.look(share, now);
-        // What is open alone would wait for more, and there is none.
+        // Only the open batch is there: it would wait for more records, which will not come.
         if lane.is_empty() {
             lane.close_batch();
         }
-        // One that is known to be in trouble, or to be slow, is not waited for.
+        // A lane that is known to fail, or to be slow, is not waited for.
         match lane.in_trouble() || lane.gap() >= patience || lane.waits_for(now) >= patience {
             true => Takes::Later,
             false => Takes::Soon,
         }
     }
 
-    /// Whether more batches would soon be sent, by a lane that is in use, or might be by one that is not.
+    /// Whether more batches would be sent soon, by a lane in use or by a new one.
     pub fn want_more(&self) -> bool {
         let mut used =
             self.lanes.values().filter(|entry| entry.used.is_some() && !self.holds_up(&entry.lane)).peekable();
         used.peek().is_none() || used.any(|entry| entry.lane.wants_more())
     }
 
-    /// Whether it must not hold up others, of which there may be some.
+    /// Whether others must not wait for this lane.
     fn holds_up(&self, lane: &Lane) -> bool {
         let waits = || self.now.is_some_and(|now| lane.waits_for(now) >= patience(lane));
         self.template() && (lane.in_trouble() || waits())
     }
 
-    /// Lanes that must not hold up the others: they have been full, or nothing of theirs was accepted, for long.
+    /// Lanes that others must not wait for: full, or without an accepted call, for long.
     pub fn stuck(&self, now: Instant) -> impl Iterator<Item = &Lane> {
         let several = self.template();
         self.iter().filter(move |lane| several && lane.waits_for(now) >= patience(lane))
@@ -224,7 +224,7 @@ impl<'o> Lanes<'o> {
         used.peek().is_some() && used.all(|entry| entry.lane.limit.is_throttled())
     }
 
-    /// Whether there is nothing but open batches.
+    /// Whether there are only open batches.
     pub fn are_empty(&self) -> bool {
         self.iter().all(Lane::is_empty)
     }
@@ -239,7 +239,7 @@ impl<'o> Lanes<'o> {
         self.all().for_each(Lane::close_batch);
     }
 
-    /// Closes the open batches whose time is over; whether there were any.
+    /// Closes the open batches that have waited long enough; true if there were any.
     pub fn close_lingering(&mut self, now: Instant) -> bool {
         let mut any = false;
         for lane in self.all().filter(|lane| lane.linger.is_some_and(|until| until <= now)) {
@@ -249,14 +249,14 @@ impl<'o> Lanes<'o> {
         any
     }
 
-    /// Open batches wait no longer than this.
+    /// Lets open batches wait no longer than this.
     pub fn linger_until(&mut self, until: Instant) {
         for lane in self.all().filter(|lane| lane.has_open()) {
             lane.linger = Some(lane.linger.map_or(until, |earlier| earlier.min(until)));
         }
     }
 
-    /// The next batch that may be called now, in turns.
+    /// The next batch to call now; lanes take turns.
     pub fn next_call(&mut self, now: Instant) -> Option<(LaneId, Job)> {
         let after = (std::ops::Bound::Excluded(self.turn), std::ops::Bound::Unbounded);
         let first = self.lanes.range_mut(after).find_map(|(id, entry)| Some((*id, entry.lane.next_call(now)?)));
@@ -268,7 +268,7 @@ impl<'o> Lanes<'o> {
         Some((id, job))
     }
 
-    /// A call was made.
+    /// Records that a call was made.
     pub fn called(&mut self, lane: LaneId, call: CallId, job: Job) {
         self.calls.insert(call, lane);
         if let Some(lane) = self.get(lane) {
@@ -276,7 +276,7 @@ impl<'o> Lanes<'o> {
         }
     }
 
-    /// A call has ended: its lane, and whether more calls are worth a try there; none if it is not one of ours.
+    /// Ends a call. Returns its lane and batch, and whether more calls are worth a try there; none if the call is unknown.
     pub fn ended(&mut self, call: CallId) -> Option<(LaneId, Job, bool)> {
         let id = self.calls.remove(&call)?;
         let lane = self.get(id)?;
@@ -284,12 +284,12 @@ impl<'o> Lanes<'o> {
         Some((id, lane.ended(call)?, in_demand))
     }
 
-    /// When there may be something to call or to leave for later, if nothing else happens.
+    /// When the next call may be due, if nothing else happens.
     pub fn wake_at(&self) -> Option<Instant> {
         self.iter().filter_map(Lane::wake_at).min()
     }
 
-    /// When the next lane will be stuck.
+    /// When the next lane becomes stuck.
     pub fn patience_ends(&self, now: Instant) -> Option<Instant> {
         if !self.template() {
             return None;
@@ -298,7 +298,7 @@ impl<'o> Lanes<'o> {
         self.iter().filter_map(ends).flatten().filter(|ends| *ends > now).min()
     }
 
-    /// Gives up everything: the numbers of the calls in flight, and each batch with its lane, and whether a call of it is in flight.
+    /// Gives up everything. Returns the calls in flight, and each batch with its lane and whether a call of it is in flight.
     pub fn give_up(&mut self) -> (Vec<CallId>, Vec<(LaneId, Job, bool)>) {
         let (mut calls, mut jobs) = (Vec::new(), Vec::new());
         for (id, entry) in &mut self.lanes {
@@ -315,12 +315,12 @@ impl<'o> Lanes<'o> {
         self.lanes.get(&lane).map_or_else(|| self.streams.default.clone(), |entry| entry.lane.stream.clone())
     }
 
-    /// What of the room they take, counted anew.
+    /// Memory that they hold, counted anew.
     pub fn measure(&self) -> usize {
         self.iter().map(Lane::measure).sum()
     }
 
-    /// Counts what each holds, lets unused memory go, forgets lanes that have been idle for long.
+    /// Counts what each holds, frees unused memory, and forgets lanes that have been idle for long.
     pub fn rest(&mut self, now: Instant, may_forget: bool) {
         let share = self.share;
         for lane in self.all() {
@@ -348,14 +348,14 @@ impl<'o> Lanes<'o> {
         }
     }
 
-    /// At the exit each lane takes all.
+    /// Lifts the shares, at the exit.
     pub fn unbound(&mut self) {
         self.unbounded = true;
         self.share_out();
     }
 
-    /// Where there is but one stream it may take all. Of several each has its share of a quarter, so that there is always room for the
-    /// copies of chunks, and for what a batch takes beyond its share.
+    /// A single stream may hold all of the memory. Of several each has its share of a quarter, so that there is always room for copies of
+    /// chunks.
     fn share_out(&mut self) {
         self.share = match self.template() && !self.unbounded {
             true => self.room.limit() / 4 / self.lanes.len(),
@@ -364,7 +364,7 @@ impl<'o> Lanes<'o> {
     }
 }
 
-/// How long others wait for a lane of which nothing is accepted.
+/// How long others wait for a lane without an accepted call.
 fn patience(lane: &Lane) -> Duration {
     if lane.in_trouble() || lane.gap() >= SLOW { PATIENCE } else { SLOW }
 }

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// How long an ended delivery is remembered whose chunk the host may still bring again. The host's scheduler waits at most 2,000 s
-/// between retries by default (`scheduler.cap`).
+/// How long an ended delivery is remembered if the host may still bring its chunk again. By default the host waits at most 2,000 s
+/// between retries (`scheduler.cap`).
 const REMEMBER: Duration = Duration::from_secs(3600);
 
 /// How many of those are remembered at most.
@@ -26,7 +26,7 @@ pub struct DeliveryId(u64);
 pub struct Flush {
     /// The host's flush.
     pub id: FlushId,
-    /// Until when it waits.
+    /// When it stops waiting.
     pub deadline: Instant,
     /// The size of its chunk, in bytes.
     pub size: usize,
@@ -60,11 +60,11 @@ struct Delivery {
     /// Records that are not settled.
     unsettled: u64,
     owed: Owed,
-    /// All its records have been added.
+    /// Whether all its records have been added.
     sealed: bool,
     ended: bool,
     kept: Kept,
-    /// All but some of its events were added, and its chunk is not held: it must come again for the rest. These are the others.
+    /// If only some events were added and the chunk is not held, those events: the host must bring it again for the rest.
     incomplete: Option<Vec<Range<u32>>>,
 }
 
@@ -98,7 +98,7 @@ impl Ledger {
         id
     }
 
-    /// Begins a delivery whose flush waits for its end, or, with the number of a chunk that is being stored, for that.
+    /// Begins a delivery whose flush waits for its end, or until the chunk is stored if it is being stored.
     pub fn begin_awaited(&mut self, identity: Identity, flush: Flush, storing: Option<ChunkId>) -> DeliveryId {
         self.begin(identity, Owed::Flush(flush), storing.map_or(Kept::No, Kept::Storing))
     }
@@ -108,14 +108,14 @@ impl Ledger {
         self.begin(identity, Owed::Acknowledged, Kept::No)
     }
 
-    /// Begins a delivery whose chunk an earlier process left in the spool. It may have ended before its flush was answered: then the
-    /// host brings the chunk again, and must find it here.
+    /// Begins a delivery whose chunk an earlier process left in the spool. That process may have ended before it answered the flush:
+    /// then the host brings the chunk again, and it must be found here.
     pub fn begin_recovered(&mut self, identity: Identity, chunk: ChunkId) -> DeliveryId {
         self.begin(identity, Owed::Detached, Kept::Stored(chunk))
     }
 
-    /// Lets `flush` wait for a detached delivery of its chunk, or answers it at once if that has ended or is in the spool. False if there
-    /// is none, or one for which the chunk is needed: see [`Ledger::reopen`].
+    /// Attaches `flush` to a detached delivery of its chunk, or answers it at once if that has ended or is in the spool. False if there
+    /// is none, or if it needs the chunk's bytes: see [`Ledger::reopen`].
     pub fn attach(&mut self, identity: Identity, flush: Flush, out: &mut Vec<Action>) -> bool {
         let Some(id) = self.detached.get(&identity).and_then(|ids| ids.first()).copied() else { return false };
         let Some(delivery) = self.by_id.get_mut(&id).filter(|delivery| delivery.incomplete.is_none()) else {
@@ -135,8 +135,8 @@ impl Ledger {
         true
     }
 
-    /// Lets `flush`, which has brought its chunk, wait for a detached delivery of which records were left out: these may be added now.
-    /// Also gives the events that were not left out.
+    /// Attaches `flush`, whose chunk is here, to a detached delivery with events that were left out, which may be added now. Returns the
+    /// delivery and the events that were not left out.
     pub fn reopen(&mut self, identity: Identity, flush: Flush) -> Option<(DeliveryId, Vec<Range<u32>>)> {
         let id = self.detached.get(&identity)?.first().copied()?;
         let delivery = self.by_id.get_mut(&id)?;
@@ -148,14 +148,14 @@ impl Ledger {
         Some((id, done))
     }
 
-    /// More records of a delivery are to be settled.
+    /// Adds records that must be settled before the delivery ends.
     pub fn add(&mut self, id: DeliveryId, records: u64) {
         if let Some(delivery) = self.by_id.get_mut(&id) {
             delivery.unsettled += records;
         }
     }
 
-    /// All records of the delivery have been added.
+    /// Marks that all records of the delivery have been added.
     pub fn seal(&mut self, id: DeliveryId, now: Instant, out: &mut Vec<Action>) {
         if let Some(delivery) = self.by_id.get_mut(&id) {
             delivery.sealed = true;
@@ -163,8 +163,8 @@ impl Ledger {
         self.end_if_settled(id, now, out);
     }
 
-    /// All but some records of the delivery have been added, and its chunk is given up: once those are settled its flush is answered
-    /// RETRY, and [`Ledger::resume`] tells the next one what need not be sent again.
+    /// Marks that only the events `done` have been added, and that the chunk is not kept: once these are settled the flush is answered
+    /// RETRY, and [`Ledger::resume`] returns them to the next one.
     pub fn seal_incomplete(&mut self, id: DeliveryId, done: Vec<Range<u32>>, now: Instant, out: &mut Vec<Action>) {
         if let Some(delivery) = self.by_id.get_mut(&id) {
             delivery.incomplete = Some(done);
@@ -172,18 +172,18 @@ impl Ledger {
         self.seal(id, now, out);
     }
 
-    /// The events of a chunk that need not be sent again, if it comes again for the others.
+    /// The settled events of a chunk that the host had to bring again for the others.
     pub fn resume(&mut self, identity: Identity) -> Vec<Range<u32>> {
         let at = self.resume.iter().position(|(_, other, _)| *other == identity);
         at.and_then(|at| self.resume.remove(at)).map(|(_, _, done)| done).unwrap_or_default()
     }
 
-    /// Whether the host was told that the chunk is ours.
+    /// Whether the host was answered OK.
     pub fn is_acknowledged(&self, id: DeliveryId) -> bool {
         self.by_id.get(&id).is_some_and(|delivery| matches!(delivery.owed, Owed::Acknowledged))
     }
 
-    /// Answers RETRY to the flushes that wait for nothing but records of these numbers, which are stuck.
+    /// Answers RETRY to the flushes that wait only for records in stuck lanes; `stuck` has the number of those.
     pub fn retry_stuck(&mut self, stuck: &HashMap<DeliveryId, u64>, out: &mut Vec<Action>) {
         for (id, records) in stuck {
             let Some(delivery) = self.by_id.get_mut(id) else { continue };
@@ -200,7 +200,7 @@ impl Ledger {
         }
     }
 
-    /// So many records of the delivery are settled: accepted, or dead-lettered.
+    /// Settles records of the delivery: they were accepted, or dead-lettered.
     pub fn settle(&mut self, id: DeliveryId, records: u64, now: Instant, out: &mut Vec<Action>) {
         let Some(delivery) = self.by_id.get_mut(&id) else { return };
         debug_assert!(delivery.unsettled >= records, "more records are settled than there were");
@@ -208,7 +208,7 @@ impl Ledger {
         self.end_if_settled(id, now, out);
     }
 
-    /// The delivery's chunk is in the spool, which for the host is as good as its end.
+    /// The delivery's chunk is in the spool: the host is answered OK.
     pub fn stored(&mut self, id: DeliveryId, now: Instant, out: &mut Vec<Action>) {
         let Some(delivery) = self.by_id.get_mut(&id) else { return };
         if let Kept::Storing(chunk) = delivery.kept {
@@ -218,7 +218,7 @@ impl Ledger {
         self.end_if_settled(id, now, out);
     }
 
-    /// The spool did not accept the delivery's chunk: its flush, if it has not given up, waits for the delivery's end.
+    /// The spool could not store the delivery's chunk: its flush now waits for the delivery's end.
     pub fn not_stored(&mut self, id: DeliveryId, now: Instant, out: &mut Vec<Action>) {
         if let Some(delivery) = self.by_id.get_mut(&id) {
             delivery.kept = Kept::No;
@@ -242,8 +242,8 @@ impl Ledger {
         self.by_id.get(&id).map_or(Kept::No, |delivery| delivery.kept)
     }
 
-    /// Answers RETRY to the flushes whose time is over, which at `limit` it is for all, and forgets what need not be remembered. Calls
-    /// `late` for each with the size of its chunk.
+    /// Answers RETRY to flushes past their deadline, or to all from `limit` on, and forgets what need not be remembered. Calls `late` with
+    /// the size of each one's chunk.
     pub fn expire(&mut self, now: Instant, limit: Option<Instant>, out: &mut Vec<Action>, mut late: impl FnMut(usize)) {
         let all = limit.is_some_and(|limit| limit <= now);
         while let Some((deadline, id)) = self.deadlines.first().copied()
@@ -266,7 +266,7 @@ impl Ledger {
             && (self.remembered.len() > REMEMBER_AT_MOST || now.saturating_duration_since(since) >= REMEMBER)
         {
             self.remembered.pop_front();
-            // It may have been attached to, and forgotten, since.
+            // A flush may have found it, so that it is no longer here.
             if let Some(delivery) = self.by_id.remove(&id) {
                 self.forget_detached(delivery.identity, id);
             }
@@ -296,7 +296,7 @@ impl Ledger {
         self.by_id.values().map(|delivery| delivery.unsettled).sum()
     }
 
-    /// Ends a delivery if nothing of it is left to be settled.
+    /// Ends a delivery if all of it is settled.
     fn end_if_settled(&mut self, id: DeliveryId, now: Instant, out: &mut Vec<Action>) {
         let Some(delivery) = self.by_id.get(&id) else { return };
         if delivery.unsettled > 0 || !delivery.sealed || delivery.ended {
@@ -322,7 +322,7 @@ impl Ledger {
         self.answer_ok(id, out);
         let Some(delivery) = self.by_id.get_mut(&id) else { return };
         match delivery.kept {
-            // Its file must be removed, too, once it is there.
+            // Its file must be removed once it is written.
             Kept::Storing(_) => return,
             Kept::Stored(chunk) => out.push(Action::Remove { chunk }),
             Kept::No => {}

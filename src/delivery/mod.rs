@@ -1,8 +1,8 @@
-//! The delivery core: what is to be done about each chunk, each reply, each failure of the disk, and the passing of time.
+//! The delivery core: decides what to do about each chunk, reply and disk failure, and as time passes.
 //!
-//! It knows no clock, no I/O, no thread, no lock and no await: [`Delivery::handle`] is given what happened and the time, and says what is
-//! to be done. The same inputs, times and seed give the same actions, so that tests/simulation can drive it through anything. Each
-//! record ends settled exactly once: accepted by the service, or dead-lettered and counted.
+//! It has no clock, I/O, thread, lock or await: [`Delivery::handle`] gets what happened and the time, and returns what to do. The same
+//! inputs, times and seed give the same actions, so tests/simulation can drive it through anything. Each record is settled exactly once:
+//! accepted by the service, or dead-lettered and counted.
 
 pub mod batch;
 mod encode;
@@ -79,22 +79,22 @@ pub struct ChunkId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LetterId(pub u64);
 
-/// What makes a chunk the same chunk when it comes again: its tag and a 128-bit hash of its bytes.
+/// Identifies a chunk when the host brings it again: a 128-bit hash of its tag and bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity(u128);
 
 impl Identity {
-    /// Of these bytes under this tag.
+    /// The identity of a chunk with this tag and these bytes.
     pub fn of(tag: &[u8], bytes: &[u8]) -> Identity {
         Identity(xxh3_128_with_seed(bytes, xxh3_64(tag)))
     }
 
-    /// As it is written into files.
+    /// As written to files.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_le_bytes()
     }
 
-    /// As it was written.
+    /// Reads what [`Identity::to_bytes`] wrote.
     pub fn from_bytes(bytes: [u8; 16]) -> Identity {
         Identity(u128::from_le_bytes(bytes))
     }
@@ -116,7 +116,7 @@ pub struct Origin {
 pub struct Recovered {
     /// Its number.
     pub chunk: ChunkId,
-    /// What it is known by when the host brings it again.
+    /// Its identity, by which it is recognized when the host brings it again.
     pub identity: Identity,
     /// Size of its file, in bytes.
     pub size: usize,
@@ -138,26 +138,26 @@ pub struct Loaded {
 /// What has happened.
 #[derive(Debug)]
 pub enum Input {
-    /// The host's thread has copied a chunk, and its flush waits.
+    /// The host's thread has copied a chunk and waits for an answer to its flush.
     Chunk {
         /// The flush.
         flush: FlushId,
-        /// Until when it waits.
+        /// When it stops waiting.
         deadline: Instant,
         /// The chunk's tag.
         tag: Vec<u8>,
-        /// What it is known by when it comes again.
+        /// The chunk's identity.
         identity: Identity,
         /// The copy.
         bytes: Copied,
     },
-    /// A flush waits for [`Action::Admit`], since there was no room for the copy of its chunk.
+    /// A flush waits for [`Action::Admit`]: there was no room to copy its chunk.
     Waiting {
         /// The flush.
         flush: FlushId,
-        /// Until when it waits.
+        /// When it stops waiting.
         deadline: Instant,
-        /// What its chunk is known by when it comes again.
+        /// The chunk's identity.
         identity: Identity,
         /// The chunk's size, in bytes.
         size: usize,
@@ -188,16 +188,16 @@ pub enum Input {
         /// Why.
         error: String,
     },
-    /// What was read of a chunk of the spool.
+    /// A chunk was read back from the spool.
     Loaded {
         /// The chunk.
         chunk: ChunkId,
-        /// What there is of it, or why there is nothing.
+        /// What could be read, or why nothing could.
         loaded: Result<Loaded, String>,
     },
-    /// Something was not written into the spool, or not removed from it.
+    /// Writing to the spool, or removing from it, failed.
     SpoolFailed {
-        /// What, and why.
+        /// What failed, and why.
         error: String,
     },
     /// A dead letter is written, or lost.
@@ -206,23 +206,23 @@ pub enum Input {
         letter: LetterId,
         /// Why it is lost, if it is.
         outcome: Result<(), String>,
-        /// How many older letters had to go, so that all stay within `dead_letter_limit`.
+        /// How many older letters were deleted to stay within `dead_letter_limit`.
         discarded: u64,
     },
-    /// A signal has asked the host to end.
+    /// The host received a signal to end.
     HostStopping {
         /// When that was first seen.
         since: Instant,
     },
-    /// The output ends: no flush will come any more.
+    /// The output ends: there will be no more flushes.
     Close,
-    /// What cannot be delivered now is dead-lettered.
+    /// Time is up: dead-letter what is not delivered.
     GiveUp,
-    /// Nothing but time.
+    /// Only time has passed.
     Tick,
 }
 
-/// What is to be done. Stores, loads, notes, removals and dead letters are done in their order; nothing else depends on an order.
+/// What to do. Stores, loads, notes, removals and dead letters must be done in this order; the order of the others does not matter.
 #[derive(Debug)]
 pub enum Action {
     /// The flush's thread may copy its chunk into this room.
@@ -248,25 +248,25 @@ pub enum Action {
         /// The number of its records.
         records: usize,
     },
-    /// Nobody waits for this call any more.
+    /// Cancel a call: nobody waits for it any more.
     CancelCall {
         /// The call.
         call: CallId,
     },
-    /// The credentials were refused, or could not be had: look for them from the beginning.
+    /// Look up the credentials anew: they were refused, or could not be found.
     RenewCredentials,
     /// Write a chunk into the spool.
     Store {
         /// The chunk.
         chunk: ChunkId,
-        /// What it is known by when it comes again.
+        /// The chunk's identity.
         identity: Identity,
         /// Its tag.
         tag: Arc<str>,
         /// Its bytes.
         bytes: Arc<Copied>,
     },
-    /// Note that events of a chunk of the spool are settled.
+    /// Write a note that events of a chunk in the spool are settled.
     Note {
         /// The chunk.
         chunk: ChunkId,
@@ -278,7 +278,7 @@ pub enum Action {
         /// The chunk.
         chunk: ChunkId,
     },
-    /// All of a chunk is settled: remove it.
+    /// Remove a chunk: all of it is settled.
     Remove {
         /// The chunk.
         chunk: ChunkId,
@@ -298,12 +298,12 @@ pub enum Action {
     },
     /// Write a line of the log.
     Log {
-        /// How severe it is.
+        /// Its level.
         level: Level,
         /// Its text.
         text: String,
     },
-    /// Write a line of the log that says what somebody has to fix, and how.
+    /// Log that somebody has to fix something, and how.
     CannotDeliver {
         /// What has to be fixed.
         setup: Setup,
@@ -317,44 +317,44 @@ pub enum Action {
 /// The time.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// Of the wall's clock: what events without a time of their own get.
+    /// Wall-clock time, for events without a time of their own.
     pub wall: Time,
-    /// Of the clock that only goes forward.
+    /// Monotonic time.
     pub at: Instant,
 }
 
-/// About so many bytes of a chunk are encoded in one [`Delivery::handle`], so that calls are looked after meanwhile.
+/// About how many bytes of a chunk one [`Delivery::handle`] encodes, so that replies are handled in between.
 pub const SLICE: usize = 256 * 1024;
 
-/// How much memory a slice may take once it is encoded: JSON is about 1.2 times its msgpack, base64 4/3 of it.
+/// Memory for an encoded slice: JSON is about 1.2 times its msgpack, base64 4/3 of that.
 const SLICE_ROOM: usize = 2 * SLICE;
 
-/// One log line of a kind in this time.
+/// Each kind of line is logged at most once in this time.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// So many kinds of lines are remembered before old ones are looked for.
+/// With more kinds of lines than this, old ones are forgotten.
 const LOGGED: usize = 256;
 
-/// After so many records, their mean size is known well enough to speak of the bill.
+/// The mean size of records is known well enough after this many to log what the rounding costs.
 const BILL_AFTER: u64 = 1000;
 
-/// A lone record that is refused as invalid while no other is accepted either is tried so often before it is blamed.
+/// How often a single record is tried that is refused as invalid while no other record is accepted either.
 const BLAME_AFTER: u32 = 8;
 
-/// How long a batch that is not full waits for the records of more chunks, where no flush waits for it: with a tag for each container,
-/// most chunks have a few events.
+/// How long a batch that is not full waits for records of more chunks if no flush waits for it: with one tag per container most chunks
+/// have only a few events.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// The same where a flush does wait, but fewer do than did at once before: the others' workers may be about to bring more.
+/// The same if flushes wait, but fewer than there were at once before: the other workers may be about to bring more.
 const LINGER_AWAITED: Duration = Duration::from_millis(2);
 
-/// How long the exit waits for the disk once everything has been given up: since it last wrote something, and in all.
+/// How long the exit waits for the disk after giving up: since its last write, and in total.
 pub const DISK_AT_EXIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
-/// How often it is looked which flushes wait for stuck lanes alone.
+/// How often to check which flushes wait only for stuck lanes.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// When a chunk of the spool is read again that could not be read.
+/// How long after a failed read of a spooled chunk it is tried again.
 const LOAD_AGAIN: Duration = Duration::from_secs(5);
 
 /// A flush that waits for room.
@@ -369,13 +369,13 @@ struct Parked {
 struct Queued {
     origin: Arc<Origin>,
     source: Source,
-    /// Events that are not to be encoded again, where some were left for later.
+    /// Events not to encode again, if others were left for later.
     done: Vec<Range<u32>>,
-    /// It was, and is in the queue again.
+    /// Whether this is a chunk of which events were left for later.
     resumed: bool,
 }
 
-/// A chunk of which events were left for later, since their lanes were full.
+/// A chunk with events left for later, because their lanes were full.
 #[derive(Debug)]
 struct Deferred {
     queued: Queued,
@@ -402,7 +402,7 @@ struct Letter {
 pub struct Parts<'o> {
     /// How records are delivered.
     pub options: &'o DeliveryOptions,
-    /// How records look.
+    /// How records are written.
     pub record: &'o RecordOptions,
     /// The streams.
     pub streams: &'o Streams,
@@ -434,32 +434,32 @@ pub struct Delivery<'o> {
     /// Chunks of the spool that could not be read, and when they are tried again.
     unreadable: VecDeque<(Instant, Queued)>,
     deferred: VecDeque<Deferred>,
-    /// One of these is in the queue again.
+    /// Whether one of these is back in the queue.
     resuming: bool,
     encoding: Option<Encoding>,
-    /// Its next event waits for its lane.
+    /// Whether its next event waits for a full lane.
     encoding_waits: bool,
-    /// When it was last looked which flushes wait for stuck lanes alone.
+    /// When it last checked which flushes wait only for stuck lanes.
     looked: Option<Instant>,
-    /// The first of the queue is being read.
+    /// Whether the first of the queue is being read from the spool.
     loading: bool,
     storing: BTreeMap<ChunkId, DeliveryId>,
     letters: BTreeMap<LetterId, Letter>,
-    /// How many flushes were last seen to wait at once.
+    /// How many flushes waited at once when last seen.
     together: usize,
     next_chunk: u64,
     next_call: u64,
     next_letter: u64,
     stopping: Option<Instant>,
-    /// Until when the exit waits.
+    /// When the exit stops waiting.
     closing: Option<Instant>,
-    /// Since when everything has been given up, and when the disk last wrote something since.
+    /// When it gave up, and when the disk last wrote something after that.
     gave_up: Option<(Instant, Instant)>,
-    /// Records that were dead-lettered since, and how many of them stay in the spool.
+    /// Records given up at the exit: dead-lettered, and left in the spool.
     given_up: (u64, u64),
-    /// Chunks of the spool that were given up before they were encoded.
+    /// Chunks left in the spool at the exit before they were encoded.
     left_on_disk: usize,
-    /// Chunks, and their bytes, that were answered RETRY since a signal has asked the host to end.
+    /// Chunks, and their bytes, answered RETRY since the signal to end.
     refused_at_end: (u64, u64),
     logged: BTreeMap<(&'static str, Option<LaneId>), (Instant, u64)>,
     bill_logged: bool,
@@ -468,7 +468,7 @@ pub struct Delivery<'o> {
 }
 
 impl<'o> Delivery<'o> {
-    /// A delivery with nothing to do but what was recovered.
+    /// A delivery that has only recovered chunks to send.
     pub fn new(parts: Parts<'o>) -> Delivery<'o> {
         let Parts { options, record, streams, room, counts, random, recovered, next_chunk } = parts;
         let mut ledger = Ledger::default();
@@ -518,13 +518,13 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// Takes in what has happened, and says what is to be done. It never blocks, and encodes about [`SLICE`] bytes at most.
+    /// Handles what happened, and adds what to do to `out`. Never blocks, and encodes about [`SLICE`] bytes at most.
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Vec<Action>) {
         self.wall = now.wall;
         let now = now.at;
         self.now = Some(now);
         self.lanes.begin(now);
-        // First of all: if this thread had no time for long, flushes have given up meanwhile, and must not be answered OK.
+        // First, because this thread may have been stalled: flushes that gave up meanwhile must not be answered OK.
         self.expire(now, out);
         match input {
             Input::Chunk { flush, deadline, tag, identity, bytes } => {
@@ -576,7 +576,7 @@ impl<'o> Delivery<'o> {
         self.advance(now, out);
     }
 
-    /// When [`Delivery::handle`] should be called with [`Input::Tick`], if nothing else happens before; a time that has passed means at once.
+    /// When to call [`Delivery::handle`] with [`Input::Tick`] if nothing else happens before; a time in the past means at once.
     pub fn wake_at(&self) -> Option<Instant> {
         if self.can_encode() && !self.encoding_waits {
             return self.now;
@@ -593,7 +593,7 @@ impl<'o> Delivery<'o> {
             .min()
     }
 
-    /// Whether the exit has nothing more to wait for.
+    /// Whether the exit need not wait any longer.
     pub fn is_done(&self) -> bool {
         if self.closing.is_none() {
             return false;
@@ -613,7 +613,7 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// What is left to say at the very end.
+    /// The last log lines, at the very end.
     pub fn last_words(&self, out: &mut Vec<Action>) {
         let (records, in_spool) = self.given_up;
         let on_disk = self.queue.iter().filter(|queued| queued.origin.chunk.is_some()).count()
@@ -647,18 +647,18 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// Until when the exit waits for the disk, once everything has been given up.
+    /// When the exit stops waiting for the disk, after giving up.
     fn disk_limit(&self) -> Option<Instant> {
         let (since, wrote) = self.gave_up?;
         Some((wrote + DISK_AT_EXIT.0).min(since + DISK_AT_EXIT.1))
     }
 
-    /// From when on each flush is answered at once: the host waits for all of them before it ends.
+    /// When all flushes are answered, after a signal: the host waits for them before it ends.
     fn flush_limit(&self) -> Option<Instant> {
         self.stopping.map(|since| since + self.options.shutdown_timeout)
     }
 
-    /// All that does not depend on what has just happened.
+    /// What is due whatever has just happened.
     fn advance(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.expire(now, out);
         if self.closing.is_some_and(|deadline| deadline <= now) && self.gave_up.is_none() {
@@ -691,14 +691,14 @@ impl<'o> Delivery<'o> {
         self.retry_stuck(now, out);
     }
 
-    /// When it is to be looked again which flushes wait for stuck lanes alone.
+    /// When to check again which flushes wait only for stuck lanes.
     fn look_at(&self) -> Option<Instant> {
         let (now, looked) = (self.now?, self.looked?);
         (self.ledger.flushes() > 0 && self.lanes.stuck(now).next().is_some()).then(|| looked + LOOK_EVERY)
     }
 
-    /// A flush that waits for nothing but stuck lanes keeps its worker from the chunks of other streams: it is answered RETRY. Its records
-    /// stay here, and the chunk's next flush finds them.
+    /// Answers RETRY to flushes that wait only for stuck lanes, since each keeps a worker from the chunks of other streams. Their records
+    /// stay here, and the chunk's next flush joins them.
     fn retry_stuck(&mut self, now: Instant, out: &mut Vec<Action>) {
         let due = self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK_EVERY);
         if !self.lanes.template() || !due || self.ledger.flushes() == 0 {
@@ -712,7 +712,7 @@ impl<'o> Delivery<'o> {
         self.ledger.retry_stuck(&stuck, out);
     }
 
-    /// A chunk of which events were left for later goes on, one at a time, once a lane of theirs has room; at the exit all do.
+    /// Puts a chunk with events left for later back into the queue, one at a time, once one of their lanes has room; at the exit, all.
     fn resume_deferred(&mut self) {
         if self.gave_up.is_some() {
             self.queue.extend(self.deferred.drain(..).map(|deferred| deferred.queued));
@@ -726,12 +726,12 @@ impl<'o> Delivery<'o> {
             && let Some(Deferred { queued, .. }) = self.deferred.remove(at)
         {
             self.resuming = true;
-            // The first may be being read.
+            // Not before the first if that is being read.
             self.queue.insert(usize::from(self.loading).min(self.queue.len()), queued);
         }
     }
 
-    /// A chunk of which events were left for later, for who knows how long, is not held in memory once it is in the spool.
+    /// Frees the memory of a chunk with events left for later once it is in the spool: they may wait for long.
     fn leave_deferred_to_disk(&mut self, chunk: ChunkId) {
         let queued = self.deferred.iter_mut().map(|deferred| &mut deferred.queued);
         for queued in queued.filter(|queued| queued.origin.chunk == Some(chunk)) {
@@ -741,8 +741,8 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// Whether a chunk of this size may be acknowledged for being in memory. Where events may be left for later, at most a quarter of the
-    /// memory is held by chunks that nobody else has, since all of it may wait for streams that are out of order.
+    /// Whether a chunk of this size may be acknowledged as soon as it is in memory. With several streams such chunks may hold a quarter of
+    /// the memory at most, since all of them may have events for streams that fail.
     fn may_hold(&self, size: usize) -> bool {
         if !self.lanes.template() {
             return true;
@@ -757,7 +757,7 @@ impl<'o> Delivery<'o> {
         acknowledged.map(|(_, bytes)| bytes).sum::<usize>() + size <= self.room.limit() / 4
     }
 
-    /// A chunk that was copied: it joins its earlier delivery, or becomes one.
+    /// Handles a copied chunk: joins its earlier delivery, or begins one.
     fn chunk(
         &mut self,
         flush: Flush,
@@ -771,7 +771,7 @@ impl<'o> Delivery<'o> {
             return self.refuse(flush, now, out);
         }
         if flush.deadline <= now {
-            // Nobody waits for it any more, and the host brings the chunk again.
+            // Its flush has given up, so the host brings the chunk again.
             out.push(Action::Reply { flush: flush.id, status: Status::Retry });
             return;
         }
@@ -825,7 +825,7 @@ impl<'o> Delivery<'o> {
         self.lanes.linger_until(now + LINGER);
     }
 
-    /// A chunk that is in the spool need not be in memory, too, where memory is short.
+    /// Frees the memory of a queued chunk that is in the spool, if memory is short.
     fn leave_to_disk(&mut self, chunk: ChunkId) {
         if self.parked.is_empty() && self.room.copies() <= self.room.limit() / 4 {
             return;
@@ -840,7 +840,7 @@ impl<'o> Delivery<'o> {
 
     fn not_stored(&mut self, chunk: ChunkId, error: &str, now: Instant, out: &mut Vec<Action>) {
         let Some(delivery) = self.storing.remove(&chunk) else { return };
-        // It is acknowledged once it is delivered; with `spool_dir` nothing is ever acknowledged for being in memory.
+        // Acknowledged once delivered: with `spool_dir`, being in memory is never enough.
         self.ledger.not_stored(delivery, now, out);
         let text =
             format!("spool_dir: {error}; chunks are acknowledged once they are delivered, until there is space again");
@@ -915,7 +915,7 @@ impl<'o> Delivery<'o> {
     fn admit(&mut self, out: &mut Vec<Action>) {
         while let Some(Parked { flush, identity }) = self.parked.front() {
             let (flush, identity) = (*flush, *identity);
-            // Its earlier delivery may have been given up by its own flush meanwhile.
+            // The flush of its earlier delivery may have given up meanwhile.
             if self.ledger.attach(identity, flush, out) {
                 self.parked.pop_front();
                 continue;
@@ -926,7 +926,7 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// Whether there is something to be encoded, and room and use for it.
+    /// Whether there is something to encode, and room and need for it.
     fn can_encode(&self) -> bool {
         let waits = self.encoding.is_some()
             || self.queue.front().is_some_and(|queued| match queued.source {
@@ -984,7 +984,7 @@ impl<'o> Delivery<'o> {
         let done = slice.done;
         self.encoding_waits = slice.waits;
         if self.lanes.template() {
-            // The chunk may wait for another stream before it brings more for this one.
+            // The chunk may wait for another stream before there is more for this one.
             self.lanes.linger_until(now + LINGER);
         }
         let origin = encoding.origin.clone();
@@ -997,7 +997,7 @@ impl<'o> Delivery<'o> {
             None => self.ledger.seal(origin.delivery, now, out),
             Some(rest) => self.defer(&origin, rest, now, out),
         }
-        // All of it may have been settled before, so that no call's end comes to ask.
+        // All of it may have been settled before: then no reply comes that would lead here again.
         self.load(out);
         if !self.queue.is_empty() {
             return;
@@ -1010,7 +1010,7 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// All of a chunk is encoded but events whose lanes are full. It is kept for these, in the spool or in memory, unless the host does.
+    /// Keeps a chunk of which all is encoded but events for full lanes: in the spool or in memory, or else with the host.
     fn defer(&mut self, origin: &Arc<Origin>, Rest { bytes, done, lanes }: Rest, now: Instant, out: &mut Vec<Action>) {
         let source = match self.ledger.kept(origin.delivery) {
             Kept::Stored(_) => Source::Disk(bytes.len()),
@@ -1027,14 +1027,14 @@ impl<'o> Delivery<'o> {
         self.ledger.flushes() + self.parked.len()
     }
 
-    /// Whether no more chunks can come before a reply is there.
+    /// Whether no more chunks can come before a flush is answered.
     fn all_are_here(&mut self) -> bool {
         let here = self.waiting_flushes();
         self.together = self.together.max(here);
         self.parked.is_empty() && here == self.together
     }
 
-    /// Counts and logs what came of a slice.
+    /// Counts and logs the results of a slice.
     fn note_slice(&mut self, origin: &Arc<Origin>, slice: Slice, now: Instant, out: &mut Vec<Action>) {
         let tag = &origin.tag;
         self.ledger.add(origin.delivery, slice.records + slice.rejected.len() as u64);
@@ -1114,7 +1114,7 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// A call was answered: what was accepted is settled, the rest goes out again.
+    /// Handles a reply: settles what was accepted, and sends the rest again.
     fn accepted(
         &mut self,
         id: LaneId,
@@ -1200,7 +1200,7 @@ impl<'o> Delivery<'o> {
             && let Some(lane) = self.lanes.get(id)
         {
             if accepted > 0 {
-                // Other records' failures are not these ones'.
+                // Earlier failures of the whole call do not count against these records.
                 attempts = attempts.of_kind(Kind::Record);
             }
             let job = lane.job(remaining, batch, attempts, None);
@@ -1209,7 +1209,7 @@ impl<'o> Delivery<'o> {
         self.log_bill(out);
     }
 
-    /// Says once what the rounding to 5 KB costs, when it costs a multiple.
+    /// Logs once what the rounding to 5 KB costs, if that is a multiple.
     fn log_bill(&mut self, out: &mut Vec<Action>) {
         let (records, bytes) = (self.counts.records_accepted.get(), self.counts.bytes.get());
         if self.bill_logged || records < BILL_AFTER || self.record.pack.aggregate {
@@ -1227,7 +1227,7 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// The whole call failed: the same batch again, later.
+    /// Handles a call that failed whole: the same batch is sent again, later.
     fn failed(&mut self, id: LaneId, job: Job, class: Class, fault: &Fault, now: Instant, out: &mut Vec<Action>) {
         let of_stream = self.of_stream(id);
         let (kind, limits) = match class {
@@ -1259,7 +1259,7 @@ impl<'o> Delivery<'o> {
         lane.delay(job, kind, limits, now, &mut self.random);
     }
 
-    /// The service will never accept this batch: halve it, until the record at fault stands alone.
+    /// Handles a batch that the service never accepts: halves it, until the bad record is alone.
     fn poisoned(&mut self, id: LaneId, mut job: Job, fault: &Fault, now: Instant, out: &mut Vec<Action>) {
         let of_stream = self.of_stream(id);
         let Some(lane) = self.lanes.get(id) else { return };
@@ -1281,7 +1281,7 @@ impl<'o> Delivery<'o> {
             }
             return;
         }
-        // Is it the record, or would the service refuse any? Another one's acceptance since tells.
+        // Is it the record, or does the service refuse any? If it has accepted another since, it is the record.
         let another = lane.last_accepted.is_some_and(|accepted| accepted >= since);
         if another || job.attempts.count_of(Kind::Poison) >= BLAME_AFTER {
             let cost = job.cost();
@@ -1303,7 +1303,7 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// Writes a record to the dead letters. It is settled once that is done.
+    /// Dead-letters a record. It is settled once it is written.
     fn dead_letter(
         &mut self,
         lane: LaneId,
@@ -1354,7 +1354,7 @@ impl<'o> Delivery<'o> {
         self.ledger.settle(*delivery, 1, now, out);
     }
 
-    /// Older dead letters are gone.
+    /// Counts and logs older dead letters that were deleted.
     fn discarded(&mut self, letters: u64, now: Instant, out: &mut Vec<Action>) {
         if letters == 0 {
             return;
@@ -1367,14 +1367,14 @@ impl<'o> Delivery<'o> {
         self.log_sometimes("discarded", Level::Error, &text, now, out);
     }
 
-    /// Notes in the spool that these events are settled, if the chunk is there or on its way.
+    /// Notes in the spool that these events are settled, if their chunk is there or being written.
     fn note(&mut self, chunk: ChunkId, delivery: DeliveryId, events: Vec<Range<u32>>, out: &mut Vec<Action>) {
         if self.ledger.kept(delivery) != Kept::No {
             out.push(Action::Note { chunk, events });
         }
     }
 
-    /// At the exit: dead-letters what could not be sent in time, and is not in the spool.
+    /// At the exit, dead-letters what was not sent in time and is not in the spool.
     fn give_up(&mut self, out: &mut Vec<Action>) {
         let (calls, jobs) = self.lanes.give_up();
         self.counts.in_flight.sub(calls.len() as u64);
@@ -1406,7 +1406,7 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// For lines of the log, where there are several streams: which it is.
+    /// The stream, for log lines, if there are several.
     fn of_stream(&self, lane: LaneId) -> String {
         match self.lanes.template() {
             true => format!(" (stream {})", self.lanes.stream(lane)),
@@ -1414,7 +1414,7 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// Whether a line of this kind, of all lanes or of one, is due; then, how many there were since the last one.
+    /// If a line of this kind is due (of one lane, or of all), how many were left out since the last one.
     fn is_due(&mut self, kind: &'static str, lane: Option<LaneId>, now: Instant) -> Option<u64> {
         match self.logged.get_mut(&(kind, lane)) {
             Some((last, more)) if now.saturating_duration_since(*last) < LOG_EVERY => {
@@ -1426,7 +1426,7 @@ impl<'o> Delivery<'o> {
                 Some(std::mem::take(more))
             }
             None => {
-                // Those of lanes that are forgotten are of no use any more.
+                // Some are of lanes that no longer exist.
                 if self.logged.len() >= LOGGED {
                     self.logged.retain(|_, (last, _)| now.saturating_duration_since(*last) < LOG_EVERY);
                 }
@@ -1436,26 +1436,26 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// One line of each kind a minute, with how many there were.
+    /// Logs at most one line of each kind a minute, with how many were left out.
     fn log_sometimes(&mut self, kind: &'static str, level: Level, text: &str, now: Instant, out: &mut Vec<Action>) {
         if let Some(more) = self.is_due(kind, None, now) {
             out.push(Action::Log { level, text: with_more(text, more) });
         }
     }
 
-    /// What the core holds in the room besides copies, counted anew: for tests.
+    /// What the core holds besides copies of chunks, counted anew, for tests.
     #[doc(hidden)]
     pub fn measure(&self) -> usize {
         self.lanes.measure() + self.letters.values().map(|letter| letter.bytes).sum::<usize>()
     }
 
-    /// Records that are not settled: for tests.
+    /// Records that are not settled, for tests.
     #[doc(hidden)]
     pub fn unsettled(&self) -> u64 {
         self.ledger.unsettled()
     }
 
-    /// Whether nothing is held or owed any more: for tests.
+    /// Whether nothing is held or owed any more, for tests.
     #[doc(hidden)]
     pub fn is_idle(&self) -> bool {
         self.lanes.are_empty()

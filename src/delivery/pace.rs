@@ -1,4 +1,4 @@
-//! How many calls may be in flight, and when the next may be made: found by what the service answers, and by quotas.
+//! How many calls may be in flight, and when the next one may be made, from the service's answers and from quotas.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,9 @@ const LOWER_EVERY: Duration = Duration::from_millis(200);
 /// The option `concurrency`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concurrency {
-    /// Found by itself, up to [`MOST`].
+    /// Adapts by itself, up to [`MOST`].
     Auto,
-    /// At most so many.
+    /// A fixed number.
     Fixed(usize),
 }
 
@@ -26,7 +26,7 @@ pub enum Concurrency {
 pub struct Limit {
     most: f64,
     limit: f64,
-    /// Nothing has been throttled yet.
+    /// Whether nothing has been throttled yet.
     slow_start: bool,
     lowered: Option<Instant>,
 }
@@ -46,7 +46,7 @@ impl Limit {
         self.limit as usize
     }
 
-    /// Whether there has been a throttling.
+    /// Whether calls have been throttled.
     pub fn is_throttled(&self) -> bool {
         !self.slow_start
     }
@@ -69,7 +69,7 @@ impl Limit {
     }
 }
 
-/// Keeps under a quota: the next call may be made when the last one's share of a second is over.
+/// Keeps under a quota: the next call may be made once the last one's share of a second is over.
 #[derive(Debug)]
 pub struct Quota {
     per_second: Option<f64>,

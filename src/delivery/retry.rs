@@ -1,20 +1,20 @@
-//! Fault → when to try again: backoff that doubles, with jitter from a given source.
+//! When to try again after a fault: exponential backoff, with jitter from a given source.
 
 use std::time::Duration;
 
 /// First and longest backoff.
 pub type Backoff = (Duration, Duration);
 
-/// Of records that were refused one by one.
+/// For records that were refused one by one.
 pub const RECORD: Backoff = (Duration::from_millis(50), Duration::from_secs(3));
-/// Of calls that failed whole.
+/// For calls that failed whole.
 pub const CALL: Backoff = (Duration::from_millis(100), Duration::from_secs(5));
-/// While something has to be fixed by somebody, and while it is not known whether a record or the stream is at fault.
+/// While somebody has to fix something, and while it is not known whether a record or the stream is at fault.
 pub const SETUP: Backoff = (Duration::from_millis(500), Duration::from_secs(10));
-/// Between the calls that look for a record that the service refuses.
+/// Between calls that search for a record that the service refuses.
 pub const PROBE: Backoff = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// Full jitter: anything up to a bound that doubles with each attempt, which is counted from 1.
+/// Full jitter: a random wait up to a bound that doubles with each attempt, counted from 1.
 /// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
 pub fn backoff(limits: Backoff, attempt: u32, random: &mut fastrand::Rng) -> Duration {
     bound(limits, attempt).mul_f64(random.f64())
@@ -39,14 +39,14 @@ pub enum Kind {
     Record,
     /// A call, for the service's reasons.
     Call,
-    /// A call, for want of something that somebody must fix.
+    /// A call, because of something that somebody must fix.
     Setup,
     /// A call, because of what is in it.
     Poison,
 }
 
 impl Attempts {
-    /// One more; gives how many of its kind there were in a row.
+    /// Counts a failure; returns how many of its kind there were in a row.
     pub fn failed(&mut self, kind: Kind) -> u32 {
         if self.kind != Some(kind) {
             *self = Attempts { kind: Some(kind), count: 0 };

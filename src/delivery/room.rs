@@ -1,17 +1,17 @@
-//! `max_buffer`: how many bytes an output holds, and whether there is room for a chunk. The host's threads reserve, the core counts.
+//! `max_buffer`: how many bytes an output holds, and whether there is room for a chunk. Host threads reserve; the core counts.
 
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The memory of one output. What is counted is what was allocated, not what is in it.
+/// The memory of one output. Counts allocated capacity, not lengths.
 #[derive(Debug)]
 pub struct Room {
     limit: usize,
     held: AtomicUsize,
-    /// The part of `held` that streams hold beyond their shares, which keeps out no chunk.
+    /// The part of `held` that lanes hold beyond their shares. It keeps no chunk out.
     excess: AtomicUsize,
-    /// The part of `held` that is copies of chunks which have not been encoded.
+    /// The part of `held` that is copies of chunks that are not encoded yet.
     copies: AtomicUsize,
     /// The most that these may be.
     copies_limit: AtomicUsize,
@@ -29,15 +29,15 @@ impl Room {
         }
     }
 
-    /// Copies get half of the room, so that there is always some for the bodies that are made of them, and three quarters where bodies
-    /// wait for a quota: they hold the same records in less memory.
+    /// Copies may use half of the memory, so that there is always some for the bodies made from them; three quarters if calls are throttled,
+    /// since copies hold the same records in less memory than bodies.
     pub fn share_copies(&self, throttled: bool) {
         let limit = if throttled { self.limit / 4 * 3 } else { self.limit / 2 };
         self.copies_limit.store(limit, Relaxed);
     }
 
-    /// Reserves `bytes` for the copy of a chunk, if that leaves room for bodies. Streams that are out of order may hold a quarter of it for
-    /// long, and chunks of theirs another one: beside these, a chunk of any size is let in.
+    /// Reserves `bytes` for the copy of a chunk, if that leaves room for bodies. Streams that fail may hold a quarter for long, and chunks
+    /// with events for them another one: beside these a chunk of any size is let in.
     pub fn reserve(self: &Arc<Room>, bytes: usize) -> Option<Reservation> {
         let (limit, excess) = (self.limit, self.excess.load(Relaxed));
         let fits = |held: usize| {
@@ -51,7 +51,7 @@ impl Room {
         Some(Reservation { room: self.clone(), bytes })
     }
 
-    /// Counts a chunk that was read from the spool, whether there is room or not.
+    /// Counts a chunk read from the spool, even if there is no room.
     pub fn count_copy(self: &Arc<Room>, bytes: Vec<u8>) -> Copied {
         Reservation { room: self.clone(), bytes: 0 }.fill(bytes)
     }
@@ -61,12 +61,12 @@ impl Room {
         self.copies.load(Relaxed)
     }
 
-    /// Counts bytes that are held in any case.
+    /// Adds bytes that are held.
     pub fn add(&self, bytes: usize) {
         self.held.fetch_add(bytes, Relaxed);
     }
 
-    /// Counts bytes that are held no more.
+    /// Subtracts bytes that are no longer held.
     pub fn sub(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Relaxed);
     }
@@ -76,12 +76,12 @@ impl Room {
         self.held().saturating_sub(self.excess.load(Relaxed)) + bytes <= self.limit
     }
 
-    /// So many of the bytes held are what streams hold beyond their shares.
+    /// Sets how many bytes lanes hold beyond their shares.
     pub fn set_excess(&self, bytes: usize) {
         self.excess.store(bytes, Relaxed);
     }
 
-    /// Bytes that streams hold beyond their shares.
+    /// How many bytes lanes hold beyond their shares.
     pub fn excess(&self) -> usize {
         self.excess.load(Relaxed)
     }
