@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn a_record_as_large_as_the_room_fills_the_batch() {
         let mut batcher = Batcher::new(&Opening::new("a-stream"));
-        let mut push = |batcher: &mut Batcher, bytes| batcher.push(&vec![b'x'; bytes], Events::One(0..1), Vec::new);
+        let push = |batcher: &mut Batcher, bytes| batcher.push(&vec![b'x'; bytes], Events::One(0..1), Vec::new);
         for bytes in [MAX_RECORD, MAX_RECORD - 5, 777_777] {
             assert!(batcher.room() >= MAX_RECORD.min(bytes));
             assert!(push(&mut batcher, bytes).is_none());
