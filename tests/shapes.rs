@@ -258,7 +258,9 @@ fn come_of(chunk: &[u8], options: &RecordOptions) -> Vec<Result<Vec<Vec<u8>>, St
         match writer.next(&mut chunk, &origin, Time::default()) {
             Next::Record { text, events } => {
                 packer
-                    .push(&mut joined, text, events.clone(), |record, _| assert!(record.len() <= MAX_RECORD))
+                    .push(&mut joined, text, events.clone(), MAX_RECORD, |record, _| {
+                        assert!(record.len() <= MAX_RECORD)
+                    })
                     .unwrap();
                 parts.push(text.to_vec());
                 if !events.is_empty() {
