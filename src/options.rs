@@ -181,6 +181,12 @@ pub const OPTIONS: &[OptionSpec] = &[
     ),
     option("compression", "none", "none, gzip, zstd or snappy", "Compress each record, after aggregation."),
     option(
+        "compression_level",
+        "",
+        "a whole number, for gzip from 1 to 9 (6 if not given), for zstd from 1 to 19 (3)",
+        "How hard the compression tries: more is smaller, and slower.",
+    ),
+    option(
         "oversize",
         "truncate",
         "truncate, split or drop (split not together with log_key)",
@@ -553,6 +559,18 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
             None => Path::parse(text).map(|path| LogKey::new(&path)),
         }
     })?;
+    let compression = reader.defaulted("compression", |value| match value {
+        "none" => Ok(Compression::None),
+        "gzip" => Ok(Compression::Gzip),
+        "zstd" => Ok(Compression::Zstd),
+        "snappy" => Ok(Compression::Snappy),
+        _ => Err(String::new()),
+    })?;
+    let level = reader.optional("compression_level", |value| match compression {
+        Compression::Gzip => parse_within(value, 1, 9),
+        Compression::Zstd => parse_within(value, 1, 19),
+        Compression::None | Compression::Snappy => Err("compression is neither gzip nor zstd".to_owned()),
+    })?;
     // Read for its faults alone.
     reader.defaulted("auto_retry_requests", parse_switch)?;
     Ok(RecordOptions {
@@ -574,16 +592,7 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
         log_key,
         replace_dots,
         otlp_metadata: reader.defaulted("otlp_metadata", parse_switch)?,
-        pack: PackOptions {
-            aggregate: reader.defaulted("simple_aggregation", parse_switch)?,
-            compression: reader.defaulted("compression", |value| match value {
-                "none" => Ok(Compression::None),
-                "gzip" => Ok(Compression::Gzip),
-                "zstd" => Ok(Compression::Zstd),
-                "snappy" => Ok(Compression::Snappy),
-                _ => Err(String::new()),
-            })?,
-        },
+        pack: PackOptions { aggregate: reader.defaulted("simple_aggregation", parse_switch)?, compression, level },
     })
 }
 
@@ -835,6 +844,7 @@ mod tests {
             ("remap", "a=kubehose_truncated"),
             ("tag_pattern", "(?P<pod>x)"),
             ("compression", "lzma"),
+            ("compression_level", "6"),
             ("simple_aggregation", "2"),
             ("concurrency", "0"),
             ("concurrency", "many"),
@@ -930,6 +940,14 @@ mod tests {
     fn spellings_of_values() {
         assert_eq!(with("endpoint", "localhost:4573").unwrap().firehose.endpoint.unwrap(), "https://localhost:4573");
         assert_eq!(with("endpoint", "http://[::1]:80/").unwrap().firehose.endpoint.unwrap(), "http://[::1]:80");
+        let level = |compression, level| {
+            let options = [LEAST[0], LEAST[1], ("compression", compression), ("compression_level", level)];
+            read(&options).map(|config| config.record.pack.level)
+        };
+        assert_eq!((level("gzip", "9").unwrap(), level("zstd", "19").unwrap()), (Some(9), Some(19)));
+        for (compression, wrong) in [("gzip", "10"), ("gzip", "0"), ("zstd", "20"), ("zstd", "fast"), ("snappy", "1")] {
+            assert!(level(compression, wrong).is_err_and(|error| error.to_string().contains("compression_level")));
+        }
         assert_eq!(with("max_buffer", "2mb").unwrap().delivery.max_buffer, 2 << 20);
         assert_eq!(with("flush_timeout", "250ms").unwrap().delivery.flush_timeout, Duration::from_millis(250));
         assert_eq!(with("flush_timeout", "1.5").unwrap().delivery.flush_timeout, Duration::from_millis(1500));

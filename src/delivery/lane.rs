@@ -413,3 +413,40 @@ impl Job {
         self.cost
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::Identity;
+    use crate::delivery::ledger::Ledger;
+    use crate::options::Config;
+
+    #[test]
+    fn what_was_throttled_takes_a_quarter_of_the_memory_and_then_no_more_is_encoded() {
+        let get = |name: &str| ["region", "delivery_stream"].contains(&name).then(|| "eu-west-1".to_owned());
+        let config = Config::read(&get, &|_| None).unwrap();
+        let (room, now) = (Arc::new(Room::new(8 << 20)), Instant::now());
+        let mut lane = Lane::new("s".into(), &config.delivery, room.clone());
+        let identity = Identity::of(b"", b"");
+        let delivery = Ledger::default().begin_acknowledged(identity);
+        let origin = Arc::new(Origin { delivery, identity, tag: "t".into(), chunk: None });
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut delayed = 0;
+        while lane.wants_more() {
+            assert!(delayed < 10);
+            lane.add(&[b'x'; 300_000], Events::One(0..1), &origin);
+            lane.close_batch();
+            let job = lane.next_call(now).unwrap();
+            lane.delay(job, Kind::Record, retry::RECORD, now, &mut random);
+            delayed += 1;
+        }
+        assert!(room.held() > 2 << 20 && room.held() < 3 << 20, "{}", room.held());
+        // Once they have been sent there is room again.
+        while let Some(job) = lane.next_call(now + retry::RECORD.1 * 2) {
+            let cost = job.cost();
+            lane.release(job.batch, cost);
+            delayed -= 1;
+        }
+        assert!(lane.wants_more() && delayed == 0);
+    }
+}

@@ -33,6 +33,8 @@ pub struct PackOptions {
     pub aggregate: bool,
     /// Compress each record.
     pub compression: Compression,
+    /// How hard it tries: for gzip from 1 to 9, for zstd from 1 to 19; none for the compressor's own default.
+    pub level: Option<u8>,
 }
 
 impl PackOptions {
@@ -196,7 +198,9 @@ impl Packer {
                 return Ok(());
             }
             Compression::Gzip => {
-                let deflate = self.gzip.get_or_insert_with(|| Compress::new(flate2::Compression::default(), false));
+                let level = flate2::Compression::default().level();
+                let level = flate2::Compression::new(self.options.level.map_or(level, u32::from));
+                let deflate = self.gzip.get_or_insert_with(|| Compress::new(level, false));
                 deflate.reset();
                 self.packed.extend_from_slice(&GZIP);
                 // What cannot be compressed is stored, 5 bytes for each block of at least 16 KiB.
@@ -214,9 +218,10 @@ impl Packer {
                 self.packed.extend_from_slice(&sum.amount().to_le_bytes());
             }
             Compression::Zstd => {
+                let level = self.options.level.map_or(zstd::DEFAULT_COMPRESSION_LEVEL, i32::from);
                 let zstd = match &mut self.zstd {
                     Some(zstd) => zstd,
-                    none => none.insert(zstd::bulk::Compressor::new(zstd::DEFAULT_COMPRESSION_LEVEL)?),
+                    none => none.insert(zstd::bulk::Compressor::new(level)?),
                 };
                 self.packed.reserve(zstd::zstd_safe::compress_bound(text.len()));
                 zstd.compress_to_buffer(text, &mut self.packed)?;
@@ -271,7 +276,7 @@ mod tests {
     #[test]
     fn the_largest_text_fits_into_a_record_even_if_it_cannot_be_compressed() {
         for compression in ALL {
-            let options = PackOptions { aggregate: true, compression };
+            let options = PackOptions { aggregate: true, compression, level: None };
             let mut state = 1u64;
             let noise: Vec<u8> = std::iter::repeat_with(|| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -283,6 +288,21 @@ mod tests {
             assert_eq!(records.len(), 2, "{compression:?}");
             assert!(records[0].0.len() <= MAX_RECORD, "{compression:?}: {}", records[0].0.len());
             assert_eq!(decoded(compression, &records[0].0), noise);
+        }
+    }
+
+    #[test]
+    fn a_higher_level_makes_less_of_the_same() {
+        let text: Vec<u8> =
+            (0..20_000u32).flat_map(|n| format!("{} line {n}\n", n.wrapping_mul(n) % 977).into_bytes()).collect();
+        for (compression, most) in [(Compression::Gzip, 9), (Compression::Zstd, 19)] {
+            let [low, high] = [1, most].map(|level| {
+                let options = PackOptions { aggregate: false, compression, level: Some(level) };
+                let mut packed = records(options, std::slice::from_ref(&text));
+                assert_eq!(decoded(compression, &packed[0].0), text);
+                packed.remove(0).0.len()
+            });
+            assert!(high < low, "{compression:?}: {low} and {high}");
         }
     }
 
@@ -310,7 +330,7 @@ mod tests {
             for compression in ALL {
                 let end = if newline { "\n" } else { "" };
                 let texts: Vec<Vec<u8>> = lines.iter().map(|line| format!("{line}{end}").into_bytes()).collect();
-                let records = records(PackOptions { aggregate, compression }, &texts);
+                let records = records(PackOptions { aggregate, compression, level: None }, &texts);
                 let all: Vec<u8> = records.iter().flat_map(|(record, _)| record.clone()).collect();
                 let text = String::from_utf8(decoded(compression, &all)).unwrap();
                 let expected = if aggregate && !newline { lines.join("\n") } else { lines.iter().map(|l| format!("{l}{end}")).collect() };
