@@ -1,7 +1,7 @@
-//! The functions that the host looks up in `libkubehose.so`: each catches panics, makes of its arguments what
-//! [`crate::host`] describes, and makes one safe call.
+//! The functions that the host looks up in `libkubehose.so`: each catches panics, turns its arguments into the types of
+//! [`crate::host`], and makes one safe call.
 //!
-//! The table of the host's calls, with the release since when and the order in which they come, stands in DESIGN.md.
+//! DESIGN.md lists the host's calls in their order, and the releases that make them.
 #![allow(unsafe_code)]
 
 use crate::host::{self, FlushData, Handle, Output, Status};
@@ -10,12 +10,12 @@ use fluent_bit_sys as ffi;
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs an entry point; a panic, which would take the whole host down, becomes the answer `otherwise`.
+/// Runs an entry point. A panic, which would abort the host, becomes the answer `otherwise`.
 fn guard(otherwise: c_int, run: impl FnOnce() -> c_int) -> c_int {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(answer) => answer,
         Err(panic) => {
-            // Dropping what a panic carries may panic once more.
+            // Dropping a panic's payload may panic again.
             std::mem::forget(panic);
             otherwise
         }
@@ -45,8 +45,8 @@ pub unsafe extern "C" fn FLBPluginInit(plugin: *mut ffi::flbgo_output_plugin) ->
     })
 }
 
-/// Flushes one chunk. Runs on a coroutine's stack of 24 KiB or little more, without a guard page: it hands over and
-/// waits, nothing else.
+/// Flushes one chunk. Runs on a coroutine's stack of 24 KiB or little more, without a guard page: it copies the chunk
+/// and waits, nothing else.
 ///
 /// # Safety
 /// `data` points to `length` bytes and `tag` to a text that ends with a NUL, both valid during the call.
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn FLBPluginFlushCtx(
     })
 }
 
-/// Tells that the host will end the output. What is on its way goes on until [`FLBPluginExitCtx`].
+/// The host is about to end the output. Deliveries go on until [`FLBPluginExitCtx`].
 #[unsafe(no_mangle)]
 pub extern "C" fn FLBPluginOutputPreExit(_: c_int) -> c_int {
     0
@@ -80,7 +80,7 @@ pub extern "C" fn FLBPluginExitCtx(context: *mut c_void) -> c_int {
     })
 }
 
-/// The definition is about to be freed; nothing of it is ours.
+/// The host is about to free the definition, which is its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn FLBPluginUnregister(_: *mut ffi::flb_plugin_proxy_def) -> c_int {
     0

@@ -1,10 +1,10 @@
-//! What can go wrong before the first record is sent, in the words of whoever has to fix it.
+//! Why an output cannot start, worded for whoever has to fix it.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// Why an output could not be set up. None of its texts holds a secret: no option of kubehose takes one.
+/// Why an output cannot start. No text holds a secret: no option of kubehose takes one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,14 +16,14 @@ pub enum Error {
         value: String,
         /// What is accepted.
         accepted: &'static str,
-        /// What exactly is wrong, where there is more to say.
+        /// Details; may be empty.
         why: String,
     },
-    /// There is no such option, and nearly one.
+    /// There is no such option, but one with nearly this name.
     Misspelt {
         /// The name as given.
         name: String,
-        /// The option that it nearly is.
+        /// The option that was probably meant.
         meant: &'static str,
     },
     /// An option is required and absent.

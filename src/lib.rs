@@ -1,6 +1,6 @@
 //! kubehose: Kubernetes logs, out of Fluent Bit, into Amazon Data Firehose, named the way Datadog knows them.
 //!
-//! `DESIGN.md` tells the way of a chunk through these files.
+//! `DESIGN.md` follows a chunk through these files.
 
 mod abi;
 pub mod delivery;
@@ -19,5 +19,5 @@ pub mod storage;
 /// The version of kubehose.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The revision that it was built from, or `unknown`.
+/// The git revision that it was built from, or `unknown`.
 pub const REVISION: &str = env!("KUBEHOSE_REVISION");

@@ -11,7 +11,7 @@ pub use crate::service::billed;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// What an output has done so far; any thread may count.
+        /// The counts of an output since its start; any thread may count.
         #[derive(Debug, Default)]
         pub struct Counts {
             $($(#[doc = $doc])+ pub $name: Count,)+
@@ -43,17 +43,17 @@ macro_rules! counts {
 counts! {
     /// Events decoded.
     events,
-    /// Stretches of chunks that were no event.
+    /// Parts of chunks that could not be decoded as an event.
     undecodable,
     /// Records that Firehose has accepted.
     records_accepted,
-    /// Records sent once more, after they or their call were refused.
+    /// Records sent again after Firehose refused them or their call.
     records_resent,
-    /// Records sent once more although the first call may have been accepted.
+    /// Records sent again although Firehose may have accepted them before.
     records_possibly_duplicate,
-    /// Records that could not be delivered: too large, or refused for good, or left over at the exit.
+    /// Records that could not be delivered: too large, refused for good, or not sent before the exit.
     records_dead_lettered,
-    /// Of those, the ones that no dead-letter file holds.
+    /// Records that could not be delivered and that no dead-letter file holds.
     records_dropped,
     /// Dead letters that were deleted to stay within `dead_letter_limit`.
     dead_letters_discarded,
@@ -61,21 +61,21 @@ counts! {
     chunks_damaged,
     /// Records cut to fit Firehose's limit.
     records_truncated,
-    /// Events without a record, because their `log_key` is empty.
+    /// Events that made no record, because they or their `log_key` were empty.
     records_empty,
-    /// Events that went to `default_delivery_stream`, since there was no name for them or too many streams are in use.
+    /// Events that went to `default_delivery_stream`, because they named no stream or too many streams were in use.
     default_stream,
     /// Bytes of accepted records, before base64.
     bytes,
-    /// Bytes that Firehose bills for them.
+    /// Bytes that Firehose bills for accepted records.
     billed_bytes,
-    /// PutRecordBatch calls that were answered with at least one record accepted.
+    /// PutRecordBatch calls of which at least one record was accepted.
     batches,
-    /// Calls and records refused because there were too many.
+    /// Calls and records that were throttled.
     throttled,
-    /// Chunks refused with RETRY because `max_buffer` was full.
+    /// Chunks answered RETRY because `max_buffer` was full.
     chunks_refused,
-    /// Values left out because `replace_dots` made two keys one.
+    /// Values dropped because `replace_dots` gave two keys the same name.
     key_collisions,
     /// Calls in flight now.
     in_flight,
@@ -126,12 +126,12 @@ impl Count {
         self.0.fetch_add(n, Relaxed);
     }
 
-    /// Takes `n` away, of a count that goes up and down.
+    /// Subtracts `n`; for gauges.
     pub fn sub(&self, n: u64) {
         self.0.fetch_sub(n, Relaxed);
     }
 
-    /// Is `n` now, of a count that goes up and down.
+    /// Sets it to `n`; for gauges.
     pub fn set(&self, n: u64) {
         self.0.store(n, Relaxed);
     }
@@ -148,7 +148,7 @@ pub const CALL_SECONDS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 /// How long calls took.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// How many took no longer than each bound; the last, how many there were.
+    /// How many calls took no longer than each bound; the last is the number of calls.
     buckets: [Count; CALL_SECONDS.len() + 1],
     nanos: Count,
 }
@@ -171,14 +171,14 @@ impl Histogram {
     }
 }
 
-/// What the host's metrics endpoint shows: name behind `kubehose_`, help, and the number.
+/// A metric of the host's endpoint: its name after `kubehose_`, its help, and its number.
 pub type Exported = (&'static CStr, &'static CStr, fn(&Snapshot) -> u64);
 
-/// The counters, which only ever grow.
+/// The counters.
 pub const COUNTERS: [Exported; 16] = [
     (c"events_total", c"Events decoded.", |s| s.events),
     (c"records_accepted_total", c"Records that Firehose has accepted.", |s| s.records_accepted),
-    (c"records_resent_total", c"Records sent once more.", |s| s.records_resent),
+    (c"records_resent_total", c"Records sent again.", |s| s.records_resent),
     (c"records_dead_lettered_total", c"Records that could not be delivered.", |s| s.records_dead_lettered),
     (c"records_dropped_total", c"Records that could not be delivered, and that no dead-letter file holds.", |s| {
         s.records_dropped
@@ -189,21 +189,21 @@ pub const COUNTERS: [Exported; 16] = [
     (c"chunks_damaged_total", c"Files of the spool that were damaged.", |s| s.chunks_damaged),
     (
         c"records_possibly_duplicate_total",
-        c"Records sent once more although the first call may have been accepted.",
+        c"Records sent again although Firehose may have accepted them before.",
         |s| s.records_possibly_duplicate,
     ),
     (c"records_truncated_total", c"Records cut to fit Firehose's limit.", |s| s.records_truncated),
-    (c"records_empty_total", c"Events without a record, because there is nothing in them.", |s| s.records_empty),
+    (c"records_empty_total", c"Events that made no record, because they were empty.", |s| s.records_empty),
     (
         c"default_stream_total",
-        c"Events that went to default_delivery_stream, for want of a name or because of max_streams.",
+        c"Events that went to default_delivery_stream, because they named no stream or because of max_streams.",
         |s| s.default_stream,
     ),
     (c"bytes_total", c"Bytes of accepted records, before base64.", |s| s.bytes),
-    (c"billed_bytes_total", c"Bytes that Firehose bills for them.", |s| s.billed_bytes),
+    (c"billed_bytes_total", c"Bytes that Firehose bills for accepted records.", |s| s.billed_bytes),
     (c"batches_total", c"PutRecordBatch calls of which at least one record was accepted.", |s| s.batches),
-    (c"throttled_total", c"Calls and records refused because there were too many.", |s| s.throttled),
-    (c"undecodable_total", c"Stretches of chunks that were no event.", |s| s.undecodable),
+    (c"throttled_total", c"Calls and records that were throttled.", |s| s.throttled),
+    (c"undecodable_total", c"Parts of chunks that could not be decoded as an event.", |s| s.undecodable),
 ];
 
 /// The gauges.
@@ -214,7 +214,7 @@ pub const GAUGES: [Exported; 3] = [
 ];
 
 /// The counter of [`Snapshot::errors`], with the label `class`.
-pub const ERRORS: Series = (c"errors_total", c"Calls that failed whole.");
+pub const ERRORS: Series = (c"errors_total", c"Calls that failed as a whole.");
 
 /// The histogram of [`Counts::call_seconds`].
 pub const SECONDS: Series = (c"put_record_batch_seconds", c"How long PutRecordBatch calls took.");

@@ -1,6 +1,6 @@
 //! Properties of an `[OUTPUT]` section → validated [`Config`], once; every option's name, default, bounds and help.
 //!
-//! The host accepts unknown properties silently and hands out only those that are asked for by name, so what is not in
+//! The host accepts unknown properties silently and returns only those that are asked for by name, so an option that is not in
 //! [`OPTIONS`] does not exist.
 
 use crate::delivery::lanes::Streams;
@@ -23,12 +23,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// One option: what the reference in the documentation is generated from.
+/// One option; the references are generated from these.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionSpec {
     /// Its name in the `[OUTPUT]` section.
     pub name: &'static str,
-    /// Its value when it is not given; empty where there is none.
+    /// Its value when it is not given; empty if there is none.
     pub default: &'static str,
     /// What it accepts, as its error message says it.
     pub accepted: &'static str,
@@ -57,31 +57,31 @@ pub const OPTIONS: &[OptionSpec] = &[
         "delivery_stream",
         "",
         "a stream's name (not its ARN): 1 to 64 letters, digits, '_', '.' or '-'; or a template of one",
-        "The name of the delivery stream. Required. With `$kubernetes['namespace_name']`, other record accessors, `$TAG` or `$TAG[n]` in it, each event goes to the stream that its own values name.",
+        "The name of the delivery stream. Required. With `$kubernetes['namespace_name']`, other record accessors, `$TAG` or `$TAG[n]` in it, each event goes to the stream that its values name.",
     ),
     option(
         "default_delivery_stream",
         "",
         "a stream's name; needed, and allowed, only if delivery_stream is a template",
-        "Where events go that have no value for the template, or one that makes no stream's name.",
+        "The stream for events that have no value for the template, or one that is not valid in a stream's name.",
     ),
     option(
         "max_streams",
         "64",
         "a whole number from 2 to 1000",
-        "How many streams may be in use at a time; events for more go to the default one.",
+        "How many streams may be in use at a time; events for others go to `default_delivery_stream`.",
     ),
     option(
         "endpoint",
         "",
-        "an URL such as http://127.0.0.1:4573, or host[:port], which means https",
-        "Another endpoint than the region's own: a VPC endpoint, FIPS, or a local stand-in.",
+        "a URL such as http://127.0.0.1:4573, or host[:port], which means https",
+        "An endpoint other than the region's: a VPC endpoint, FIPS, or a local stand-in.",
     ),
     option(
         "sts_endpoint",
         "",
-        "an URL, or host[:port], which means https",
-        "Another endpoint of STS, for `role_arn`, IRSA (web identity) and profiles that assume a role.",
+        "a URL, or host[:port], which means https",
+        "An endpoint of STS other than the region's, for `role_arn`, IRSA (web identity) and profiles that assume a role.",
     ),
     option(
         "role_arn",
@@ -101,58 +101,58 @@ pub const OPTIONS: &[OptionSpec] = &[
         "remap",
         "datadog",
         "none, or a list of datadog and source=target, whose sources are a.b.c or $a['b.c']['d']",
-        "Which attributes go out under which names. `datadog` is the four of the guide.",
+        "Which attributes are sent under which names. `datadog` stands for the four of Datadog's guide.",
     ),
-    option("remap_preserve_source", "off", SWITCH, "Keep the source of a remapped attribute where it was, too."),
+    option("remap_preserve_source", "off", SWITCH, "Also keep a remapped attribute under its old name."),
     option(
         "remap_override",
         "off",
         SWITCH,
-        "Overwrite a target that the event already has; off, both stay as they are.",
+        "Overwrite an attribute that already has the new name; if off, both stay as they are.",
     ),
     option(
         "kube_tag_fallback",
         "on",
         SWITCH,
-        "Take of pod, namespace, container and id from the tag what is no text in an event's `kubernetes` map.",
+        "Take pod, namespace, container and id from the tag where the event's `kubernetes` map has no text for them.",
     ),
     option(
         "tag_pattern",
         "",
         "a regular expression with some of the groups (?P<pod_name>…), namespace_name, container_name, docker_id",
-        "Where the names stand in tags of another shape than the kubernetes filter's.",
+        "Where the names are in tags that do not have the kubernetes filter's form.",
     ),
     option(
         "add_keys",
         "",
         "a list name=text, separated by commas",
-        "Constants for events that do not have an attribute of that name.",
+        "Add constants to events that have no attribute of that name.",
     ),
     option(
         "data_keys",
         "",
         "paths, separated by commas: a.b.c or $a['b.c']['d']",
-        "Send only these, as they are named after the mapping.",
+        "Send only these attributes, named as after the mapping.",
     ),
     option(
         "drop_keys",
         "",
         "paths, separated by commas: a.b.c or $a['b.c']['d']",
-        "Send everything but these, as they are named after the mapping.",
+        "Send all attributes but these, named as after the mapping.",
     ),
     option(
         "log_key",
         "",
         "a path; not together with data_keys, drop_keys or time_key",
-        "Send only the value of this key: a string as it is, anything else as its JSON. A blank one makes no record; these are counted.",
+        "Send only the value of this key: a string as it is, anything else as JSON. A blank value makes no record, and is counted.",
     ),
-    option("replace_dots", "", "what stands in for a dot, itself without one", "Replace the dots in every key."),
+    option("replace_dots", "", "a text without dots", "Replace the dots in every key by this."),
     option("time_key", "", "an attribute's name", "Add the event's time under this name."),
     option(
         "time_key_format",
         "%Y-%m-%dT%H:%M:%S",
         "a strftime format, with %L or %3N (milliseconds), %6N or %f (microseconds), %9N",
-        "How `time_key` is written; otherwise as C's strftime does.",
+        "The format of `time_key`; all other conversions are those of C's strftime.",
     ),
     option(
         "time_key_zone",
@@ -170,7 +170,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "otlp_metadata",
         "on",
         SWITCH,
-        "Send of OTLP records also attributes, severity, trace and span ids, as OpenTelemetry names them.",
+        "With OTLP records, also send attributes, severity, trace and span ids under OpenTelemetry's names.",
     ),
     option("newline", "on", SWITCH, "End each record with a newline."),
     option(
@@ -190,26 +190,31 @@ pub const OPTIONS: &[OptionSpec] = &[
         "oversize",
         "truncate",
         "truncate, split or drop (split not together with log_key)",
-        "What becomes of a record over 1,024,000 bytes. `truncate`: its longest texts are cut, then its largest parts left out, as `kubehose_truncated` tells. `split`: its texts go out in several, with `kubehose_id`, `kubehose_part`, `kubehose_parts`. `drop`: it is dead-lettered.",
+        "What happens to a record over 1,024,000 bytes. `truncate`: its longest texts are cut, then its largest parts dropped; `kubehose_truncated` says how many bytes. `split`: its texts are sent in several records, with `kubehose_id`, `kubehose_part`, `kubehose_parts`. `drop`: it is dead-lettered.",
     ),
     option(
         "dead_letter_file",
         "",
-        "an absolute path in a folder that can be written to",
+        "an absolute path in a writable folder",
         "NDJSON of every record that could not be delivered: time, tag, stream, reason, the record. `kubehose replay` sends it again.",
     ),
-    option("dead_letter_limit", "100M", SIZE, "The size of all dead-letter files together; the oldest go first."),
+    option(
+        "dead_letter_limit",
+        "100M",
+        SIZE,
+        "The most bytes of all dead-letter files together; the oldest are deleted first.",
+    ),
     option(
         "concurrency",
         "auto",
         "auto, or a whole number from 1 to 128",
-        "PutRecordBatch calls in flight at a time; `auto` finds how many, up to 64.",
+        "PutRecordBatch calls in flight at a time; `auto` finds the number, up to 64.",
     ),
     option(
         "auto_retry_requests",
         "on",
         SWITCH,
-        "Accepted for kinesis_firehose's sake: kubehose always sends again what failed.",
+        "Accepted for compatibility with kinesis_firehose; kubehose always retries.",
     ),
     option("records_per_second", "", RATE, "Stay under a quota of records."),
     option("bytes_per_second", "", RATE, "Stay under a quota of bytes (before base64)."),
@@ -217,41 +222,46 @@ pub const OPTIONS: &[OptionSpec] = &[
         "acknowledge",
         "delivered",
         "delivered or buffered",
-        "When a chunk is done for the host: once Firehose has it, or once it is held in kubehose's memory.",
+        "When a chunk is acknowledged to Fluent Bit: once Firehose has accepted it, or once it is in kubehose's memory.",
     ),
     option(
         "spool_dir",
         "",
         "an absolute path; not together with acknowledge",
-        "A chunk is done for the host once it is in a file here. It survives the end of the process; the next start sends what is left.",
+        "Acknowledge a chunk once it is in a file in this folder. Files survive the process; the next start sends what remains.",
     ),
     option(
         "spool_limit",
         "1G",
         SIZE,
-        "The size of the spool; when it is full, chunks are done once they are delivered.",
+        "The most bytes of the spool; when it is full, chunks are acknowledged once they are delivered.",
     ),
     option(
         "spool_sync",
         "none",
         "none, interval, always",
-        "What the spool survives beyond the end of the process: with interval the machine's power but for the last second, with always that as well; each costs the disk's time.",
+        "What the spool survives besides the end of the process. `interval`: a power loss, except for the last second. `always`: a power loss. Both cost disk time.",
     ),
-    option("flush_timeout", "10s", DURATION, "How long a flush waits before it answers RETRY; the delivery goes on."),
+    option(
+        "flush_timeout",
+        "10s",
+        DURATION,
+        "How long a flush waits before it is answered RETRY; the delivery goes on.",
+    ),
     option("request_timeout", "30s", DURATION, "How long one PutRecordBatch call may take."),
-    option("shutdown_timeout", "5s", DURATION, "How long the exit waits for what is still on its way."),
+    option("shutdown_timeout", "5s", DURATION, "How long the exit waits for records that are not delivered yet."),
     option(
         "max_buffer",
         "64M",
         SIZE,
-        "How much is held in memory at a time, encoded; what does not fit waits, then RETRY.",
+        "The most bytes held in memory, encoded; a chunk that does not fit waits, then is answered RETRY.",
     ),
 ];
 
 /// A validated `[OUTPUT]` section.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the records go, and as whom.
+    /// Where the records go, and with which credentials.
     pub firehose: FirehoseConfig,
     /// How they look.
     pub record: RecordOptions,
@@ -259,11 +269,11 @@ pub struct Config {
     pub streams: Streams,
     /// How they are delivered.
     pub delivery: DeliveryOptions,
-    /// What of them is kept on disk.
+    /// What is kept on disk.
     pub storage: StorageOptions,
 }
 
-/// `spool_sync interval` brings to the disk what was written so long ago.
+/// `spool_sync interval` syncs what was written this long ago.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads options by name, each checked against [`OPTIONS`].
@@ -278,7 +288,7 @@ impl Reader<'_> {
         OPTIONS.iter().find(|spec| spec.name == name).unwrap_or(&UNKNOWN)
     }
 
-    /// The value as given, without white space around it; an empty one counts as none.
+    /// The value as given, without white space around it; `None` if it is empty.
     fn given(&self, name: &str) -> Option<String> {
         (self.get)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
@@ -301,7 +311,7 @@ impl Reader<'_> {
     }
 }
 
-/// Names that other outputs and people have for options of ours.
+/// Names that other outputs, and people, use for our options.
 const OTHER_NAMES: [(&str, &str); 28] = [
     ("stream", "delivery_stream"),
     ("stream_name", "delivery_stream"),
@@ -333,8 +343,8 @@ const OTHER_NAMES: [(&str, &str); 28] = [
     ("constants", "add_keys"),
 ];
 
-/// An option that was given under a name that is nearly one of ours: that name, and ours. A host gives its properties only
-/// by name, so it is asked for each name that is a slip away: a letter too much, too few, another, two swapped, the
+/// An option that was given under nearly the right name: that name, and ours. The host returns properties only
+/// by name, so we ask for each name that is one slip away: a letter too many, one missing, a wrong one, two swapped, other
 /// underscores.
 fn misspelt(get: &dyn Fn(&str) -> Option<String>) -> Option<(String, &'static str)> {
     let exists = |name: &str| OPTIONS.iter().any(|spec| spec.name == name);
@@ -355,7 +365,7 @@ fn misspelt(get: &dyn Fn(&str) -> Option<String>) -> Option<(String, &'static st
             let (before, after) = ours.split_at(at);
             let rest = after.get(1..);
             let swapped = after.get(..2).and_then(|two| two.chars().next().zip(two.chars().nth(1)));
-            // Left out; two swapped; another in its place; one too much.
+            // Missing; two swapped; a wrong one; one too many.
             let cut = rest.map(|rest| (None, None, rest));
             let swap = swapped.map(|(one, two)| (Some(two), Some(one), after.get(2..).unwrap_or_default()));
             let others = letters().filter_map(|letter| Some((Some(letter), None, rest?)));
@@ -376,8 +386,8 @@ fn misspelt(get: &dyn Fn(&str) -> Option<String>) -> Option<(String, &'static st
 }
 
 impl Config {
-    /// Reads an `[OUTPUT]` section as a host gives it, which says nothing of names that it is not asked for: see
-    /// [`Config::read`], and an option whose name is nearly one of ours is refused.
+    /// Reads an `[OUTPUT]` section, as [`Config::read`] does, and refuses an option whose name is nearly one of ours: the host
+    /// does not report names that it is not asked for.
     ///
     /// # Errors
     /// Those of [`Config::read`], and [`Error::Misspelt`].
@@ -428,7 +438,7 @@ fn read_firehose(reader: &Reader<'_>, environment: &dyn Fn(&str) -> Option<Strin
         (2..=1224).contains(&value.chars().count()).then(|| value.to_owned()).ok_or_default()
     })?;
     if external_id.is_some() && role_arn.is_none() {
-        return Err(Error::Missing { name: "role_arn", hint: "external_id is of use only together with it" });
+        return Err(Error::Missing { name: "role_arn", hint: "external_id is only used with it" });
     }
     let ca = reader.optional("ca_file", |path| {
         if !path.starts_with('/') {
@@ -437,12 +447,12 @@ fn read_firehose(reader: &Reader<'_>, environment: &dyn Fn(&str) -> Option<Strin
         let pem = std::fs::read(path).map_err(|error| error.to_string())?;
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
-            .map_err(|error| format!("it is no PEM: {error}"))?;
-        // The HTTP client believes what it is given here, so each is tried as a trust anchor first.
+            .map_err(|error| format!("it is not PEM: {error}"))?;
+        // The HTTP client does not check these, so each is tried as a trust anchor here.
         let anchors = certificates.iter().all(|certificate| webpki::anchor_from_trusted_cert(certificate).is_ok());
         match certificates.is_empty() {
             true => Err("there is no certificate in it".to_owned()),
-            false if !anchors => Err("there is something else than X.509 certificates in it".to_owned()),
+            false if !anchors => Err("it holds something other than X.509 certificates".to_owned()),
             false => Ok(pem),
         }
     })?;
@@ -472,7 +482,7 @@ fn read_streams(reader: &Reader<'_>) -> Result<Streams, Error> {
     let default = match (&template, default) {
         (None, _) if !is_stream_name(&name) => return Err(Reader::wrong(NAME, &name, "")),
         (None, Some(default)) => {
-            let why = format!("delivery_stream ({name}) is a name, so that there is nothing left for another");
+            let why = format!("delivery_stream ({name}) is a name, not a template, so all events go there");
             return Err(Reader::wrong("default_delivery_stream", &default, why));
         }
         (None, None) => name,
@@ -503,12 +513,12 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
     let replace_dots = reader.optional("replace_dots", |with| {
         not_a_switch(with)?;
         if with.contains('.') {
-            return Err("it holds a dot".to_owned());
+            return Err("it contains a dot".to_owned());
         }
         remap.replace_dots(with)?;
         Ok(with.to_owned())
     })?;
-    // Each attribute that is added has a name of its own, whatever the events bring.
+    // No two added attributes may have the same name.
     let mut added: Vec<Vec<u8>> = [TRUNCATED].iter().chain(&SPLIT).map(|name| name.as_bytes().to_vec()).collect();
     for name in &added {
         if remap.has_target(name) {
@@ -536,7 +546,7 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
         let mut paths = Paths::default();
         for name in list.split(',').map(str::trim) {
             paths.add(&Path::parse(name)?);
-            // A name with a dot in it may be that of a root attribute.
+            // A name with a dot may be that of a root attribute.
             if !name.starts_with('$') {
                 paths.add(&Path::attribute(name.as_bytes()));
             }
@@ -555,7 +565,7 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
         not_a_switch(text)?;
         let others = ["data_keys", "drop_keys", "time_key", "add_keys", "record_id"];
         match others.iter().find(|name| reader.given(name).is_some()) {
-            Some(other) => Err(format!("{other} is set, and one value alone has no place for it")),
+            Some(other) => Err(format!("{other} is set, and does not apply to a single value")),
             None => Path::parse(text).map(|path| LogKey::new(&path)),
         }
     })?;
@@ -571,7 +581,7 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
         Compression::Zstd => parse_within(value, 1, 19),
         Compression::None | Compression::Snappy => Err("compression is neither gzip nor zstd".to_owned()),
     })?;
-    // Read for its faults alone.
+    // Only checked.
     reader.defaulted("auto_retry_requests", parse_switch)?;
     Ok(RecordOptions {
         remap,
@@ -655,7 +665,7 @@ fn read_delivery(reader: &Reader<'_>, storage: &StorageOptions) -> Result<Delive
     })
 }
 
-/// A value as an error may show it: an URL without who logs in there.
+/// A value as an error may show it: a URL without user and password.
 fn without_password(value: &str) -> String {
     match value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
         Some((scheme, rest)) => format!("{scheme}://***@{rest}"),
@@ -666,7 +676,7 @@ fn without_password(value: &str) -> String {
     }
 }
 
-/// `.ok_or("")`: the value is simply not accepted, and there is nothing to add to what is.
+/// `.ok_or("")`: the value is not accepted, and there are no details.
 trait OrDefault<T> {
     fn ok_or_default(self) -> Result<T, String>;
 }
@@ -704,7 +714,7 @@ pub fn is_role_arn(text: &str) -> bool {
         && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && !name.contains(char::is_whitespace))
 }
 
-/// An URL as it is; `host[:port]` gets `https://`.
+/// A URL as it is; `host[:port]` gets `https://`.
 fn parse_endpoint(text: &str) -> Result<String, String> {
     let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -715,26 +725,26 @@ fn parse_endpoint(text: &str) -> Result<String, String> {
     }
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
-        return Err("after the scheme come a host, perhaps a port, and nothing else".to_owned());
+        return Err("after the scheme, only a host and an optional port are allowed".to_owned());
     }
     if let Some((_, port)) = authority.rsplit_once(':')
         && !port.ends_with(']')
         && port.parse::<u16>().is_err()
     {
-        return Err(format!("'{port}' is no port"));
+        return Err(format!("'{port}' is not a port"));
     }
     Ok(format!("{scheme}://{authority}"))
 }
 
-/// Refuses a boolean where a text is wanted: it was meant as a switch, and would become part of every record.
+/// Refuses a boolean where a text is expected: it was meant as a switch, and would become part of every record.
 fn not_a_switch(text: &str) -> Result<(), String> {
     match parse_switch(text) {
-        Ok(_) => Err("it is no switch".to_owned()),
+        Ok(_) => Err("it is not a switch".to_owned()),
         Err(_) => Ok(()),
     }
 }
 
-/// What Fluent Bit takes for a boolean (flb_utils_bool), and its opposites; anything else is a mistake, not `off`.
+/// A boolean as Fluent Bit reads it (flb_utils_bool); anything else is a mistake, not `off`.
 fn parse_switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" => Ok(true),

@@ -1,7 +1,7 @@
-//! One `[OUTPUT]`: its flushes, its thread, which does what the delivery core says and tells it what came of it, its start and its end.
+//! One `[OUTPUT]`: its start, its flushes, its end, and its thread, which executes the delivery core's actions and returns their outcomes.
 //!
-//! The host's memory is read by the host's own thread alone, which copies the chunk. Every wait of a thread of the host has an end, even if
-//! a thread of ours should never answer; one that does not end in time is left behind, and touches nothing of the host any more.
+//! Only the host's own thread reads the host's memory: it copies the chunk. Every wait of a thread of the host is bounded, even if
+//! our thread never answers. A thread of ours that does not end in time is left behind, and no longer touches anything of the host.
 
 use crate::delivery::room::{Reservation, Room};
 use crate::delivery::{Action, CallId, DISK_AT_EXIT, Delivery, FlushId, Identity, Input, Now, Parts};
@@ -31,22 +31,22 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// How long a flush waits on the engine's own thread, where nothing else happens meanwhile.
+/// How long a flush waits on the engine's own thread, which does nothing else meanwhile.
 pub const ENGINE_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How much longer than its deadline a flush waits for its answer, should our own thread be stuck.
+/// How much longer than its deadline a flush waits for its answer, in case our thread is stuck.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// How long the exit waits for what the runtime has left behind (a name look-up cannot be called off).
+/// How long the exit waits for the runtime's remaining work (a name look-up cannot be cancelled).
 const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
 
-/// How often the counts are shown while something happens.
+/// How often the metrics are published while something happens.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 
-/// How long a line of the log waits for a thread of the host to show it.
+/// How long a log line waits for a thread of the host before it is shown without one.
 const SHOW_ALONE: Duration = Duration::from_secs(5);
 
-/// How often one looks, while flushes wait, whether the host has been asked to end.
+/// How often, while flushes wait, the thread checks whether the host has been asked to end.
 const LOOK: Duration = Duration::from_millis(100);
 
 static INSTANCES: Lazy<Mutex<HashMap<Handle, Arc<Instance>>>> = Lazy::new(Mutex::default);
@@ -66,9 +66,9 @@ pub struct Instance {
     next_flush: AtomicU64,
 }
 
-/// Starts the output that the host describes, and gives it its handle. What went wrong is in the log.
+/// Starts the output that the host describes, and sets its handle. If it fails, the log says why.
 pub fn start(output: &Output<'_>) -> bool {
-    // The default hook would print to file descriptor 2; what panics is logged by whoever catches it.
+    // The default hook would print to file descriptor 2; whoever catches a panic logs it.
     std::panic::set_hook(Box::new(|_| {}));
     let log = Arc::new(output.log());
     let started = Config::of_section(&|name| output.property(name), &|name| std::env::var(name).ok())
@@ -99,12 +99,12 @@ pub fn flush(handle: Handle, data: &FlushData) -> Status {
     status
 }
 
-/// Ends an output; a handle that is not (any more) known is none of ours.
+/// Ends an output. Does nothing for a handle that is unknown, or no longer known.
 pub fn exit(handle: Handle) {
     let Some(instance) = instances().remove(&handle) else { return };
     let mut ending = vec![instance];
     if !host::can_reload() {
-        // The host will not name the others: 1.9 does not even survive its own second call with two outputs.
+        // The host will not pass the others' handles: 1.9 does not even survive its own second call with two outputs.
         ending.extend(instances().drain().map(|(_, instance)| instance));
     }
     for instance in ending {
@@ -114,7 +114,7 @@ pub fn exit(handle: Handle) {
 }
 
 impl Instance {
-    /// Starts the threads of an output, whose counts are shown in `metrics`.
+    /// Starts the threads of an output, and publishes its counts to `metrics`.
     ///
     /// # Errors
     /// When the system refuses a thread or a socket, the spool cannot be used, or TLS cannot be set up.
@@ -141,7 +141,7 @@ impl Instance {
     /// Copies a chunk and waits for the answer. This runs on the small stack.
     pub fn flush(&self, data: &FlushData) -> Status {
         let now = Instant::now();
-        // A host that has been asked to end still flushes whatever is queued, one chunk after the other.
+        // A host that has been asked to end still flushes what is queued, one chunk after the other.
         if host::ending_since().is_some_and(|since| now >= since + self.shutdown_timeout) {
             return Status::Retry;
         }
@@ -153,7 +153,7 @@ impl Instance {
         let deadline = now + wait;
         let (bytes, tag) = (data.bytes(), data.tag());
         let identity = Identity::of(tag, bytes);
-        // An admission, and the answer.
+        // Room for an admission and the answer.
         let (tell, told) = crossbeam_channel::bounded(2);
         let chunk = |reservation: Reservation| Input::Chunk {
             flush,
@@ -183,13 +183,14 @@ impl Instance {
         }
     }
 
-    /// Lets what is on its way arrive within `shutdown_timeout`, counted from the signal that has the host end if there was one, ends
+    /// Finishes deliveries within `shutdown_timeout`, counted from the signal that ends the host if there was one, ends
     /// the thread, and logs the counts.
     pub fn drain(&self) -> Snapshot {
         let from = host::ending_since().unwrap_or_else(Instant::now);
         let deadline = (from + self.shutdown_timeout).max(Instant::now()) + DISK_AT_EXIT.1 + MARGIN / 2;
         if !self.driver.end(Event::Input(Input::Close), deadline) {
-            self.log.line(Level::Error, "its thread does not end, and is left behind; what it holds is lost");
+            self.log
+                .line(Level::Error, "its thread does not end, and is left behind; the records that it holds are lost");
         }
         if let Some(gate) = &self.gate {
             gate.close();
@@ -199,49 +200,49 @@ impl Instance {
         counts
     }
 
-    /// What the output has done so far.
+    /// The counts of this output.
     pub fn counts(&self) -> &Counts {
         &self.driver.counts
     }
 }
 
-/// What a flush is told.
+/// What a flush receives.
 pub(crate) enum Told {
-    /// It may copy its chunk.
+    /// There is room: it may copy its chunk.
     Admitted(Reservation),
-    /// It is over.
+    /// The answer to the host.
     Answer(Status),
 }
 
-/// What the driver is told.
+/// What the driver receives.
 pub(crate) enum Event {
-    /// A flush has something to say, and listens.
+    /// An input of a flush, and where its answer goes.
     Flush { flush: FlushId, tell: crossbeam_channel::Sender<Told>, input: Input },
-    /// Something has happened.
+    /// Any other input.
     Input(Input),
 }
 
 /// The thread of one output.
 pub(crate) struct Driver {
     events: UnboundedSender<Event>,
-    /// Where its end is told: nothing is ever sent.
+    /// Disconnects when the thread ends; nothing is ever sent.
     ended: crossbeam_channel::Receiver<()>,
-    /// What frees the spool's folder and the dead-letter file.
+    /// Release the spool's folder and the dead-letter file.
     revokers: Vec<Revoker>,
-    /// The memory that may be used.
+    /// The memory that `max_buffer` allows.
     pub room: Arc<Room>,
-    /// What is counted.
+    /// The counts.
     pub counts: Arc<Counts>,
 }
 
-/// The present.
+/// The time now.
 fn present() -> Now {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let wall = Time { seconds: i64::try_from(since.as_secs()).unwrap_or(0), nanos: since.subsec_nanos() };
     Now { at: Instant::now(), wall }
 }
 
-/// Says what was found on the disk.
+/// Logs what was found on the disk.
 fn log_start(at_start: &AtStart, stream: &str, counts: &Counts, log: &Log) {
     if !at_start.recovered.is_empty() {
         log.line(
@@ -304,14 +305,14 @@ impl Driver {
         };
         host::without_signals(|| {
             let disk_ended = storage.start(task_queue, move |input| {
-                // Nobody listens any more only at the very end.
+                // The receiver is gone only at the very end.
                 let _ = done.send(Event::Input(input));
             })?;
             thread::Builder::new().name("kubehose".to_owned()).spawn(move || {
-                // Dropped last: by then everything is done.
+                // Dropped last, when everything is done.
                 let _running = running;
                 run(runtime, loop_);
-                // The disk's thread ends once nobody can tell it anything; a disk that hangs is left behind.
+                // The disk's thread ends once its channel is disconnected; if the disk hangs, it is left behind.
                 let _ = disk_ended.recv_timeout(MARGIN);
             })
         })
@@ -319,7 +320,7 @@ impl Driver {
         Ok(Driver { events, ended, revokers, room, counts })
     }
 
-    /// One without a thread: who holds what it is told, and its end, can play one that is dead or stuck.
+    /// One without a thread: a test that holds the receiver and the end can act as a thread that is dead or stuck.
     #[cfg(test)]
     pub(crate) fn without_thread(limit: usize) -> (Driver, UnboundedReceiver<Event>, crossbeam_channel::Sender<()>) {
         let (events, inbox) = unbounded_channel();
@@ -328,16 +329,16 @@ impl Driver {
         (Driver { events, ended, revokers: Vec::new(), room, counts: Arc::default() }, inbox, running)
     }
 
-    /// Tells it something; false if it has ended.
+    /// Sends it an event; false if it has ended.
     pub(crate) fn tell(&self, event: Event) -> bool {
         self.events.send(event).is_ok()
     }
 
-    /// Tells it to end, and waits for that; false if it has not by the deadline.
+    /// Sends it the event that ends it, and waits; false if it has not ended by the deadline.
     pub(crate) fn end(&self, event: Event, deadline: Instant) -> bool {
         self.tell(event);
         let ended = self.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected);
-        // A disk that hangs is left behind; the output of a reloaded configuration must find its folder and file free.
+        // Even if the disk hangs, the output of a reloaded configuration must find its folder and file free.
         self.revokers.iter().for_each(Revoker::revoke);
         ended
     }
@@ -348,12 +349,12 @@ impl Driver {
     }
 }
 
-/// A runtime for one thread. Where there is no socket for its signals, tokio panics, which would be a start that fails without a word.
+/// A runtime for one thread. tokio panics where it gets no socket for its signals; that becomes an error, so that the start does not fail silently.
 fn runtime() -> io::Result<Runtime> {
     let build = || tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     std::panic::catch_unwind(build).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        // Dropping what a panic carries may panic once more.
+        // Dropping a panic's payload may panic again.
         std::mem::forget(panic);
         Err(io::Error::other(text.unwrap_or_else(|| "the runtime cannot be made".to_owned())))
     })
@@ -361,10 +362,10 @@ fn runtime() -> io::Result<Runtime> {
 
 fn run(runtime: Runtime, loop_: Loop) {
     let log = loop_.log.clone();
-    // A task, since what `block_on` itself runs is woken by way of the kernel even from its own thread.
+    // Spawned, because the future that `block_on` itself runs is woken through the kernel even from its own thread.
     if let Err(panic) = runtime.block_on(runtime.spawn(loop_.run())) {
         log.line(Level::Error, &format!("a defect in kubehose: {panic}; please report it"));
-        // Dropping what a panic carries may panic once more.
+        // Dropping a panic's payload may panic again.
         std::mem::forget(panic);
     }
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
@@ -372,7 +373,7 @@ fn run(runtime: Runtime, loop_: Loop) {
 
 type Call = Pin<Box<dyn Future<Output = (CallId, Option<Result<firehose::Reply, Fault>>)> + Send>>;
 
-/// The loop of one output's thread, and all that it needs.
+/// The loop of one output's thread, and what it needs.
 struct Loop {
     firehose: Arc<Firehose>,
     config: Config,
@@ -386,7 +387,7 @@ struct Loop {
 }
 
 impl Loop {
-    /// Until the core is done. Nothing that a branch of the select waits for needs another branch to be polled.
+    /// Runs until the core is done. No branch of the select waits for something that needs another branch to be polled.
     async fn run(mut self) {
         let config = self.config.clone();
         let mut delivery = Delivery::new(Parts {
@@ -407,7 +408,7 @@ impl Loop {
         let mut unshown = None;
         delivery.handle(Input::Tick, present(), &mut out);
         loop {
-            // A flush that is answered shows what waits.
+            // A flush that is answered shows the lines that wait.
             if out.iter().any(|action| matches!(action, Action::Reply { .. })) {
                 unshown = None;
             }
@@ -437,7 +438,7 @@ impl Loop {
             let core = delivery.wake_at();
             let wake = [core, publish, look, show].into_iter().flatten().min();
             if core.is_some_and(|core| core <= now) || !self.events.is_empty() {
-                // The connections are tasks of their own, and go on only while this one rests.
+                // The connections are tasks of their own, and run only while this one yields.
                 tokio::task::yield_now().await;
             }
             let input = tokio::select! {
@@ -476,7 +477,7 @@ impl Loop {
         self.publish();
     }
 
-    /// Does what the core says.
+    /// Executes an action of the core.
     fn act(
         &self,
         action: Action,
@@ -487,7 +488,7 @@ impl Loop {
         match action {
             Action::Reply { flush, status } => {
                 if let Some(tell) = flushes.remove(&flush) {
-                    // It may have given up.
+                    // The flush may have given up.
                     let _ = tell.try_send(Told::Answer(status));
                 }
             }
@@ -530,7 +531,7 @@ impl Loop {
     }
 
     fn store(&self, task: Task) {
-        // Its thread ends only after this one.
+        // The disk's thread ends only after this one.
         let _ = self.tasks.send(task);
     }
 

@@ -1,4 +1,4 @@
-//! Dead letters, sent again: batched and delivered as the plugin does it, without a host.
+//! Sends dead letters again: batched and delivered as by the plugin, without a host.
 
 use crate::delivery::Input;
 use crate::error::Error;
@@ -10,13 +10,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long one waits between two looks at the counts.
+/// How often the counts are checked.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long the end may take once nothing more is waited for.
+/// How long the end may take once no more replies are awaited.
 const END: Duration = Duration::from_secs(10);
 
-/// How many bytes of records are sent on at a time.
+/// How many bytes of records go to the core at a time.
 const PORTION: usize = 256 * 1024;
 
 /// A sender of finished records to one stream.
@@ -31,27 +31,27 @@ pub struct Sender {
 /// Why sending ended before all was settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// The thread that delivers is dead, or does not answer any more: a defect.
+    /// The delivery thread is dead, or no longer answers: a defect.
     Dead,
-    /// Nothing was accepted for so long, and no more can be held.
+    /// Nothing was accepted for this time, and no more fits into memory.
     Stalled(Duration),
 }
 
 impl fmt::Display for Stopped {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Stopped::Dead => out.write_str("the thread that delivers has failed; please report it"),
+            Stopped::Dead => out.write_str("the delivery thread has failed; please report it"),
             Stopped::Stalled(time) => write!(out, "nothing was accepted for {time:?}"),
         }
     }
 }
 
-/// What came of all records.
+/// The outcome of all records.
 #[derive(Debug)]
 pub struct End {
     /// The counts.
     pub counts: Snapshot,
-    /// Why some of them may be neither accepted nor dead-lettered, if that is so.
+    /// Why some records may be neither accepted nor dead-lettered, if so.
     pub stopped: Option<Stopped>,
 }
 
@@ -62,7 +62,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// Looks at the counts; gives how long there has been none.
+    /// Reads the counts; returns how long nothing has been settled.
     fn look(&mut self, counts: &Counts) -> Duration {
         let settled = settled(counts);
         if settled > self.settled {
@@ -77,7 +77,7 @@ fn settled(counts: &Counts) -> u64 {
 }
 
 impl Sender {
-    /// Starts sending to the stream of `config`. What cannot be delivered goes to its `dead_letter_file`.
+    /// Starts sending to the stream of `config`. Records that cannot be delivered go to its `dead_letter_file`.
     ///
     /// # Errors
     /// When the system refuses a thread or a socket, or TLS cannot be set up.
@@ -91,8 +91,8 @@ impl Sender {
         Sender { driver, shutdown_timeout, sent: 0, progress, stopped: None }
     }
 
-    /// Sends records of one tag, each with its bytes; `each` is called now and then with what has become of them. Once nothing has been
-    /// accepted for `shutdown_timeout` no more are sent, which [`Sender::finish`] says.
+    /// Sends records of one tag; `each` is called now and then with the counts. Once nothing has been accepted for
+    /// `shutdown_timeout` it stops, and [`Sender::finish`] says so.
     pub fn send(&mut self, tag: &str, records: impl Iterator<Item = Vec<u8>>, each: impl Fn(&Counts)) {
         let tag: Arc<str> = tag.into();
         let (mut portion, mut size) = (Vec::new(), 0);
@@ -103,17 +103,17 @@ impl Sender {
             size += record.len();
             portion.push(record);
             if size >= PORTION {
-                self.hand_on(&tag, std::mem::take(&mut portion), &each);
+                self.pass(&tag, std::mem::take(&mut portion), &each);
                 size = 0;
             }
         }
         if !portion.is_empty() && self.stopped.is_none() {
-            self.hand_on(&tag, portion, &each);
+            self.pass(&tag, portion, &each);
         }
     }
 
-    fn hand_on(&mut self, tag: &Arc<str>, records: Vec<Vec<u8>>, each: &impl Fn(&Counts)) {
-        // What is settled while nothing is waited for counts, too.
+    fn pass(&mut self, tag: &Arc<str>, records: Vec<Vec<u8>>, each: &impl Fn(&Counts)) {
+        // The time starts when we begin to wait.
         self.progress.since = Instant::now();
         while !self.driver.room.fits(2 * PORTION) && !self.driver.has_ended() {
             each(&self.driver.counts);
@@ -130,7 +130,7 @@ impl Sender {
         }
     }
 
-    /// Waits until all is settled, or nothing has been accepted for `shutdown_timeout`; then gives up what remains.
+    /// Waits until all records are settled, or nothing has been accepted for `shutdown_timeout`; then gives up the rest.
     pub fn finish(mut self, each: impl Fn(&Counts)) -> End {
         let counts = self.driver.counts.clone();
         self.progress.since = Instant::now();

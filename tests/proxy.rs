@@ -310,12 +310,12 @@ fn a_certificate_that_ca_file_does_not_cover_is_told_through_the_proxy_too() {
 fn a_proxy_that_cannot_be_used_is_told_and_not_passed_by() {
     let server = firehose(true);
     for (value, why) in [
-        (format!("socks5://user:{PASSWORD}@127.0.0.1:1080"), "only proxies that are spoken to over http://"),
-        (format!("https://user:{PASSWORD}@127.0.0.1:3129"), "only proxies that are spoken to over http://"),
+        (format!("socks5://user:{PASSWORD}@127.0.0.1:1080"), "only proxies with http://"),
+        (format!("https://user:{PASSWORD}@127.0.0.1:3129"), "only proxies with http://"),
         // As URLs these are the host `user`, with a port, and more behind it.
-        (format!("http://user:{PASSWORD}#x@127.0.0.1:3128"), "its value is no URL such as http://proxy:3128"),
-        (format!("http://user:80/{PASSWORD}@127.0.0.1:3128"), "its value is no URL such as http://proxy:3128"),
-        (format!("http://user:80?{PASSWORD}@127.0.0.1:3128"), "its value is no URL such as http://proxy:3128"),
+        (format!("http://user:{PASSWORD}#x@127.0.0.1:3128"), "its value is not a URL such as http://proxy:3128"),
+        (format!("http://user:80/{PASSWORD}@127.0.0.1:3128"), "its value is not a URL such as http://proxy:3128"),
+        (format!("http://user:80?{PASSWORD}@127.0.0.1:3128"), "its value is not a URL such as http://proxy:3128"),
     ] {
         let running = start(&server, &[("HTTPS_PROXY", &value)], &[]);
         complaint(&running, &server, &["the proxy HTTPS_PROXY", why]);

@@ -1,18 +1,18 @@
 //! msgpack bytes → events: walks a chunk once and lays each event out as a flat tape of tokens that borrow from it.
 //!
-//! Invariants: nothing here recurses, so no nesting overflows a stack; every length is checked against the bytes that are
-//! left before it is believed; what cannot be decoded costs its own event, because decoding goes on at the next place
-//! that looks like one.
+//! Invariants: nothing here recurses, so nesting cannot overflow a stack; every length is checked against the remaining
+//! bytes; bytes that cannot be decoded cost only their own event, because decoding goes on at the next place that looks
+//! like one.
 
 use rmp::Marker;
 
-/// Containers nested deeper than this are not looked into; they become [`Token::TooDeep`].
+/// Containers nested deeper than this are not decoded; they become [`Token::TooDeep`].
 ///
-/// serde_json refuses more than 128 levels, and most readers of a record stand on a parser with such a bound.
+/// serde_json refuses more than 128 levels, and most readers of a record use a parser with such a bound.
 pub const MAX_DEPTH: usize = 100;
 
 /// One step of a decoded value. A container's token is followed by its contents; its `next` is the index of the first
-/// token behind them.
+/// token after them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Token<'a> {
     /// nil
@@ -31,27 +31,27 @@ pub enum Token<'a> {
     Str(&'a [u8]),
     /// Binary.
     Bin(&'a [u8]),
-    /// An extension value; its type is of no use in JSON.
+    /// An extension value; its type is dropped.
     Ext(&'a [u8]),
     /// An array of `len` values.
     Array {
         /// Number of values.
         len: u32,
-        /// Index of the token behind the array.
+        /// Index of the token after the array.
         next: u32,
     },
     /// A map of `len` pairs: key, value, key, value…
     Map {
         /// Number of pairs.
         len: u32,
-        /// Index of the token behind the map.
+        /// Index of the token after the map.
         next: u32,
     },
     /// A container beyond [`MAX_DEPTH`].
     TooDeep,
 }
 
-/// A decoded value: the tape that it stands on and its index there.
+/// A decoded value: its tape and its index there.
 #[derive(Clone, Copy, Debug)]
 pub struct Value<'t, 'a> {
     /// The tape.
@@ -66,7 +66,7 @@ impl<'t, 'a> Value<'t, 'a> {
         self.tape.get(self.at).copied().unwrap_or(Token::Nil)
     }
 
-    /// Index of the token behind the value.
+    /// Index of the token after the value.
     pub fn next(self) -> usize {
         match self.token() {
             Token::Array { next, .. } | Token::Map { next, .. } => next as usize,
@@ -74,7 +74,7 @@ impl<'t, 'a> Value<'t, 'a> {
         }
     }
 
-    /// The pairs of a map, as values; none of anything else.
+    /// The pairs of a map, as values; nothing if it is not a map.
     pub fn pairs(self) -> Pairs<'t, 'a> {
         let left = match self.token() {
             Token::Map { len, .. } => len,
@@ -83,7 +83,7 @@ impl<'t, 'a> Value<'t, 'a> {
         Pairs { tape: self.tape, at: self.at + 1, left }
     }
 
-    /// The value under `key`, which is a string or binary; of a repeated key, the last. With the index of its key.
+    /// The value under `key`, a string or binary, with the index of its key; if the key is repeated, the last one.
     pub fn get(self, key: &[u8]) -> Option<(usize, Value<'t, 'a>)> {
         let mut found = None;
         for (k, v) in self.pairs() {
@@ -130,13 +130,13 @@ pub struct Time {
 pub struct Event<'t, 'a> {
     /// Its place in the chunk, counted over events (not over group markers).
     pub index: u32,
-    /// Its time; absent when the chunk gave none that can be read.
+    /// Its time; `None` if the chunk has none that can be read.
     pub time: Option<Time>,
-    /// Its metadata (Fluent Bit 2.1 and later); nil where there is none.
+    /// Its metadata (Fluent Bit 2.1 and later); nil if there is none.
     pub metadata: Value<'t, 'a>,
     /// Its body, normally a map.
     pub body: Value<'t, 'a>,
-    /// The start marker's body of the group that it belongs to (OTLP, Fluent Bit 3.1 and later): `resource`, `scope`.
+    /// The body of its group's start marker (OTLP, Fluent Bit 3.1 and later): `resource`, `scope`.
     pub group: Option<Value<'t, 'a>>,
 }
 
@@ -150,37 +150,37 @@ pub struct Chunk<'a> {
     at: Cursor,
 }
 
-/// How far a chunk has been read: it can be put down, and its bytes read on from here.
+/// How far a chunk has been read, so that reading can go on later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     position: usize,
-    /// Where the marker stands that began the group that is open.
+    /// Where the start marker of the open group is.
     group: Option<usize>,
     events: u32,
     undecodable: u64,
-    /// Bytes that were read in vain.
+    /// Bytes that were read without finding an event.
     wasted: usize,
 }
 
 impl Cursor {
-    /// Bytes of the chunk that lie behind.
+    /// Bytes of the chunk that have been read.
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// Events that lie behind.
+    /// Events that have been read.
     pub fn events(&self) -> u32 {
         self.events
     }
 
-    /// Stretches behind that were no event.
+    /// Parts so far that were not an event.
     pub fn undecodable(&self) -> u64 {
         self.undecodable
     }
 }
 
-/// When so many times the chunk's bytes have been read in vain, what is left of it is given up: beginnings of events that
-/// each fail only at the chunk's end would otherwise be read to it again and again.
+/// When this many times the chunk's bytes have been read without finding an event, the rest is given up. Otherwise a chunk of
+/// event beginnings that each fail only at its end would be read to the end again and again.
 const WASTE: usize = 16;
 
 /// Why a value could not be read.
@@ -191,7 +191,7 @@ struct Malformed;
 const GROUP_START: u32 = 0xFFFF_FFFF;
 const GROUP_END: u32 = 0xFFFF_FFFE;
 
-/// What stands before an event's body.
+/// What precedes an event's body.
 enum Head {
     Time(Option<Time>),
     GroupStart,
@@ -211,7 +211,7 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    /// Goes on with the same bytes where they were left.
+    /// Goes on reading the same bytes.
     pub fn resume(data: &'a [u8], cursor: Cursor) -> Self {
         let mut chunk = Chunk::new(data);
         chunk.at = cursor;
@@ -233,18 +233,18 @@ impl<'a> Chunk<'a> {
         self.at
     }
 
-    /// How many stretches of the chunk were no event so far.
+    /// How many parts of the chunk were not an event so far.
     pub fn undecodable(&self) -> u64 {
         self.at.undecodable
     }
 
-    /// How many events have been given out.
+    /// How many events have been returned.
     pub fn events(&self) -> u32 {
         self.at.events
     }
 
-    /// The time of the next event, and the rest of the chunk from its body on, if it begins as nearly all do, stands in
-    /// no group and has no metadata. It is not passed over by that: see [`Chunk::pass`].
+    /// The time of the next event, and the rest of the chunk from its body on, if it begins as nearly all do, is in
+    /// no group and has no metadata. This does not move past it: see [`Chunk::pass`].
     pub fn plain_head(&self) -> Option<(Time, &'a [u8])> {
         if !self.group.is_empty() {
             return None;
@@ -263,13 +263,13 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    /// Passes over the event whose head [`Chunk::plain_head`] has told, with so many bytes of what it gave.
+    /// Moves past the event whose head [`Chunk::plain_head`] returned, and past `read` bytes of its rest.
     pub fn pass(&mut self, rest: &[u8], body: usize) {
         self.at.position = self.data.len() - rest.len() + body;
         self.at.events += 1;
     }
 
-    /// The next event, or none at the end of the chunk.
+    /// The next event; `None` at the end of the chunk.
     pub fn next_event(&mut self) -> Option<Event<'_, 'a>> {
         let (time, metadata, body) = loop {
             if self.at.position >= self.data.len() {
@@ -286,20 +286,20 @@ impl<'a> Chunk<'a> {
                         self.at.position = self.data.len();
                         continue;
                     }
-                    // The head of the event that failed is none of its own, so the search begins behind it.
+                    // The head of the failed event is not an event itself, so the search begins after it.
                     let head = self.data.get(start..start + 2).is_some_and(looks_like_event);
                     self.at.position = self.find_event(start + if head { 2 } else { 1 });
                     continue;
                 }
             }
             let Some((head, metadata, body)) = self.frame() else {
-                // Well-formed msgpack, and no event: the next one begins right behind it.
+                // Well-formed msgpack, but not an event: the next one begins right after it.
                 self.at.undecodable += 1;
                 continue;
             };
             match head {
                 Head::GroupStart => {
-                    // The tape of the marker is kept: the records of its group may show what stands there.
+                    // The marker's tape is kept: records of its group may contain its values.
                     self.at.group = Some(start);
                     self.group.clear();
                     self.group.push(Token::Nil);
@@ -315,7 +315,7 @@ impl<'a> Chunk<'a> {
         let index = self.at.events;
         self.at.events += 1;
         let tape = self.tape.as_slice();
-        // Index 0 is the event's own array, which is of no more use, and stands in for a nil.
+        // Index 0 is the event's own array, which is no longer needed, and serves as a nil.
         let metadata = match metadata {
             Some(at) => Value { tape, at },
             None => Value { tape: &[], at: 0 },
@@ -324,7 +324,7 @@ impl<'a> Chunk<'a> {
         Some(Event { index, time, metadata, body: Value { tape, at: body }, group })
     }
 
-    /// Recognises the event on the tape: what its head says, and the indices of its metadata and body.
+    /// Recognises the event on the tape: its head, and the indices of its metadata and body.
     fn frame(&self) -> Option<(Head, Option<usize>, usize)> {
         let tape = self.tape.as_slice();
         let Some(Token::Array { len: 2, .. }) = tape.first() else {
@@ -343,7 +343,7 @@ impl<'a> Chunk<'a> {
         Some((read_head(time.token()), metadata, body))
     }
 
-    /// The next place at or behind `from` where an event seems to begin and can be read to its end.
+    /// The next place from `from` on where an event seems to begin and can be read to its end.
     fn find_event(&self, from: usize) -> usize {
         let mut at = from;
         while let Some(rest) = self.data.get(at..) {
@@ -353,7 +353,7 @@ impl<'a> Chunk<'a> {
             at += offset;
             let plausible = match self.data.get(at..) {
                 Some([0x92, 0x92, 0xd7, 0x00, ..]) => true,
-                // With nothing in it, it is rather the head of an event: time and metadata.
+                // An empty body means that this is rather the head of an event: time and metadata.
                 Some([0x92, 0xd7, 0x00, rest @ ..]) => rest.get(8) != Some(&0x80),
                 Some([0x92, 0x92, second, ..]) => *second == 0xcf || *second == 0xce || *second == 0xcb,
                 _ => false,
@@ -384,7 +384,7 @@ impl<'a> Chunk<'a> {
                     continue;
                 }
             }
-            // A value is complete; so may be the containers around it.
+            // A value is complete, and perhaps the containers around it.
             loop {
                 let Some((at, left)) = self.open.last_mut() else {
                     return Ok(());
@@ -402,7 +402,7 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    /// Passes over `count` values and all that they contain.
+    /// Skips `count` values and their contents.
     fn skip(&mut self, count: u64) -> Result<(), Malformed> {
         let keep = self.tape.len();
         let mut left = count;
@@ -415,7 +415,7 @@ impl<'a> Chunk<'a> {
         Ok(())
     }
 
-    /// Reads one token onto the tape; of a container, only its head, and says how many values belong to it.
+    /// Reads one token onto the tape; for a container, only its head, and returns how many values belong to it.
     fn read_token(&mut self) -> Result<Option<u64>, Malformed> {
         let next = self.tape.len() as u32 + 1;
         let array = |len: u32| (Token::Array { len, next }, Some(u64::from(len)));
@@ -459,7 +459,7 @@ impl<'a> Chunk<'a> {
             Marker::Ext32 => (self.be32().and_then(|len| self.ext(len as usize))?, None),
             Marker::Reserved => return Err(Malformed),
         };
-        // Each value takes a byte at least: a count that the rest of the chunk cannot hold is a lie.
+        // Each value has at least one byte: a count that the rest of the chunk cannot hold is wrong.
         if children.is_some_and(|count| count > (self.data.len() - self.at.position) as u64) {
             return Err(Malformed);
         }

@@ -32,14 +32,16 @@ impl Path {
     }
 }
 
-/// `a['b.c']['d']`, what follows the dollar sign.
+/// Reads what follows the dollar sign: `a['b.c']['d']`.
 fn parse_accessor(text: &str) -> Result<Vec<String>, String> {
     let (first, mut rest) = text.split_at(text.find('[').unwrap_or(text.len()));
     let mut parts = vec![first.to_owned()];
     while !rest.is_empty() {
         let inner = rest.strip_prefix("['").and_then(|rest| rest.split_once("']"));
         let Some((part, behind)) = inner else {
-            return Err(format!("'${text}' is no record accessor: after the first key, each part is written ['key']"));
+            return Err(format!(
+                "'${text}' is not a record accessor: after the first key, each part is written ['key']"
+            ));
         };
         parts.push(part.to_owned());
         rest = behind;
@@ -56,7 +58,7 @@ pub struct Found {
     pub value: usize,
 }
 
-/// A set of paths that is looked up in one pass over the maps on their way.
+/// A set of paths that are looked up together, in one pass.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {
     root: Node,
@@ -67,7 +69,7 @@ pub struct Paths {
 #[derive(Clone, Debug, Default)]
 pub struct Node {
     children: Vec<(Box<[u8]>, Node)>,
-    /// Bit n: a child's name has n bytes (64 and more: bit 63). Most keys of an event are passed over by it alone.
+    /// Bit n: a child's name has n bytes (63 and more: bit 63). This alone rules out most keys of an event.
     lengths: u64,
     /// The numbers of the paths that end here.
     ends: Vec<usize>,
@@ -78,7 +80,7 @@ fn length_bit(name: &[u8]) -> u64 {
 }
 
 impl Paths {
-    /// Adds a path; its number among the found ones comes back.
+    /// Adds a path; returns its number in [`Paths::find`].
     pub fn add(&mut self, path: &Path) -> usize {
         let mut node = &mut self.root;
         for segment in &path.segments {
@@ -97,12 +99,12 @@ impl Paths {
         self.count - 1
     }
 
-    /// Where all of them begin.
+    /// The node where all paths begin.
     pub fn root(&self) -> &Node {
         &self.root
     }
 
-    /// Looks all of them up in `root`; `found` is written anew, an entry for each number. Of a repeated key, the last
+    /// Looks up all paths in `root`; replaces `found` by one entry for each number. If a key is repeated, the last
     /// counts.
     pub fn find(&self, root: Value<'_, '_>, found: &mut Vec<Option<Found>>) {
         found.clear();
@@ -112,7 +114,7 @@ impl Paths {
 }
 
 impl Node {
-    /// The step of this name.
+    /// The child with this name.
     #[inline]
     pub fn child(&self, name: &[u8]) -> Option<&Node> {
         if self.lengths & length_bit(name) == 0 {

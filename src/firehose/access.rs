@@ -1,7 +1,7 @@
-//! Who we are and where the service is: credentials and endpoint, as the SDK finds them, and the signature of a call.
+//! Credentials and endpoint, as the SDK finds them, and the signature of a call.
 //!
-//! The SDK's client is asked for neither calls nor signatures: its way of a call costs more than all the rest of a small
-//! one. What it knows is used piece by piece: its chain of credentials, its rules of endpoints, its signer.
+//! The SDK's client is not used: making a call its way costs more than all the rest of a small call. Its parts are: the
+//! chain of credentials, the rules of endpoints, the signer.
 
 use crate::firehose::FirehoseConfig;
 use crate::firehose::credentials::Found;
@@ -27,7 +27,7 @@ use http_body_util::Full;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How long a connection may take to be made; the SDK's own default.
+/// How long connecting may take; the SDK's own default.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
 
 const AGENT: &str = concat!("kubehose/", env!("CARGO_PKG_VERSION"));
@@ -40,7 +40,7 @@ pub struct Access {
     provider: SharedCredentialsProvider,
 }
 
-/// What makes a call of a body: where it goes, and who signs it.
+/// Turns a body into a signed call.
 #[derive(Debug)]
 pub struct Signer {
     region: String,
@@ -50,11 +50,11 @@ pub struct Signer {
 }
 
 impl Access {
-    /// Reads the environment and the shared configuration files, and resolves the endpoint. Credentials are not looked
-    /// for yet.
+    /// Reads the environment and the shared configuration files, and resolves the endpoint. Does not look up credentials
+    /// yet.
     ///
     /// # Errors
-    /// When the SDK's rules have no endpoint for what is configured, such as FIPS in a region that has none, or it is no URL.
+    /// When the SDK's rules have no endpoint for the configuration, such as FIPS in a region without it, or the endpoint is not a URL.
     pub async fn new(config: &FirehoseConfig, http: &Http1) -> Result<Access, BoxError> {
         let region = Region::new(config.region.clone());
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
@@ -84,10 +84,10 @@ impl Access {
         Ok(Access { region: config.region.clone(), uri: url.parse()?, url, provider })
     }
 
-    /// Looks for credentials.
+    /// Looks up credentials.
     ///
     /// # Errors
-    /// What the SDK's providers say.
+    /// Those of the SDK's providers.
     pub async fn look(&self) -> Result<Found<Signer>, CredentialsError> {
         let credentials: Credentials = self.provider.provide_credentials().await?;
         let valid_for = credentials.expiry().map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
@@ -101,7 +101,7 @@ impl Signer {
     /// A PutRecordBatch call with this body, signed as at this time.
     ///
     /// # Errors
-    /// When the credentials are none that can sign.
+    /// When the credentials cannot sign.
     pub fn request(&self, body: Bytes, time: SystemTime) -> Result<http::Request<Full<Bytes>>, BoxError> {
         let params = SigningParams::builder()
             .identity(&self.identity)
@@ -139,8 +139,8 @@ async fn endpoint(base: &SdkConfig) -> Result<String, BoxError> {
     Ok(ResolveEndpoint::resolve_endpoint(&DefaultResolver::new(), &params).await?.url().to_owned())
 }
 
-/// The shared configuration files, and one more that gives the profile in use this endpoint of STS. The SDK has no
-/// other way to tell its web identity and profile providers, which make STS clients of their own.
+/// The shared configuration files, and one more that sets the endpoint of STS in the profile in use. Nothing else
+/// reaches the SDK's web identity and profile providers, which make STS clients of their own.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
 fn sts_in_profile(profile: Option<&str>, endpoint: &str) -> EnvConfigFiles {
     let from_environment = || std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
@@ -159,7 +159,7 @@ async fn assume(config: &FirehoseConfig, role: &str, base: &SdkConfig, region: R
     let mut sts = base.to_builder();
     if let Some(endpoint) = &config.sts_endpoint {
         sts = sts.endpoint_url(endpoint);
-        // The option goes before AWS_ENDPOINT_URL.
+        // The option takes precedence over AWS_ENDPOINT_URL.
         sts.insert_origin("endpoint_url", Origin::shared_config());
     }
     let mut provider =

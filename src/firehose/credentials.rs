@@ -1,5 +1,5 @@
-//! Credentials: looked up by a task of their own, one look-up at a time. A call waits for that task alone, never for another call, and
-//! each wait has an end.
+//! Credentials: a task of their own looks them up, one look-up at a time. A call waits only for that task, never for another call,
+//! and each wait is bounded.
 
 use crate::firehose::{Class, Fault, Setup};
 use futures_util::FutureExt;
@@ -11,39 +11,38 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-/// Credentials are no longer used so long before they expire; the SDK's own default.
+/// How long before their expiry credentials are no longer used; the SDK's own default.
 const BEFORE_EXPIRY: Duration = Duration::from_secs(10);
-/// New ones are looked for so long before that, while the old ones are still used, so that no call waits for them.
+/// How long before that new ones are looked up, while the old ones are still used, so that no call waits.
 const EARLY: Duration = Duration::from_secs(60);
-/// A look-up ahead of time that brought none that last longer is repeated after this.
+/// When an early look-up found none that last longer, it is repeated after this time.
 const EARLY_AGAIN: Duration = Duration::from_secs(10);
-/// Credentials without an expiry are looked for anew after this; the SDK's own default.
+/// Credentials without an expiry are looked up again after this time; the SDK's own default.
 const WITHOUT_EXPIRY: Duration = Duration::from_secs(15 * 60);
-/// How much longer than a look-up a call waits for its outcome.
+/// How much longer than a look-up may take a call waits for it.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// What a look-up has found, and for how long it is good.
+/// What a look-up has found, and how long it is valid.
 #[derive(Debug)]
 pub struct Found<A> {
     /// What signs the calls.
     pub access: Arc<A>,
-    /// How long it is valid; none if it does not expire.
+    /// How long it is valid; `None` if it does not expire.
     pub valid_for: Option<Duration>,
 }
 
 /// Where credentials are looked for.
 pub trait Source<A> {
-    /// One look-up. With `renew` it begins at the environment and the files; else what was read of them before may be used. It may be dropped
-    /// at any await.
+    /// One look-up. With `renew` it reads the environment and the files again. The future may be dropped at any await.
     fn look(&mut self, renew: bool) -> impl Future<Output = Result<Found<A>, Fault>> + Send;
 }
 
 #[derive(Debug)]
 struct Held<A> {
     access: Arc<A>,
-    /// From then on it is not used.
+    /// When it is no longer used.
     until: Instant,
-    /// From then on the next call has new ones looked for.
+    /// When the next call asks for a new look-up.
     refresh: Instant,
 }
 
@@ -57,7 +56,7 @@ struct Outcome<A> {
 #[derive(Debug, Default)]
 struct Asks {
     wanted: Notify,
-    /// What is held was refused, or could not be had: the next look-up begins at the environment and the files.
+    /// What is held was refused, or the last look-up failed: the next one reads environment and files again.
     renew: AtomicBool,
 }
 
@@ -75,7 +74,7 @@ pub struct Lookups<A> {
     limit: Duration,
 }
 
-/// Both sides, where a look-up may take as long as `limit`. Nothing is looked for before the first call.
+/// Both sides; a look-up may take as long as `limit`. Nothing is looked up before the first call.
 pub fn credentials<A>(limit: Duration) -> (Credentials<A>, Lookups<A>) {
     let (tell, outcome) = watch::channel(Outcome { held: None, fault: None });
     let asks = Arc::new(Asks::default());
@@ -83,12 +82,12 @@ pub fn credentials<A>(limit: Duration) -> (Credentials<A>, Lookups<A>) {
 }
 
 impl<A> Credentials<A> {
-    /// What is held is not used any more; the next call has it looked for from the beginning.
+    /// Stops using what is held; the next call asks for a look-up that reads environment and files again.
     pub fn renew(&self) {
         self.asks.renew.store(true, Relaxed);
     }
 
-    /// What signs a call: at once if it is held, else once the look-up that is under way, or a new one, has ended.
+    /// What signs a call: at once if it is held, otherwise after the current look-up, or a new one, has ended.
     ///
     /// # Errors
     /// Why that look-up failed.
@@ -125,7 +124,7 @@ impl<A> Credentials<A> {
 }
 
 impl<A> Lookups<A> {
-    /// Looks for credentials whenever a call needs them, as long as there is somebody who may call.
+    /// Looks up credentials whenever a call needs them, until the calls' side is dropped.
     pub async fn run(self, mut source: impl Source<A>) {
         loop {
             tokio::select! {
@@ -133,7 +132,7 @@ impl<A> Lookups<A> {
                 () = self.outcome.closed() => return,
             }
             let renew = self.asks.renew.swap(false, Relaxed);
-            // Several calls may have asked for what the last look-up has brought.
+            // The last look-up may have found what this request asked for.
             let needed = match &self.outcome.borrow().held {
                 Some(held) => renew || held.refresh <= Instant::now(),
                 None => true,
@@ -146,12 +145,12 @@ impl<A> Lookups<A> {
                 Ok(Ok(looked)) => looked,
                 Ok(Err(_)) => Err(too_late(self.limit)),
                 Err(panic) => {
-                    // Dropping what a panic carries may panic once more.
+                    // Dropping a panic's payload may panic again.
                     std::mem::forget(panic);
                     Err(none("a defect in the look-up of credentials; please report it".to_owned()))
                 }
             };
-            // Whoever has asked meanwhile takes this outcome.
+            // This outcome serves whoever has asked meanwhile.
             let _ = self.asks.wanted.notified().now_or_never();
             self.outcome.send_modify(|outcome| outcome.take(looked, renew));
         }
@@ -170,7 +169,7 @@ impl<A> Outcome<A> {
                 }
                 *self = Outcome { held: Some(Held { access, until: now + life, refresh }), fault: None };
             }
-            // A look-up ahead of time has failed: what is held is still good.
+            // An early look-up has failed: what is held is still valid.
             Err(_) if !renewed && self.held.as_ref().is_some_and(|held| held.until > now) => {
                 if let Some(held) = &mut self.held {
                     held.refresh = now + EARLY_AGAIN;

@@ -1,15 +1,15 @@
-//! What somebody else wrote, made fit for a log line or a dead letter.
+//! Makes text from outside fit for a log line or a dead letter.
 
 /// The most bytes of such a text: an endpoint may say megabytes.
 pub(super) const LIMIT: usize = 512;
 
-/// What stands where a text was cut.
+/// Marks where a text was cut.
 const CUT: char = '…';
 
 /// The text with a space for each control character, cut at a character to [`LIMIT`] bytes.
 pub(super) fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(LIMIT));
-    // Where it would be cut, should more follow than fits.
+    // Where to cut if more follows than fits.
     let mut fits = 0;
     for c in text.chars() {
         let c = if c.is_control() { ' ' } else { c };

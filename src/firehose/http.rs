@@ -1,8 +1,8 @@
-//! The HTTP client, of the calls and under the SDK: hyper over rustls with ring, HTTP/1.1 alone, through the environment's proxy.
+//! The HTTP client of the calls and of the SDK: hyper over rustls with ring, HTTP/1.1 only, through the environment's proxy.
 //!
-//! Not the SDK's own, because that offers HTTP/2: there one cut connection takes down all calls that share it, accepted or
-//! not, and each would have to be sent again. With HTTP/1.1 a connection carries one call at a time, a cut makes at most
-//! one call's outcome ambiguous, and a large body needs no second framing.
+//! The SDK's own client offers HTTP/2, where one cut connection makes the outcome of all its calls ambiguous, and each would
+//! have to be sent again. With HTTP/1.1 a connection carries one call at a time, a cut makes at most one call
+//! ambiguous, and a large body needs no second framing.
 
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
@@ -40,15 +40,15 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// The most bytes of a reply that are read: 500 records' identifiers are about 100 KB.
 const MAX_REPLY: usize = 4 * 1024 * 1024;
 
-/// An idle connection is closed after this, well before a load balancer would, so that no call meets a dead one.
+/// When an idle connection is closed: well before a load balancer closes it, so that no call uses a dead one.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// The client of one output. Its connections are kept and used again.
+/// The client of one output. Its connections are reused.
 #[derive(Clone, Debug)]
 pub struct Http1 {
     tls: Arc<ClientConfig>,
     proxy: Arc<Proxy>,
-    /// One connector for each pair of timeouts: the SDK asks for other ones where it looks for credentials.
+    /// One connector for each pair of timeouts: the SDK's providers of credentials ask for several.
     connectors: Arc<Mutex<HashMap<Timeouts, SharedHttpConnector>>>,
 }
 
@@ -71,10 +71,10 @@ impl Http1 {
     /// A client that trusts the system's authorities and those of `ca`, PEM that was checked when it was read.
     ///
     /// # Errors
-    /// Only if rustls and ring should have no version of TLS in common.
+    /// Only if rustls and ring had no version of TLS in common.
     pub fn new(ca: Option<&[u8]>) -> Result<Http1, TlsError> {
         let mut roots = RootCertStore::empty();
-        // What of the system's cannot be read is not trusted; without any, `ca_file` may do.
+        // Certificates of the system that cannot be read are not trusted; `ca_file` may be enough without them.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         let own = CertificateDer::pem_slice_iter(ca.unwrap_or_default());
         roots.add_parsable_certificates(own.flatten());
@@ -93,7 +93,7 @@ impl Http1 {
         })
     }
 
-    /// A client with connections of its own, each of which may take so long to be made.
+    /// A client with connections of its own; connecting may take as long as `connect`.
     pub fn client<B>(&self, connect: Option<Duration>) -> Client<HttpsConnector<Route>, B>
     where
         B: Body + Send,
@@ -158,7 +158,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// Straight to the server, or, for https, through the tunnel of a proxy (HTTPS_PROXY, ALL_PROXY; not for NO_PROXY).
+/// Connects to the server directly or, for https, through the tunnel of a proxy (HTTPS_PROXY, ALL_PROXY, NO_PROXY).
 #[derive(Clone, Debug)]
 pub struct Route {
     tcp: TcpConnector,
@@ -188,7 +188,7 @@ impl Service<Uri> for Route {
             let fault = ProxyFault { proxy: self.proxy.variable.to_owned(), destination: host, source: why.into() };
             return Box::pin(async move { Err(fault.into()) });
         }
-        // Without its user and password: hyper-util keeps these apart.
+        // This URL holds no user and password: hyper-util keeps them elsewhere.
         let told = format!("{} of {}", proxy.uri().to_string().trim_end_matches('/'), self.proxy.variable);
         let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp.clone());
         if let Some(authorization) = proxy.basic_auth() {
@@ -201,13 +201,13 @@ impl Service<Uri> for Route {
     }
 }
 
-/// The proxy that the environment names for https, and what goes round it.
+/// The proxy that the environment names for https, and the hosts that are reached without it.
 #[derive(Debug)]
 struct Proxy {
     matcher: Matcher,
-    /// The variable that names it.
+    /// The variable that names the proxy.
     variable: &'static str,
-    /// Why what it names cannot be used, if it cannot.
+    /// Why its value cannot be used, if so.
     unusable: Option<&'static str>,
 }
 
@@ -221,11 +221,11 @@ impl Proxy {
         let proxy = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]);
         let (_, without) = first(&["NO_PROXY", "no_proxy"]).unwrap_or_default();
         let without: Vec<&str> = without.split([',', ' ']).filter(|entry| !entry.is_empty()).collect();
-        // hyper-util's `*` stands for every name, and an endpoint may be an address.
+        // hyper-util's `*` matches every name but no address, and an endpoint may be an address.
         let Some((variable, url)) = proxy.filter(|_| !without.contains(&"*")) else {
             return Proxy { matcher: Matcher::builder().build(), variable: "", unusable: None };
         };
-        // It knows `.domain` and `domain`, which both stand for the domain and what is below it, addresses, CIDR blocks.
+        // hyper-util knows `.domain` and `domain` (both match the domain and its subdomains), addresses and CIDR blocks.
         let known = |entry: &&str| {
             let entry = entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry);
             entry.trim_start_matches('[').trim_end_matches(']').to_owned()
@@ -234,21 +234,21 @@ impl Proxy {
         let parsed = proxy_url(&url);
         let unusable = match parsed.as_ref().and_then(Uri::scheme_str) {
             Some("http") => None,
-            // What is sent through it is TLS all the same.
-            Some(_) => Some("only proxies that are spoken to over http:// are supported"),
+            // Calls through it are encrypted nevertheless.
+            Some(_) => Some("only proxies with http:// are supported"),
             None => {
-                Some("its value is no URL such as http://proxy:3128 (write special characters of a password as %XX)")
+                Some("its value is not a URL such as http://proxy:3128 (write special characters of a password as %XX)")
             }
         };
-        // What cannot be read stands for no proxy there, and would be passed by without a word.
+        // hyper-util takes a value that it cannot read for no proxy, without an error.
         let url = parsed.filter(|_| unusable.is_none()).map_or("http://unusable".to_owned(), |url| url.to_string());
         Proxy { matcher: Matcher::builder().https(url).no(without).build(), variable, unusable }
     }
 }
 
-/// A proxy's URL in the form that is understood the same way everywhere: an `@` of its user or password stands as `%40`, since
-/// hyper-util takes the first one for their end, and shows what is behind it. None if it is no such URL: where `#`, `/` or `?`
-/// stand in a password, what is before them would be taken for host and port, and shown.
+/// A proxy's URL in a form that every parser reads alike: an `@` in user or password becomes `%40`, because
+/// hyper-util ends the password at the first one, and shows the text after it. `None` if it is not such a URL: with `#`, `/` or `?`
+/// in a password, the text before them would be taken for host and port, and shown.
 fn proxy_url(url: &str) -> Option<Uri> {
     let uri: Uri = url.parse().ok().filter(|_| !url.contains('#'))?;
     let authority = uri.authority()?.as_str();
@@ -262,7 +262,7 @@ fn proxy_url(url: &str) -> Option<Uri> {
     url.parse().ok().filter(|_| fits)
 }
 
-/// A proxy that did not let a connection through. Its text names the proxy, never its password.
+/// A proxy that refused a connection. Its text names the proxy, never its password.
 #[derive(Debug)]
 pub struct ProxyFault {
     proxy: String,

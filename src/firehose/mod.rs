@@ -1,4 +1,4 @@
-//! ONE PutRecordBatch call → what became of each record, and what to do about a fault.
+//! One PutRecordBatch call → the outcome of each record, or a fault and its fix.
 
 mod access;
 mod credentials;
@@ -26,20 +26,20 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 
-/// A refusal of credentials with a clock so far from the service's is blamed on the clock; the SDK's own threshold, just
+/// If the clocks differ by this much, refused credentials are blamed on the clock. The SDK has the same threshold, just
 /// below the five minutes that the service allows.
 const CLOCK_OFF: Duration = Duration::from_secs(4 * 60);
 
-/// Where the records go, and as whom.
+/// Where calls go, and with which credentials.
 #[derive(Clone, Debug)]
 pub struct FirehoseConfig {
     /// The AWS region.
     pub region: String,
     /// The stream's name, or the template of names.
     pub delivery_stream: String,
-    /// Endpoint of Firehose, an URL.
+    /// URL of Firehose's endpoint.
     pub endpoint: Option<String>,
-    /// Endpoint of STS, an URL.
+    /// URL of the endpoint of STS.
     pub sts_endpoint: Option<String>,
     /// The role to assume.
     pub role_arn: Option<String>,
@@ -47,7 +47,7 @@ pub struct FirehoseConfig {
     pub external_id: Option<String>,
     /// A profile of the shared configuration files.
     pub profile: Option<String>,
-    /// PEM of more trusted authorities, read at Init.
+    /// Additional certificate authorities, PEM, read at Init.
     pub ca: Option<Vec<u8>>,
     /// How long one call may take.
     pub request_timeout: Duration,
@@ -58,43 +58,43 @@ pub struct FirehoseConfig {
 pub struct Fault {
     /// What to do about it.
     pub class: Class,
-    /// Whether the service may have accepted the records all the same, so that sending them again may repeat them.
+    /// Whether the service may have accepted the records nevertheless, so that sending them again may repeat them.
     pub ambiguous: bool,
     /// What happened, for the log and dead letters: without control characters, and some hundred bytes at most.
     pub text: String,
 }
 
-/// The kinds of faults, by what is to be done.
+/// The kinds of faults, by what kubehose does about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Too much at a time: the same batch, later, and fewer calls at once.
+    /// Throttled: the same batch later, and fewer calls at a time.
     Throttled,
-    /// The service or the way to it failed: the same batch, later.
+    /// The service or the network failed: the same batch later.
     Service,
-    /// The service will never take this batch as it is: look for the record that it does not like.
+    /// The service never accepts this batch as it is: look for the record that it refuses.
     Poison,
-    /// Nothing will be accepted until somebody fixes something: keep the data.
+    /// Nothing is accepted until somebody fixes the set-up: keep the data.
     Setup(Setup),
 }
 
 /// What has to be fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Setup {
-    /// There are no credentials, or the way to them fails.
+    /// There are no credentials, or looking them up fails.
     Credentials,
-    /// There are, and they are not valid (any more).
+    /// The credentials are not valid, or no longer valid.
     Refused,
-    /// They are valid, and lack the permission.
+    /// The credentials lack the permission.
     Denied,
-    /// The stream does not exist, or not here.
+    /// The stream does not exist in this account and region.
     Stream,
     /// The endpoint cannot be reached.
     Unreachable,
-    /// The proxy does not let a connection through.
+    /// The proxy refuses the connection.
     Proxy,
     /// The endpoint's certificate is not trusted.
     Untrusted,
-    /// The service says something else about the stream or the request.
+    /// Any other error about the stream or the request.
     Other,
 }
 
@@ -162,14 +162,14 @@ impl Setup {
             Setup::Denied => format!("allow firehose:PutRecordBatch on arn:aws:firehose:{region}:<account>:deliverystream/{stream} (kubehose iam-policy writes the policy), and the key of its encryption if it has one"),
             Setup::Stream => format!("check 'delivery_stream' and 'region': {stream} in {region}, in the account of the credentials"),
             Setup::Unreachable => format!("check 'region' ({region}), 'endpoint', DNS, the security group, and the VPC endpoint or proxy (HTTPS_PROXY, NO_PROXY)"),
-            Setup::Proxy => "see that the proxy of HTTPS_PROXY (or ALL_PROXY) runs and allows CONNECT to that host and port, and that its user and password are right (http://user:password@host:port); NO_PROXY names what is reached without it".to_owned(),
-            Setup::Untrusted => "set 'ca_file' to the certificate of the authority that signed the endpoint's".to_owned(),
-            Setup::Other => "see the stream in the AWS console; its source must be Direct PUT".to_owned(),
+            Setup::Proxy => "check that the proxy of HTTPS_PROXY (or ALL_PROXY) runs and allows CONNECT to that host and port, and that its user and password are right (http://user:password@host:port); hosts in NO_PROXY are reached without it".to_owned(),
+            Setup::Untrusted => "set 'ca_file' to the certificate of the authority that signed the endpoint's certificate".to_owned(),
+            Setup::Other => "look at the stream in the AWS console; its source must be Direct PUT".to_owned(),
         }
     }
 }
 
-/// What to look at when no credentials can be had: the sources that are set up, or, without any, what can be.
+/// What to check when there are no credentials: the sources that are set up or, if none is, those that could be.
 fn credentials_cure(config: &FirehoseConfig, environment: &dyn Fn(&str) -> Option<String>) -> String {
     let mut cures = Vec::new();
     let sts = config.sts_endpoint.as_ref().map(|url| format!(", and that 'sts_endpoint' ({url}) answers"));
@@ -207,7 +207,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The way to one delivery stream.
+/// A client for one delivery stream.
 pub struct Firehose {
     config: FirehoseConfig,
     client: Client<HttpsConnector<Route>, Full<Bytes>>,
@@ -217,7 +217,7 @@ pub struct Firehose {
 }
 
 impl Firehose {
-    /// A client, and the task that looks for its credentials: calls wait for that. Nothing is resolved or connected before the first call.
+    /// A client, and the task that looks up its credentials, which calls wait for. Nothing is resolved or connected before the first call.
     ///
     /// # Errors
     /// See [`Http1::new`].
@@ -229,8 +229,8 @@ impl Firehose {
         Ok((Firehose { config, client, credentials, ahead: AtomicI64::new(0) }, task))
     }
 
-    /// Forgets the credentials, so that the next call has them looked for from the beginning: the SDK's providers read files
-    /// and environment only once.
+    /// Forgets the credentials, so that the next call has them looked up with new providers: the SDK's read files and
+    /// environment only once.
     pub fn forget_credentials(&self) {
         self.credentials.renew();
     }
@@ -261,13 +261,13 @@ impl Firehose {
         signer.request(body, time).map_err(|error| setup(Setup::Unreachable, &*error))
     }
 
-    /// Of a reply that is no answer.
+    /// The fault that a reply with an error status means.
     fn read_fault(&self, reply: &Response<Bytes>) -> Fault {
         let status = reply.status().as_u16();
         let (code, message) = read_error(reply.headers(), reply.body());
         let mut text = shown(&match (&*code, &*message) {
             ("", "") => {
-                format!("HTTP status {status}, and not in Firehose's words: a proxy or gateway may have answered")
+                format!("HTTP status {status} without an error of Firehose: a proxy or gateway may have answered")
             }
             ("", message) => format!("HTTP status {status}: {message}"),
             (code, message) => format!("{code}: {message}"),
@@ -275,7 +275,7 @@ impl Firehose {
         let class = classify_code(&code, &message, status);
         if matches!(class, Class::Setup(Setup::Refused | Setup::Denied)) {
             let ahead = clock_ahead(reply.headers());
-            // One that was off may have been set since.
+            // The clock may have been set since.
             self.ahead.store(ahead.unwrap_or(0), Relaxed);
             if let Some(ahead) = ahead {
                 let (minutes, side) = (ahead.unsigned_abs() / 60, if ahead > 0 { "behind" } else { "ahead of" });
@@ -288,7 +288,7 @@ impl Firehose {
     }
 }
 
-/// The SDK's chain of credentials, with what it has read of the environment and the files.
+/// The SDK's chain of credentials; `access` holds what it has read of the environment and the files.
 struct Chain {
     access: Option<Access>,
     config: FirehoseConfig,
@@ -314,13 +314,13 @@ impl Source<Signer> for Chain {
     }
 }
 
-/// Of a reply that is an answer; one that contradicts itself may stand for anything.
+/// Reads a reply with a success status; one that contradicts itself is ambiguous.
 fn read_reply(body: &[u8], records: usize) -> Result<Reply, Fault> {
     reply::read(body, records).map_err(|text| Fault { class: Class::Service, ambiguous: true, text: shown(&text) })
 }
 
-/// Whether the service may have accepted the records of a call that it answered with this error: a server's error says nothing of how
-/// far it came, but for the throttling that is documented.
+/// Whether the service may have accepted the records of a call that it answered with this error: a server error does not tell
+/// how far the call came, except for the documented throttling.
 fn may_have_accepted(status: u16, class: Class) -> bool {
     status >= 500 && class != Class::Throttled
 }
@@ -332,7 +332,7 @@ fn clock_ahead(headers: &HeaderMap) -> Option<i64> {
     (ahead.unsigned_abs() >= CLOCK_OFF.as_secs()).then_some(ahead)
 }
 
-/// Code and message of an error: Firehose's JSON, or the XML of what stands before it.
+/// Code and message of an error: Firehose's JSON, or the XML of a gateway.
 /// <https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html#operation-error-serialization>
 fn read_error(headers: &HeaderMap, body: &[u8]) -> (String, String) {
     let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
@@ -346,12 +346,12 @@ fn read_error(headers: &HeaderMap, body: &[u8]) -> (String, String) {
     (code.to_owned(), first(&["message", "Message", "errorMessage"]).unwrap_or_default())
 }
 
-/// Of a call that was not sent, since something has to be fixed.
+/// The fault of a call that was not sent, because somebody has to fix something.
 fn setup(what: Setup, error: &(dyn Error + 'static)) -> Fault {
     Fault { class: Class::Setup(what), ambiguous: false, text: told(error) }
 }
 
-/// Of a call without a whole reply.
+/// The fault of a call without a complete reply.
 fn not_answered(error: &(dyn Error + 'static)) -> Fault {
     if let Some(proxy) = caused_by::<ProxyFault>(error) {
         return setup(Setup::Proxy, proxy);
@@ -382,7 +382,7 @@ fn classify_code(code: &str, message: &str, status: u16) -> Class {
         | "InternalServiceError"
         | "ServiceUnavailable"
         | "RequestTimeout" => Class::Service,
-        // Firehose says this also of streams that do not take records directly at all.
+        // Firehose also answers this for streams whose source is not Direct PUT.
         "InvalidArgumentException" if message.contains("not permitted") || message.contains("AsSource") => {
             Class::Setup(Setup::Other)
         }
@@ -414,7 +414,7 @@ fn classify_code(code: &str, message: &str, status: u16) -> Class {
     }
 }
 
-/// Code and message of an error in XML, as AWS's other services and what stands before them write it.
+/// Code and message of an error in XML, as AWS's other services and gateways write it.
 fn read_xml(text: &str) -> (String, String) {
     let read = |name: &str| {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;
@@ -513,7 +513,7 @@ mod tests {
         }
     }
 
-    /// A Firehose that nothing is asked of.
+    /// A client that makes no call.
     fn idle() -> Firehose {
         let options = |name: &str| match name {
             "region" => Some("eu-west-1".to_owned()),

@@ -1,4 +1,4 @@
-//! The reply to a PutRecordBatch call → what became of each record.
+//! The reply to a PutRecordBatch call → the outcome of each record.
 //!
 //! <https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html>
 
@@ -7,7 +7,7 @@ use serde::Deserializer;
 use serde::de::{Deserialize, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// What became of the records of a call that the service answered.
+/// The outcome of the records of a call.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reply {
     /// The records that were not accepted, by their index in the batch; empty if all were.
@@ -23,10 +23,10 @@ pub struct Refused {
     pub code: String,
 }
 
-/// Reads which of `records` records were accepted; the reply's order is the request's. Nothing is allocated for a record that was.
+/// Reads which of `records` records were accepted; the reply's order is the request's. Nothing is allocated for accepted records.
 ///
 /// # Errors
-/// The contradiction, when the reply is not Firehose's or does not agree with itself or the request: then any of the records may
+/// When the reply is not Firehose's, or contradicts itself or the request, the contradiction: then any of the records may
 /// have been accepted.
 pub(super) fn read(reply: &[u8], records: usize) -> Result<Reply, String> {
     let output: Output =
@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for Output {
                             output.entries = map.next_value()?;
                             listed = true;
                         }
-                        // An error's body, whatever the status says.
+                        // The body of an error, although the status is a success.
                         Key::Type => return Err(A::Error::custom("it is an error with the status of a success")),
                         Key::RecordId | Key::ErrorCode | Key::Other => {
                             map.next_value::<IgnoredAny>()?;
@@ -177,7 +177,7 @@ impl<'de> Deserialize<'de> for Entry {
     }
 }
 
-/// A string that nobody needs.
+/// A string that is not kept.
 struct Text;
 
 impl<'de> Deserialize<'de> for Text {

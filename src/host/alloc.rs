@@ -1,9 +1,9 @@
 //! The allocator of the plugin: the host's, with Rust's alignment kept.
 //!
 //! Official builds of Fluent Bit export jemalloc as `malloc`, configured with `--with-lg-quantum=3`: blocks of 17–24,
-//! 33–40 and 49–56 bytes are then only 8-aligned, while Rust's `System` asks plain `malloc` for alignments up to 16
-//! and believes that it gets them. Sizes that are multiples of 16 do lie on 16 in every jemalloc and glibc, so sizes are
-//! rounded up where more than 8 is asked for.
+//! 33–40 and 49–56 bytes are then only 8-aligned, while Rust's `System` uses plain `malloc` for alignments up to 16.
+//! Blocks whose size is a multiple of 16 are 16-aligned in every jemalloc and glibc, so sizes are rounded up where an
+//! alignment above 8 is requested.
 
 #![allow(unsafe_code)]
 

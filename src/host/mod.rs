@@ -1,9 +1,9 @@
-//! A safe view of the host: its definition of the plugin, an output's properties, its log.
+//! A safe view of the host: its definition of the plugin, an output's properties, log and metrics.
 //!
-//! Whatever a release of Fluent Bit may lack is asked of the dynamic linker by name and is absent here then. A log line
-//! of one of our own threads waits in a queue until a thread of the host comes by: a foreign thread's lines would go to
-//! file descriptor 2, whatever that is (after a fork into the background, anything), and past the host's `log_file`. Only when no
-//! thread of the host has come for long does it go there, and only if that is still what it was when the plugin was loaded.
+//! Functions that some release of Fluent Bit lacks are looked up by name with the dynamic linker, and are optional here. A log line
+//! of one of our threads waits in a queue for a thread of the host: the host writes a foreign thread's lines to
+//! file descriptor 2, not to its `log_file`, and after a fork into the background that descriptor may be anything. If no
+//! thread of the host comes for long, the line goes to the standard error, provided that it is still the one from when the plugin was loaded.
 #![allow(unsafe_code)]
 
 mod alloc;
@@ -25,12 +25,12 @@ use std::time::Instant;
 pub const NAME: &CStr = c"kubehose";
 const DESCRIPTION: &CStr = c"kubehose: Kubernetes logs to Amazon Data Firehose";
 
-/// What a flush answers, as the host's numbers say it.
+/// What a flush answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// The chunk is done.
     Ok,
-    /// The chunk comes again, if the host's `Retry_Limit` allows.
+    /// The host brings the chunk again, if its `Retry_Limit` allows.
     Retry,
     /// The chunk is dropped.
     Error,
@@ -54,9 +54,9 @@ pub enum Level {
     Error,
     /// Something needs attention.
     Warn,
-    /// What one wants to know once.
+    /// Good to know once.
     Info,
-    /// What helps when looking for a fault.
+    /// Helps to find a fault.
     Debug,
 }
 
@@ -80,7 +80,7 @@ impl Level {
     }
 }
 
-/// Fills in the host's definition of the plugin: these five fields and not one byte more, since older hosts allocate
+/// Fills in the host's definition of the plugin: these five fields and not one byte more, because older hosts allocate
 /// no more.
 ///
 /// # Safety
@@ -103,17 +103,17 @@ pub unsafe fn define(definition: *mut ffi::flb_plugin_proxy_def) -> bool {
     true
 }
 
-/// Looks a function of the host's executable up.
+/// Looks up a symbol of the host's executable.
 fn symbol(name: &CStr) -> Option<NonNull<c_void>> {
     // SAFETY: the name ends with a NUL; RTLD_DEFAULT needs no handle.
     NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
 }
 
-/// The host's own flag that a signal has asked it to end (`volatile sig_atomic_t exit_signal`, src/fluent-bit.c, exported in every
+/// The host's flag that a signal has asked it to end (`volatile sig_atomic_t exit_signal`, src/fluent-bit.c, exported in every
 /// release since 1.8.0). A hot reload does not set it.
 static EXIT_SIGNAL: Lazy<Option<&'static AtomicI32>> = Lazy::new(|| {
     let flag = symbol(c"exit_signal")?;
-    // Another library's flag of that name would say nothing.
+    // Another library may have a variable of that name.
     let lies_in = |address: *const c_void| {
         // SAFETY: the result is plain data that dladdr fills; it takes any address.
         let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
@@ -127,7 +127,7 @@ static EXIT_SIGNAL: Lazy<Option<&'static AtomicI32>> = Lazy::new(|| {
     (lies_in(flag.as_ptr())? == executable).then(|| unsafe { AtomicI32::from_ptr(flag.as_ptr().cast()) })
 });
 
-/// When it was first seen that a signal (SIGTERM, SIGINT) has asked the host to end; it is the process's time, the same for all outputs.
+/// When we first saw that a signal (SIGTERM, SIGINT) has asked the host to end: the same moment for all outputs of the process.
 pub fn ending_since() -> Option<Instant> {
     static SINCE: OnceCell<Instant> = OnceCell::new();
     let flag = (*EXIT_SIGNAL)?;
@@ -137,13 +137,13 @@ pub fn ending_since() -> Option<Instant> {
     }
 }
 
-/// Whether the host can be reloaded while it runs (2.1 and later). One that cannot ends its outputs only when it ends
-/// itself, and, up to 2.0.6, names the last one's handle for each of them.
+/// Whether the host can be reloaded while it runs (2.1 and later). A host that cannot ends its outputs only when the
+/// process ends and, up to 2.0.6, passes the last output's handle for each of them.
 pub fn can_reload() -> bool {
     symbol(c"flb_reload").is_some()
 }
 
-/// The host's functions that we use, where it has them.
+/// The host's functions that we use; `None` where it lacks them.
 #[derive(Clone, Copy)]
 struct Functions {
     log_print: ffi::flb_log_print_fn,
@@ -185,11 +185,11 @@ impl Output<'_> {
         (!plugin.api.is_null() && !plugin.o_ins.is_null() && !plugin.context.is_null()).then_some(Output { plugin })
     }
 
-    /// A property as the host has it: `${ENV}` expanded, absent when empty.
+    /// A property's value as the host has it: `${ENV}` expanded, `None` when empty.
     pub fn property(&self, name: &str) -> Option<String> {
         let name = CString::new(name).ok()?;
-        // SAFETY: the first entry of the table stands there in every release; name and instance are valid during the
-        // call. The text belongs to the host and is copied before anything else happens.
+        // SAFETY: every release has the first entry of the table; name and instance are valid during the call. The text
+        // belongs to the host and is copied before anything else happens.
         unsafe {
             let get = (*self.plugin.api).output_get_property?;
             let value = get(name.as_ptr(), self.plugin.o_ins);
@@ -197,7 +197,7 @@ impl Output<'_> {
         }
     }
 
-    /// Gives the output the handle that its later calls come with.
+    /// Sets the handle that the host passes in later calls for this output.
     pub fn set_handle(&self, handle: Handle) {
         // SAFETY: the context belongs to this instance, and this field of it to the plugin.
         unsafe { (&raw mut (*self.plugin.context).remote_context).write(handle.0 as *mut c_void) };
@@ -307,7 +307,7 @@ impl Output<'_> {
     }
 }
 
-/// The functions of the host's metrics library, where it has them.
+/// The functions of the host's metrics library; `None` where it lacks them.
 #[derive(Clone, Copy)]
 struct MetricFunctions {
     context: ffi::flb_output_get_cmt_instance_fn,
@@ -395,12 +395,12 @@ pub struct Metrics {
     gate: Gate,
 }
 
-/// Whether the host's metrics are there. Once it is closed, before ExitCtx returns, no thread that is left behind touches them.
+/// Guards the host's metrics. It is closed before ExitCtx returns, so that no thread that is left behind touches them.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<Mutex<bool>>);
 
 impl Gate {
-    /// Closes it for good; what is being published is done when this returns.
+    /// Closes it for good, after waiting for a `publish` that is running.
     pub fn close(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
@@ -412,7 +412,7 @@ impl Gate {
 unsafe impl Send for Metrics {}
 
 impl Metrics {
-    /// What has to be closed before the host's metrics go.
+    /// What must be closed before the host frees the metrics.
     pub fn gate(&self) -> Gate {
         self.gate.clone()
     }
@@ -457,7 +457,7 @@ impl Metrics {
     }
 }
 
-/// The number by which the host names an instance of ours. It is never a pointer, so that a wrong one does no harm.
+/// The number by which the host names one of our instances. It is never a pointer, so that a wrong one does no harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle(usize);
 
@@ -473,10 +473,10 @@ impl Handle {
     }
 }
 
-/// More lines than this wait for a thread of the host only if something is very wrong.
+/// How many lines may wait for a thread of the host. Only a serious fault produces more.
 const QUEUED_LINES: usize = 256;
 
-/// Device and inode of the standard error when the plugin was loaded, before the host goes into the background.
+/// Device and inode of the standard error when the plugin was loaded, before the host may go into the background.
 static STDERR: Lazy<Option<(u64, u64)>> = Lazy::new(stderr_identity);
 
 fn stderr_identity() -> Option<(u64, u64)> {
@@ -498,8 +498,8 @@ fn takes_a_page(file: BorrowedFd<'_>) -> bool {
 /// An output's log: lines from any thread, in the host's own format, at the output's `log_level`.
 pub struct Log {
     print: ffi::flb_log_print_fn,
-    /// The least severe level that is shown, as it was at Init: the host is not asked again, since a thread that is left behind at the
-    /// exit may still log.
+    /// The least severe level that is shown, as it was at Init: a thread that is left behind at the exit may still log, and must not
+    /// ask the host.
     level: Level,
     prefix: String,
     queue: Sender<(Level, CString)>,
@@ -525,7 +525,7 @@ impl Log {
             return;
         }
         let mut line = self.prefix.clone();
-        // One line is one line, whatever an error message of others holds.
+        // An error message from outside may hold newlines.
         line.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c }));
         let Ok(line) = CString::new(line) else { return };
         if let Err(TrySendError::Full(_)) = self.queue.try_send((level, line)) {
@@ -533,8 +533,8 @@ impl Log {
         }
     }
 
-    /// Shows what has been queued. Only threads of the host call this. It is called on the small stack of a flush too:
-    /// the host's own outputs log there, and there is nothing of ours on it but this frame.
+    /// Shows the queued lines. Only threads of the host call this. That it also runs on the small stack of a flush is safe:
+    /// the host's own outputs log there, and of ours only this frame is on it.
     pub fn emit(&self) {
         let Some(print) = self.print else { return };
         while let Ok((level, line)) = self.waiting.try_recv() {
@@ -544,7 +544,7 @@ impl Log {
         }
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            self.line(Level::Warn, &format!("{lost} lines of kubehose's log were lost"));
+            self.line(Level::Warn, &format!("{lost} log lines of kubehose were lost"));
         }
     }
 
@@ -553,8 +553,8 @@ impl Log {
         self.print.is_some() && !self.waiting.is_empty()
     }
 
-    /// Shows what has been queued without a thread of the host: on the standard error, in the host's format. Nothing of the host is
-    /// touched. After a fork into the background there is no standard error, and the lines go on waiting.
+    /// Shows the queued lines without a thread of the host: on the standard error, in the host's format, without touching
+    /// the host. After a fork into the background there is no standard error, and the lines keep waiting.
     pub fn emit_alone(&self) {
         if self.print.is_none() || STDERR.is_none() || stderr_identity() != *STDERR {
             return;
@@ -568,19 +568,19 @@ impl Log {
             let mut text = format!("[{time}] [{:>5}] {line}", level.name()).into_bytes();
             text.truncate(PAGE - 1);
             text.push(b'\n');
-            // There is nowhere to tell of a failure.
+            // A failure cannot be reported anywhere.
             let _ = stderr.write_all(&text);
         }
     }
 
-    /// Takes the next queued line out, instead of showing it.
+    /// Removes the next queued line and returns it, instead of showing it.
     pub fn take(&self) -> Option<(Level, String)> {
         let (level, line) = self.waiting.try_recv().ok()?;
         Some((level, line.to_string_lossy().into_owned()))
     }
 }
 
-/// What the host gives to be flushed: memory that is valid until the flush answers. It is not `Send`: only the host's own thread reads it.
+/// A chunk that the host flushes: memory that is valid until the flush answers. It is not `Send`: only the host's thread reads it.
 pub struct FlushData {
     data: NonNull<u8>,
     length: usize,
@@ -590,7 +590,7 @@ pub struct FlushData {
 impl FlushData {
     /// # Safety
     /// `data` points to `length` readable bytes and `tag` to a text that ends with a NUL (either may be null), and both
-    /// stay so until the FlushData is dropped: the caller must not return to the host before.
+    /// stay valid until the FlushData is dropped: the caller must not return to the host before.
     pub unsafe fn new(data: *const c_void, length: usize, tag: *const c_char) -> FlushData {
         match NonNull::new(data.cast_mut().cast()) {
             Some(data) => FlushData { data, length, tag: non_null_text(tag) },
@@ -619,7 +619,7 @@ fn non_null_text(text: *const c_char) -> NonNull<c_char> {
 }
 
 /// Whether the calling thread is one of the host's output workers (`Workers` above 0), named `flb-out-…`; otherwise it
-/// is the engine's own, which no flush may hold up for long.
+/// is the engine's own, which no flush may block for long.
 pub fn on_worker_thread() -> bool {
     let mut name = [0 as c_char; 16];
     // SAFETY: the buffer is as long as a thread's name can be, with its NUL.
@@ -627,10 +627,10 @@ pub fn on_worker_thread() -> bool {
     !failed && name.iter().zip(b"flb-out-").all(|(have, want)| *have as u8 == *want)
 }
 
-/// Runs `start`, which starts threads, so that these never take a signal: SIGTERM, SIGHUP and the rest belong to the
-/// host's threads.
+/// Runs `start`, which starts threads, with all signals blocked, so that these threads never receive one: SIGTERM, SIGHUP and the
+/// others belong to the host's threads.
 pub fn without_signals<T>(start: impl FnOnce() -> T) -> T {
-    // SAFETY: both sets are plain data, filled before they are read; the thread's mask is put back as it was.
+    // SAFETY: both sets are plain data, filled before they are read; the thread's mask is restored.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         let mut before: libc::sigset_t = std::mem::zeroed();

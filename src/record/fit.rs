@@ -1,24 +1,24 @@
-//! A record's JSON that is too long → JSON that fits: the longest texts cut, then the largest parts left out
+//! A record's JSON that is too long → JSON that fits: the longest texts cut, then the largest parts dropped
 //! (`oversize truncate`), or the texts in several records (`oversize split`).
 //!
-//! It reads only what [`crate::record::writer`] wrote: valid, without white space. Each byte is read a bounded number of
+//! It reads only JSON that [`crate::record::writer`] wrote: valid, without white space. Each byte is read a bounded number of
 //! times, whatever the shape.
 
 use crate::record::json::{next_structure, string_end};
 
-/// Strings longer than this are passed over without being read again.
+/// The places of strings longer than this are remembered, so that they can be skipped without reading them again.
 const LONG: usize = 64;
 
-/// Where so many bytes for each are not to be had, parts are left out rather than cut.
+/// If not even this many bytes are available for each part, parts are dropped rather than cut.
 const LEAST: usize = 64;
 
-/// Where no more bytes are left, no further part is looked for that might fit.
+/// If fewer bytes than this remain, no further part is tried.
 const FULL: usize = 16;
 
-/// Only texts longer than this are split; all else goes with every part.
+/// Only texts longer than this are split; everything else goes with every part.
 const LEAST_TO_SPLIT: usize = 4096;
 
-/// A container or a long string: where it begins and ends, and the number of the first one behind it.
+/// A container or a long string: where it begins and ends, and the number of the first one after it.
 #[derive(Clone, Copy)]
 struct Span {
     start: usize,
@@ -79,12 +79,12 @@ struct Fitter<'j> {
     out: Vec<u8>,
 }
 
-/// The children of a container, read from the JSON: of the largest there are too many to be kept.
+/// The children of a container, read from the JSON each time: a large one has too many to keep.
 #[derive(Clone)]
 struct Children<'f> {
     json: &'f [u8],
     spans: &'f [Span],
-    /// Root attributes that are left out.
+    /// Root attributes that are dropped.
     without: &'f [&'f str],
     map: bool,
     at: usize,
@@ -140,8 +140,7 @@ impl Iterator for Children<'_> {
 }
 
 impl Fitter<'_> {
-    /// Writes a container of at most `budget` bytes; of its children, the last `added` are kept before the others where
-    /// not all can be.
+    /// Writes a container of at most `budget` bytes; if not all children fit, the last `added` have precedence.
     fn container(&mut self, spans: &[Span], number: usize, without: &[&str], budget: usize, added: usize) {
         let Some(Span { start, end, .. }) = spans.get(number).copied() else { return };
         let json = self.json;
@@ -149,13 +148,13 @@ impl Fitter<'_> {
         let children = Children { json, spans, without, map, at: start + 1, last: end - 1, number: number + 1 };
         let opening = self.out.len();
         self.out.extend_from_slice(json.get(start..=start).unwrap_or_default());
-        // The braces, without a comma behind the last.
+        // The braces, without a comma after the last child.
         let available = budget.saturating_sub(1);
         let (count, level) = level(children.clone(), available, added > 0);
         if let Some(level) = level {
             children.for_each(|child| self.child(spans, &child, level));
         } else {
-            // Whole if there is room, half of it for one that can be cut.
+            // A child stays whole if there is room; one that can be cut gets at most half the room.
             let mut left = available;
             let share = |child: &Child, left: &mut usize| {
                 let half = if child.span.is_some() && *left / 2 >= LEAST { *left / 2 } else { 0 };
@@ -186,7 +185,7 @@ impl Fitter<'_> {
         self.out.extend_from_slice(json.get(end - 1..end).unwrap_or_default());
     }
 
-    /// Writes a child and a comma in at most `budget` bytes; nothing if there is no use in that.
+    /// Writes a child and a comma in at most `budget` bytes; nothing if too little of it would remain.
     fn child(&mut self, spans: &[Span], child: &Child, budget: usize) {
         if child.cost() <= budget {
             self.out.extend_from_slice(self.json.get(child.start..child.end).unwrap_or_default());
@@ -208,8 +207,8 @@ impl Fitter<'_> {
     }
 }
 
-/// How many children there are, and to how many bytes each may be cut so that all are within `available`; none where that
-/// is too few to be of use. Then the number is of use only if `counted`.
+/// How many children there are, and to how many bytes each may be cut so that all fit into `available`; `None` if that
+/// is too few to be useful. Then the number is exact only if `counted`.
 fn level(children: Children<'_>, available: usize, counted: bool) -> (usize, Option<usize>) {
     let (mut count, mut least, mut large) = (0, 0, Vec::new());
     for child in children {
@@ -247,7 +246,7 @@ fn cut_at(text: &[u8], most: usize) -> usize {
     }
     for start in at.saturating_sub(5)..at {
         let before = text.get(..=start).unwrap_or_default();
-        // A backslash begins an escape unless one before it has escaped it.
+        // A backslash begins an escape unless it is escaped itself.
         let backslashes = before.iter().rev().take_while(|byte| **byte == b'\\').count();
         let length = if text.get(start + 1) == Some(&b'u') { 6 } else { 2 };
         if backslashes % 2 == 1 && start + length > at {
@@ -271,17 +270,17 @@ pub fn truncate(json: &[u8], without: &[&str], budget: usize, added: usize) -> (
     (fitter.out, missing)
 }
 
-/// An object whose long texts go out in several records; everything else of it goes with each.
+/// An object whose long texts are sent in several records; each of these has everything else.
 pub struct Split {
     json: Vec<u8>,
     /// The contents of the texts that are split, and where each piece ends.
     texts: Vec<(usize, Vec<usize>)>,
-    /// How many records it takes.
+    /// How many records there are.
     pub parts: usize,
 }
 
 impl Split {
-    /// Splits an object into objects of at most `budget` bytes; none where too little of it is long text.
+    /// Splits an object into objects of at most `budget` bytes; `None` if too little of it is long text.
     pub fn new(json: &[u8], without: &[&str], budget: usize) -> Option<Split> {
         let (json, _) = truncate(json, without, usize::MAX, 0);
         let spans = spans(&json);
@@ -291,7 +290,7 @@ impl Split {
             .filter(|span| span.end - span.start > LEAST_TO_SPLIT)
             .collect();
         let total: usize = long.iter().map(|span| span.end - span.start - 2).sum();
-        // A piece may be longer than its share by what rounding and the shortest piece make of it.
+        // Rounding, and the minimal length of a piece, may make it longer than its share.
         let room = budget.checked_sub(json.len() - total + 24 * long.len())?;
         if long.is_empty() || room < budget / 2 {
             return None;

@@ -1,11 +1,11 @@
 //! Texts as JSON strings: the one place that knows what JSON escapes.
 //!
-//! What is written is always valid: bytes that are no UTF-8 become U+FFFD.
+//! The result is always valid: bytes that are not UTF-8 become U+FFFD.
 
-/// Room that is kept behind what is written, for words that are copied whole.
+/// Room that is kept after the text, because words are copied whole.
 pub const AROUND: usize = 80;
 
-/// Strings are looked at and copied in blocks of so many bytes.
+/// Strings are read and copied in blocks of this many bytes.
 pub const BLOCK: usize = 32;
 
 /// Appends a string with its quotes.
@@ -14,7 +14,7 @@ pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     out.truncate(end);
 }
 
-/// Writes a string with its quotes at `start` of `room`, which grows as it must; where the string ends comes back.
+/// Writes a string with its quotes at `start` of `room`, which grows as needed; returns where the string ends.
 pub fn string_at(room: &mut Vec<u8>, start: usize, text: &[u8]) -> usize {
     let begin = put(room, b"\"", start);
     if text.len() >= BLOCK && plain(text) {
@@ -34,8 +34,8 @@ pub fn string_at(room: &mut Vec<u8>, start: usize, text: &[u8]) -> usize {
     put(room, b"\"", end)
 }
 
-/// Writes a text with what JSON demands escaped; where it ends, and whether all of it is ASCII. Words are copied as they
-/// are, and what is special in them is written over.
+/// Writes a text, escaped as JSON requires; returns where it ends, and whether all of it is ASCII. Words are copied as they
+/// are, then special bytes in them are overwritten.
 fn escaped(room: &mut Vec<u8>, mut end: usize, text: &[u8]) -> (usize, bool) {
     let (mut at, mut bits) = (0, 0);
     grow(room, end, text.len());
@@ -45,14 +45,14 @@ fn escaped(room: &mut Vec<u8>, mut end: usize, text: &[u8]) -> (usize, bool) {
             *place = word.to_le_bytes();
         }
         bits |= word;
-        // The first byte that is marked is marked rightly, whatever borrows do above it.
+        // The first marked byte is right; borrows can only mark bytes above it wrongly.
         let plain = special_bits(word).trailing_zeros() as usize / 8;
         if plain >= length {
             (at, end) = (at + length, end + length);
             continue;
         }
         let (escape, bytes) = escape((word >> (8 * plain)) as u8);
-        // There is room for the longest behind each word.
+        // There is room for the longest escape after each word.
         if let Some(place) = room.get_mut(end + plain..).and_then(<[u8]>::first_chunk_mut) {
             *place = *escape;
         }
@@ -62,8 +62,8 @@ fn escaped(room: &mut Vec<u8>, mut end: usize, text: &[u8]) -> (usize, bool) {
     (end, bits & HIGH == 0)
 }
 
-/// The next eight bytes of a text, or what there is of them; how many that are. Short texts are many: no call, and nothing
-/// that is stored in parts and loaded as a whole.
+/// The next eight bytes of a text, or fewer at its end, and their number. Short texts are frequent, so this makes no call
+/// and stores nothing in parts that is loaded as a whole.
 #[inline]
 fn word_at(text: &[u8], at: usize) -> (u64, usize) {
     let rest = text.get(at..).unwrap_or_default();
@@ -95,11 +95,11 @@ pub fn plain(text: &[u8]) -> bool {
 /// Whether a byte is not ASCII, or JSON escapes it.
 #[inline]
 pub fn is_special(byte: u8) -> bool {
-    // As a signed number, what is not ASCII is below a space, too.
+    // As a signed number, a byte that is not ASCII is below a space, too.
     ((byte as i8) < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
-/// Writes bytes at `end` of `room`; where they end comes back.
+/// Writes bytes at `end` of `room`; returns where they end.
 #[inline]
 pub fn put(room: &mut Vec<u8>, text: &[u8], end: usize) -> usize {
     grow(room, end, text.len());
@@ -109,7 +109,7 @@ pub fn put(room: &mut Vec<u8>, text: &[u8], end: usize) -> usize {
     end + text.len()
 }
 
-/// Makes room for so many bytes behind `end`, and what stands around them.
+/// Makes room for this many bytes after `end`, with quotes and slack.
 #[inline]
 pub fn grow(room: &mut Vec<u8>, end: usize, bytes: usize) {
     if room.len() < end + bytes + AROUND {
@@ -117,17 +117,17 @@ pub fn grow(room: &mut Vec<u8>, end: usize, bytes: usize) {
     }
 }
 
-/// So much room is kept from record to record; what a huge event took beyond is given back.
+/// How much room is kept from record to record; a huge event's additional room is freed.
 const KEPT: usize = 4 << 20;
 
-/// Gives back what an earlier, huge record took.
+/// Frees the additional room of an earlier, huge record.
 pub fn begin(room: &mut Vec<u8>) {
     if room.capacity() > KEPT {
         *room = vec![0; AROUND];
     }
 }
 
-/// Where the JSON string that begins at `start` ends, behind its quotes.
+/// Where the JSON string that begins at `start` ends, after its quotes.
 pub fn string_end(json: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(rest) = json.get(at..).filter(|rest| !rest.is_empty()) {
@@ -147,12 +147,12 @@ pub fn string_end(json: &[u8], start: usize) -> usize {
     json.len()
 }
 
-/// Where at or behind `at`, outside of strings, the next one or the next bracket stands; the end if there is none.
+/// Where, from `at` on and outside of strings, the next string or bracket is; the end if there is none.
 pub fn next_structure(json: &[u8], mut at: usize) -> usize {
     while let Some(word) = json.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*word);
         let quote = word ^ (ONES * b'"' as u64);
-        // All four brackets become 0x7f by this, and nothing else that stands outside of strings.
+        // This turns all four brackets into 0x7f, and nothing else that occurs outside of strings.
         let bracket = (word | (ONES * 0x26)) ^ (ONES * 0x7f);
         let marked = (quote.wrapping_sub(ONES) & !quote | bracket.wrapping_sub(ONES) & !bracket) & HIGH;
         if marked != 0 {
@@ -179,7 +179,7 @@ fn special_bits(word: u64) -> u64 {
     (below | quote | backslash) & HIGH
 }
 
-/// What stands for a byte in a JSON string that cannot stand there itself, and how many bytes of it.
+/// The escape of a byte that cannot be in a JSON string itself, and its length.
 #[inline]
 fn escape(byte: u8) -> (&'static [u8; 6], usize) {
     let text = ESCAPED.get(usize::from(byte)).unwrap_or(&ESCAPED[0]);

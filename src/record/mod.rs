@@ -1,6 +1,6 @@
 //! An event → the bytes of one Firehose record, or of several (`oversize split`).
 //!
-//! Whatever the event, the record is one valid JSON object within Firehose's limit, in which no key stands twice, or the
+//! Whatever the event, the record is one valid JSON object within Firehose's limit, without repeated keys, or the
 //! event is dead-lettered with the reason.
 
 pub mod fit;
@@ -28,7 +28,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 pub use crate::service::MAX_RECORD;
 
-/// The attribute that tells how many bytes of a record's JSON were cut off to keep it within [`MAX_RECORD`].
+/// The attribute that says how many bytes of a record's JSON were cut to keep it within [`MAX_RECORD`].
 pub const TRUNCATED: &str = "kubehose_truncated";
 
 /// The attributes of a record that holds a part of an event: the event's id, the part (from 1 on), and how many there are.
@@ -37,10 +37,10 @@ pub const SPLIT: [&str; 3] = ["kubehose_id", "kubehose_part", "kubehose_parts"];
 /// What to do with a record beyond [`MAX_RECORD`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Oversize {
-    /// Cut the longest texts, then leave out the largest parts, and say so in [`TRUNCATED`].
+    /// Cut the longest texts, then drop the largest parts, and mark the record with [`TRUNCATED`].
     #[default]
     Truncate,
-    /// Send the long texts in several records, which say so in [`SPLIT`]; truncate where there are none.
+    /// Send the long texts in several records, marked with [`SPLIT`]; truncate if there are no long texts.
     Split,
     /// Dead-letter it.
     Drop,
@@ -51,21 +51,21 @@ pub enum Oversize {
 pub struct RecordOptions {
     /// The mapping of attributes, and the constants.
     pub remap: Remap,
-    /// Under which name the event's time is added, and how it is written.
+    /// The name under which the event's time is added, and its format.
     pub time: Option<TimeKey>,
-    /// Under which name an id is added that is the same when the record is sent again.
+    /// The name under which an id is added that is the same when the record is sent again.
     pub record_id: Option<Box<[u8]>>,
     /// Whether a newline ends each record.
     pub newline: bool,
     /// What to do with a record that is too large.
     pub oversize: Oversize,
-    /// Only what these paths lead to (`data_keys`), after the mapping.
+    /// Only the values at these paths (`data_keys`), after the mapping.
     pub data_keys: Option<Paths>,
-    /// All but what these lead to (`drop_keys`), after the mapping.
+    /// All but the values at these paths (`drop_keys`), after the mapping.
     pub drop_keys: Option<Paths>,
     /// The value at this path alone (`log_key`), raw.
     pub log_key: Option<LogKey>,
-    /// What stands in for dots in keys (`replace_dots`).
+    /// What replaces dots in keys (`replace_dots`).
     pub replace_dots: Option<String>,
     /// Whether an OTLP record's own metadata is sent.
     pub otlp_metadata: bool,
@@ -77,7 +77,7 @@ pub struct RecordOptions {
 #[derive(Clone, Debug)]
 pub struct LogKey {
     paths: Paths,
-    /// Its name, where it is a root attribute.
+    /// Its name, if it is a root attribute.
     root: Option<Box<[u8]>>,
 }
 
@@ -97,7 +97,7 @@ impl LogKey {
 /// Why an event became no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// Beyond [`MAX_RECORD`], and to be dropped.
+    /// Larger than [`MAX_RECORD`], with `oversize drop`.
     TooLarge {
         /// The record's size in bytes.
         bytes: usize,
@@ -109,29 +109,29 @@ pub enum Unfit {
 impl fmt::Display for Unfit {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unfit::TooLarge { bytes } => write!(out, "it has {bytes} bytes, Firehose takes {MAX_RECORD}"),
+            Unfit::TooLarge { bytes } => write!(out, "it has {bytes} bytes, Firehose accepts {MAX_RECORD}"),
             Unfit::NoLogKey => out.write_str("it has no log_key"),
         }
     }
 }
 
-/// Where a chunk's events come from, as far as their records show it.
+/// What records show of where their chunk comes from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Origin<'c> {
     /// What the tag says about the container.
     pub tag: Option<&'c TagFields>,
-    /// What tells the chunk from every other, and is the same when it comes again: ids are made of it.
+    /// Identifies the chunk, and is the same when the host brings it again: ids are made from it.
     pub identity: [u8; 16],
 }
 
-/// What came of the next event of a chunk.
+/// The outcome of the next event of a chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<'w> {
-    /// A record, unless it is joined with others or compressed.
+    /// A record; it may still be joined with others and compressed.
     Record {
         /// Its bytes, at most [`PackOptions::limit`].
         text: &'w [u8],
-        /// Which of the chunk's events it holds: one, or none if more parts of that event follow.
+        /// Which of the chunk's events it holds: one, or none if more parts of the event follow.
         events: Range<u32>,
     },
     /// No record.
@@ -143,7 +143,7 @@ pub enum Next<'w> {
         /// What the record would have been.
         text: &'w [u8],
     },
-    /// There is nothing in the event that could be sent: `{}`, or a blank `log_key`.
+    /// The event holds nothing to send: `{}`, or a blank `log_key`.
     Empty {
         /// Which of the chunk's events.
         event: u32,
@@ -152,29 +152,29 @@ pub enum Next<'w> {
     End,
 }
 
-/// Writes events as records; keeps what can be reused between them.
+/// Writes events as records, and keeps buffers between them.
 pub struct RecordWriter<'o> {
     options: &'o RecordOptions,
-    /// Names that are added behind every event, and left to us.
+    /// Names that are added after every event; the event's own attributes of these names are dropped.
     reserved: Vec<&'o [u8]>,
-    /// Whether the options allow for one pass.
+    /// Whether the options allow one pass.
     one_pass: bool,
     writer: Writer<'o>,
     tape: TapeWriter,
     time: TimeWriter,
-    /// What is added behind the event that is being written: the id and the time, without a comma before them.
+    /// What is added after the current event: the id and the time, without a comma before them.
     last: Vec<u8>,
-    /// A record that does not stand in the writer's memory.
+    /// A record that is not in the writer's memory.
     text: Vec<u8>,
     split: Option<Parts>,
     plan: Plan,
     truncated: u64,
-    /// After so many calls comes one that panics.
+    /// After this many calls, the next one panics.
     #[cfg(test)]
     pub calls_until_panic: Option<u32>,
 }
 
-/// An event whose parts have not all been given out.
+/// An event whose parts have not all been returned.
 struct Parts {
     event: u32,
     time: Time,
@@ -246,33 +246,33 @@ impl<'o> RecordWriter<'o> {
         }
     }
 
-    /// Whether parts of an event are still to come; a chunk is to be put down only where there are none.
+    /// Whether more parts of an event follow; only without such parts may a chunk be left to be resumed later.
     pub fn has_parts(&self) -> bool {
         self.split.is_some()
     }
 
-    /// Forgets what was begun, after a panic.
+    /// Starts afresh after a panic.
     pub fn begin_anew(&mut self) {
         let truncated = self.truncated;
         *self = RecordWriter { truncated, ..RecordWriter::new(self.options) };
     }
 
-    /// What a tag says about the container, as far as it is of any use to the mapping, or else is `asked` for.
+    /// What a tag says about the container, if the mapping can use it, or if it is `asked` for.
     pub fn tag_fields(&self, tag: &[u8], asked: bool) -> Option<TagFields> {
         self.options.remap.tag_fields(tag, asked)
     }
 
-    /// Records that were cut to fit.
+    /// How many records were cut to fit.
     pub fn truncated(&self) -> u64 {
         self.truncated
     }
 
-    /// Values that were left out because `replace_dots` made two keys one, or a key is as one that is added.
+    /// How many values were dropped because `replace_dots` gave two keys the same name, or a key has the name of an added one.
     pub fn collisions(&self) -> u64 {
         self.tape.collisions()
     }
 
-    /// An event that is not ordinary, or whose options are not.
+    /// An event that one pass cannot write, because of its form or the options.
     fn event(&mut self, event: &Event<'_, '_>, origin: &Origin<'_>, now: Time) -> Next<'_> {
         let (number, time) = (event.index, event.time.unwrap_or(now));
         // In an OTLP group an event is more than its body.
@@ -293,7 +293,7 @@ impl<'o> RecordWriter<'o> {
         self.finish(number, time, self.tape.end, added, origin)
     }
 
-    /// The record whose object stands in the writer up to `end`, but for its closing brace; its last `added` attributes
+    /// The record whose object is in the writer up to `end`, without its closing brace; its last `added` attributes
     /// are not the event's own.
     fn finish(&mut self, event: u32, time: Time, end: usize, added: usize, origin: &Origin<'_>) -> Next<'_> {
         self.write_last(event, 0, time, origin);
@@ -311,7 +311,7 @@ impl<'o> RecordWriter<'o> {
             };
         }
         let end = self.writer.close(end, b"", b"");
-        // Room for what is added and its comma, and for a number of up to 20 digits.
+        // Without the added attributes and their comma.
         let room = limit - behind.len() - comma - self.last.len();
         if self.options.oversize == Oversize::Split {
             let marks = SPLIT.iter().map(|name| name.len() + 4).sum::<usize>() + 34 + 2 * 20;
@@ -355,7 +355,7 @@ impl<'o> RecordWriter<'o> {
         Next::Record { text: &self.text, events }
     }
 
-    /// Ends the object in `text` with what is added behind every event.
+    /// Ends the object in `text` with what is added after every event.
     fn close_text(&mut self) {
         if !self.last.is_empty() {
             self.text.push(b',');
@@ -431,13 +431,13 @@ impl<'o> RecordWriter<'o> {
             if is_json {
                 self.text = fit::truncate(&self.text, &[], limit, 0).0;
             } else {
-                // At a character's border.
+                // At the border of a character.
                 let end = (0..=limit).rev().find(|at| self.text.get(*at).is_none_or(|byte| byte & 0xC0 != 0x80));
                 self.text.truncate(end.unwrap_or(0));
             }
             self.truncated += 1;
         }
-        // A container's line often brings its newline along; a second one would make a blank line.
+        // A container's line often ends with its own newline; a second one would make a blank line.
         if options.newline && self.text.last() != Some(&b'\n') {
             self.text.push(b'\n');
         }

@@ -1,9 +1,9 @@
-//! What a record must be, for tests: the rules over `serde_json::Value`, in the plainest way, without a line of the writer's.
+//! What a record must be, for tests: the same rules over `serde_json::Value`, as simple as possible, sharing no code with the writer.
 
 use crate::event::chunk::{Token, Value as Tape};
 use serde_json::{Map, Value, json};
 
-/// Options as far as they say what is in a record.
+/// The options that decide what a record contains.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Source paths and targets.
@@ -26,7 +26,7 @@ pub fn json_of(value: Tape<'_, '_>, in_key: bool) -> Value {
         Token::Bool(flag) => flag.into(),
         Token::UInt(number) => number.into(),
         Token::Int(number) => number.into(),
-        // By way of its own shortest text.
+        // Through its shortest text, as the writer does.
         Token::F32(number) => serde_json::from_str(&serde_json::to_string(&number).unwrap()).unwrap(),
         Token::F64(number) => json!(number),
         Token::Str(text) => String::from_utf8_lossy(text).into(),
@@ -43,7 +43,7 @@ pub fn json_of(value: Tape<'_, '_>, in_key: bool) -> Value {
             (0..len).map(item).collect()
         }
         Token::Map { .. } => {
-            // Of a repeated key, the first place and the last value.
+            // A repeated key keeps its first place and its last value.
             let mut map = Map::new();
             for (key, value) in value.pairs() {
                 let name = match (key.token(), json_of(key, true)) {
@@ -103,7 +103,7 @@ fn undot(value: &mut Value, with: &str, reserved: &[String]) {
     }
 }
 
-/// Whether the `kubernetes` map has a text there: what only becomes one in JSON is none.
+/// Whether the `kubernetes` map has a text there; a value that only becomes a text in JSON does not count.
 fn is_name(body: Tape<'_, '_>, field: &str) -> bool {
     let value = body.get(b"kubernetes").and_then(|(_, map)| map.get(field.as_bytes()));
     value.is_some_and(|(_, value)| match value.token() {
@@ -113,14 +113,14 @@ fn is_name(body: Tape<'_, '_>, field: &str) -> bool {
     })
 }
 
-/// The record of an event outside of groups, without its newline; none if it is empty.
+/// The record of an event outside of groups, without its newline; `None` if it is empty.
 pub fn record(body: Tape<'_, '_>, rules: &Rules) -> Option<Value> {
     let whole = match json_of(body, false) {
         Value::Object(map) if map.is_empty() => return None,
         Value::Object(map) => Value::Object(map),
         other => json!({"log": other}),
     };
-    // A body that is no map has no attributes to be mapped.
+    // A body that is not a map has no attributes to map.
     let is_map = matches!(body.token(), Token::Map { .. });
     let nothing = json!({});
     let mapped = if is_map { &whole } else { &nothing };

@@ -1,15 +1,15 @@
 //! Events' texts → Firehose records: joined (`simple_aggregation`) and compressed.
 //!
-//! Records decode on their own and in a row: gzip members, zstd frames and framed snappy may all be concatenated, as
-//! Firehose concatenates what it delivers.
+//! Records can be decoded alone and concatenated, as Firehose delivers them: gzip members, zstd frames and framed snappy
+//! may all be concatenated.
 
 use crate::record::MAX_RECORD;
 use flate2::{Compress, Crc, FlushCompress};
 use std::io::{self, Write};
 use std::ops::Range;
 
-/// Room that a compressor may need beyond what it is given, for data that cannot be compressed: snappy's framing takes
-/// most, 8 bytes in 64 KiB.
+/// By how many bytes a compressor may lengthen data that cannot be compressed. Snappy's framing adds most, 8 bytes
+/// in 64 KiB.
 const SLACK: usize = 8 * 1024;
 
 /// How each Firehose record is compressed.
@@ -38,7 +38,7 @@ pub struct PackOptions {
 }
 
 impl PackOptions {
-    /// The most bytes of one text, and of what is joined, before compression.
+    /// The most bytes of one text, and of joined texts, before compression.
     pub fn limit(&self) -> usize {
         match self.compression {
             Compression::None => MAX_RECORD,
@@ -50,14 +50,14 @@ impl PackOptions {
 /// The events that a record holds, by their index in the chunk, in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Events {
-    /// All of a stretch; none where more parts of an event follow.
+    /// A range; empty if more parts of an event follow.
     One(Range<u32>),
-    /// Those of several stretches: the ones between them go to other streams.
+    /// Several ranges: the events between them go to other streams.
     Many(Box<Vec<Range<u32>>>),
 }
 
 impl Events {
-    /// The stretches.
+    /// The ranges.
     pub fn stretches(&self) -> &[Range<u32>] {
         match self {
             Events::One(range) => std::slice::from_ref(range),
@@ -65,7 +65,7 @@ impl Events {
         }
     }
 
-    /// What it takes in memory beside itself, in bytes.
+    /// Its memory on the heap, in bytes.
     pub fn held(&self) -> usize {
         match self {
             Events::One(_) => 0,
@@ -99,7 +99,7 @@ impl Default for Joined {
 }
 
 impl Joined {
-    /// What was allocated for it, in bytes.
+    /// Its memory on the heap, in bytes.
     pub fn held(&self) -> usize {
         self.text.capacity()
     }
@@ -109,7 +109,7 @@ impl Joined {
         self.text.len()
     }
 
-    /// The texts and their events, if there are any, which then are no longer here.
+    /// Removes and returns the texts and their events, if there are any.
     pub fn take(&mut self) -> Option<(Vec<u8>, Events)> {
         let Joined { text, events } = std::mem::take(self);
         (!text.is_empty()).then_some((text, events))
@@ -134,12 +134,12 @@ impl Packer {
         Packer { options, packed: Vec::new(), gzip: None, zstd: None }
     }
 
-    /// Takes the text of some events, of at most [`PackOptions::limit`] bytes, which may be joined to what goes to the same stream;
-    /// `each` gets every record that is ready, with its events. A record that just fits into `room` bytes is not joined further: it fills
-    /// the call that it is for.
+    /// Adds the text of some events, of at most [`PackOptions::limit`] bytes; it may be joined to others for the same stream.
+    /// `each` is called with every record that is ready, and its events.
+    /// Uncompressed, a record that just fits into `room` bytes is joined no further: it fills its call.
     ///
     /// # Errors
-    /// Those of a compressor, which has none for memory.
+    /// Those of a compressor; writing to memory has none.
     pub fn push(
         &mut self,
         joined: &mut Joined,
@@ -151,7 +151,7 @@ impl Packer {
         if !self.options.aggregate {
             return self.pack(text, Events::One(events), &mut each);
         }
-        // The part of an event goes alone: with a joined record all of its events are settled.
+        // A part of an event is never joined: when a joined record is settled, so are all of its events.
         if events.is_empty() {
             self.finish(joined, &mut each)?;
             return self.pack(text, Events::One(events), &mut each);
@@ -176,7 +176,7 @@ impl Packer {
         Ok(())
     }
 
-    /// Hands out what has been joined so far.
+    /// Ends the record that has been joined so far.
     ///
     /// # Errors
     /// See [`Packer::push`].
@@ -184,7 +184,7 @@ impl Packer {
         if joined.text.is_empty() {
             return Ok(());
         }
-        // Should that panic, both are still there.
+        // If this panics, text and events are still there.
         let packed = self.pack(&joined.text, joined.events.clone(), &mut each);
         joined.text.clear();
         packed
@@ -203,7 +203,7 @@ impl Packer {
                 let deflate = self.gzip.get_or_insert_with(|| Compress::new(level, false));
                 deflate.reset();
                 self.packed.extend_from_slice(&GZIP);
-                // What cannot be compressed is stored, 5 bytes for each block of at least 16 KiB.
+                // Data that cannot be compressed is stored, with 5 bytes for each block of at least 16 KiB.
                 self.packed.reserve(text.len() + text.len() / 1024 + 64);
                 loop {
                     let rest = text.get(deflate.total_in() as usize..).unwrap_or_default();

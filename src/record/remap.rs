@@ -1,7 +1,7 @@
-//! The mapping table and its rules: which attribute of an event goes out under which name; constants.
+//! The mapping: which attribute of an event is sent under which name; constants.
 //!
-//! A rule moves a value from a path to a root attribute. The mapping never loses a value: where the target is already
-//! there and may not be overwritten, the source stays where it is.
+//! A rule moves a value from a path to a root attribute. The mapping never loses a value: if the target exists
+//! and may not be overwritten, the source stays where it is.
 
 use crate::event::chunk::{Token, Value};
 use crate::event::path::{Found, Node, Path, Paths};
@@ -24,21 +24,21 @@ const KUBERNETES: &[u8] = b"kubernetes";
 /// One rule.
 #[derive(Clone, Debug)]
 struct Rule {
-    /// Numbers of its source and of its target among the paths that are looked up; a constant has no source.
+    /// Numbers of its source and its target among the paths; a constant has no source.
     source: usize,
     target: usize,
-    /// The target's name, and as it is written, with its dots replaced.
+    /// The target's name, and the name that is written, with dots replaced.
     target_name: Box<[u8]>,
     name: Box<[u8]>,
     /// `"target":`, ready to be written.
     name_json: Box<[u8]>,
-    /// Which part of the tag stands in for the source where that is no text.
+    /// Which part of the tag is used if the source is not a text.
     tag_field: Option<TagField>,
-    /// Its value as a JSON string, and as it is, if it is a constant.
+    /// A constant's value, as a JSON string and as it is.
     constant: Option<TagText>,
 }
 
-/// The parts of a container log's tag, in the order in which they stand there.
+/// The parts of a container log's tag, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TagField {
     Pod,
@@ -56,7 +56,7 @@ const FIELDS: [(&str, TagField); 4] = [
 ];
 
 impl TagField {
-    /// The field that the kubernetes filter takes from the same part.
+    /// The field that the kubernetes filter fills from the same part.
     fn of(source: &Path) -> Option<TagField> {
         let [first, field] = source.segments() else {
             return None;
@@ -66,7 +66,7 @@ impl TagField {
     }
 }
 
-/// A text that is ready in both forms.
+/// A text in both forms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct TagText {
     json: Vec<u8>,
@@ -100,8 +100,8 @@ pub fn parse_pattern(text: &str) -> Result<Regex, String> {
 pub struct TagFields([Option<TagText>; 4]);
 
 impl TagFields {
-    /// Reads a tag of Fluent Bit's tail input, `kube.var.log.containers.<pod>_<namespace>_<container>-<64 hex>.log`; none
-    /// when it does not name a container's log file.
+    /// Reads a tag of Fluent Bit's tail input, `kube.var.log.containers.<pod>_<namespace>_<container>-<64 hex>.log`; `None`
+    /// if it does not name a container's log file.
     pub fn parse(tag: &[u8]) -> Option<TagFields> {
         let tag = std::str::from_utf8(tag).ok()?;
         let (_, file) = tag.rsplit_once("var.log.containers.")?;
@@ -109,7 +109,7 @@ impl TagFields {
         if id.len() != 64 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
-        // Neither a pod's name nor a namespace's may have an underscore; a container's neither.
+        // Names of pods, namespaces and containers have no underscores.
         let mut parts = rest.split('_');
         let (pod, namespace, container) = (parts.next()?, parts.next()?, parts.next()?);
         if parts.next().is_some() || [pod, namespace, container].contains(&"") {
@@ -118,7 +118,7 @@ impl TagFields {
         Some(TagFields([pod, namespace, container, id].map(|part| Some(TagText::new(part)))))
     }
 
-    /// What the named groups of a pattern find in a tag; none when it does not match.
+    /// What the named groups of a pattern find in a tag; `None` if it does not match.
     fn matched(pattern: &Regex, tag: &[u8]) -> Option<TagFields> {
         let groups = pattern.captures(std::str::from_utf8(tag).ok()?)?;
         let mut fields = TagFields(Default::default());
@@ -131,7 +131,7 @@ impl TagFields {
         Some(fields)
     }
 
-    /// What the tag says in place of the value at this path.
+    /// What the tag has for the value at this path.
     pub fn at(&self, path: &Path) -> Option<&[u8]> {
         self.get(TagField::of(path)?).map(|text| text.raw.as_slice())
     }
@@ -141,12 +141,12 @@ impl TagFields {
     }
 }
 
-/// What a path is to the rules.
+/// What the rules do with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It leads to what the rule of this number moves.
+    /// It is the source of the rule with this number.
     Source(usize),
-    /// It leads to where that rule moves it.
+    /// It is the target of the rule with this number.
     Target(usize),
 }
 
@@ -154,20 +154,20 @@ pub enum Role {
 #[derive(Clone, Debug, Default)]
 pub struct Remap {
     rules: Vec<Rule>,
-    /// How many of them move something; constants follow.
+    /// How many rules move something; constants follow.
     moves: usize,
     paths: Paths,
     /// Number of the path to the `kubernetes` map.
     kubernetes: usize,
-    /// What each path is to the rules, by its number; none where source and target are the same.
+    /// What the rules do with each path, by its number; `None` if source and target are the same.
     roles: Vec<Option<Role>>,
     /// Keep the source where it was, as Datadog's remapper does with `preserve_source`.
     pub preserve_source: bool,
     /// Overwrite a target that is already there, as Datadog's remapper does with `override_on_conflict`.
     pub override_on_conflict: bool,
-    /// Take from the tag what an event has no text for.
+    /// Use the tag if an event has no text for a name.
     pub tag_fallback: bool,
-    /// Tags of a shape of one's own (`tag_pattern`).
+    /// The pattern for tags of another form (`tag_pattern`).
     pub tag_pattern: Option<Regex>,
 }
 
@@ -214,7 +214,7 @@ impl Remap {
         )
     }
 
-    /// Adds a constant under this name, for events that do not have it.
+    /// Adds a constant under this name, for events without it.
     ///
     /// # Errors
     /// What is wrong with the name.
@@ -251,22 +251,22 @@ impl Remap {
         Ok(())
     }
 
-    /// Whether a rule or a constant goes out under this name.
+    /// Whether a rule or a constant writes this name.
     pub fn has_target(&self, name: &[u8]) -> bool {
         self.rules.iter().any(|rule| *rule.name == *name)
     }
 
-    /// How many rules and constants there are, the constants last.
+    /// How many rules and constants there are; the constants come last.
     pub fn rules(&self) -> usize {
         self.rules.len()
     }
 
-    /// Where the paths of sources and targets begin.
+    /// The root of the paths of sources and targets.
     pub fn paths(&self) -> &Node {
         self.paths.root()
     }
 
-    /// What it means that an event has something at `node`.
+    /// What the rules do with a value at `node`.
     pub fn roles(&self, node: &Node) -> impl Iterator<Item = Role> {
         node.ends().iter().filter_map(|number| self.roles.get(*number).copied().flatten())
     }
@@ -276,7 +276,7 @@ impl Remap {
         node.ends().contains(&self.kubernetes)
     }
 
-    /// Whether a rule moves one of the names that a tag tells, too: only a text is one.
+    /// Whether the tag has a value for this rule, too; then only a text may be moved.
     pub fn is_name(&self, rule: usize) -> bool {
         self.rules.get(rule).is_some_and(|rule| rule.tag_field.is_some())
     }
@@ -286,7 +286,7 @@ impl Remap {
         self.rules.get(rule).map_or(&[], |rule| &rule.target_name)
     }
 
-    /// The target of a rule, as it is written.
+    /// The target of a rule, with dots replaced.
     pub fn name(&self, rule: usize) -> &[u8] {
         self.rules.get(rule).map_or(&[], |rule| &rule.name)
     }
@@ -296,7 +296,7 @@ impl Remap {
         self.rules.get(rule).map_or(&[], |rule| &rule.name_json)
     }
 
-    /// How many of them move something.
+    /// How many rules move something.
     pub fn moves(&self) -> usize {
         self.moves
     }
@@ -306,7 +306,7 @@ impl Remap {
         self.rules.get(rule).and_then(|rule| rule.constant.as_ref()).map_or(b"null", |text| &text.json)
     }
 
-    /// What the tag tells of a rule's source, as a JSON string.
+    /// The tag's value for a rule's source, as a JSON string.
     pub fn from_tag<'t>(&self, rule: usize, tag: &'t TagFields) -> Option<&'t [u8]> {
         self.tag_text(self.rules.get(rule)?, tag).map(|text| text.json.as_slice())
     }
@@ -315,7 +315,7 @@ impl Remap {
         tag.get(rule.tag_field?).filter(|_| self.tag_fallback)
     }
 
-    /// What the tag tells of a rule's source.
+    /// The tag's value for a rule's source.
     pub fn tag_value<'t>(&self, rule: usize, tag: Option<&'t TagFields>) -> &'t [u8] {
         let text = self.rules.get(rule).zip(tag).and_then(|(rule, tag)| self.tag_text(rule, tag));
         text.map_or(&[], |text| &text.raw)
@@ -324,7 +324,7 @@ impl Remap {
     /// Replaces the dots in the targets' names.
     ///
     /// # Errors
-    /// When two of them become one.
+    /// When two targets become the same.
     pub fn replace_dots(&mut self, with: &str) -> Result<(), String> {
         let mut names = std::collections::HashSet::new();
         for rule in &mut self.rules {
@@ -341,7 +341,7 @@ impl Remap {
         Ok(())
     }
 
-    /// What a tag says about the container, as far as that is of any use to the rules, or else is `asked` for.
+    /// What a tag says about the container, if the rules can use it, or if it is `asked` for.
     pub fn tag_fields(&self, tag: &[u8], asked: bool) -> Option<TagFields> {
         if !self.tag_fallback || !asked && !self.rules.iter().any(|rule| rule.tag_field.is_some()) {
             return None;
@@ -352,7 +352,7 @@ impl Remap {
         }
     }
 
-    /// Decides for one event what moves where; `plan` is written anew. Constants are not in it.
+    /// Decides what moves where in one event, and replaces `plan` by that. Constants are not in it.
     pub fn plan(&self, root: Value<'_, '_>, tag: Option<&TagFields>, plan: &mut Plan) {
         let Plan { found, removed, overridden, moved } = plan;
         removed.clear();
@@ -368,7 +368,7 @@ impl Remap {
             if source.is_some() && source == target {
                 continue;
             }
-            // What is no text is no name, and stays where it is.
+            // A value that is not a text is not a name, and stays where it is.
             source = source
                 .filter(|source| rule.tag_field.is_none() || is_text(Value { tape: root.tape, at: source.value }));
             let from = match (source, tag.and_then(|tag| self.tag_text(rule, tag))) {
@@ -391,7 +391,7 @@ impl Remap {
         }
     }
 
-    /// Whether a plan overwrites the root attribute of this name, as the event has it.
+    /// Whether a plan overwrites the event's root attribute of this name.
     pub fn overrides(&self, plan: &Plan, name: &[u8]) -> bool {
         let targets = plan.overridden.iter().filter_map(|rule| self.rules.get(*rule));
         let mut targets = targets.filter_map(|rule| self.paths.root().child(name).map(|node| (rule, node)));
@@ -413,7 +413,7 @@ fn is_text(value: Value<'_, '_>) -> bool {
 pub enum Moved {
     /// Its index on the event's tape.
     At(usize),
-    /// What the tag tells: see [`Remap::tag_value`].
+    /// The tag's value: see [`Remap::tag_value`].
     Tag,
 }
 
@@ -421,9 +421,9 @@ pub enum Moved {
 #[derive(Debug, Default)]
 pub struct Plan {
     found: Vec<Option<Found>>,
-    /// Keys (indices on the event's tape) that are left out, with their values.
+    /// Keys (indices on the event's tape) that are dropped with their values.
     pub removed: Vec<usize>,
-    /// Rules whose targets the event has, and which overwrite them.
+    /// Rules that overwrite a target that the event has.
     overridden: Vec<usize>,
     /// Rules, and what they move.
     pub moved: Vec<(usize, Moved)>,

@@ -1,8 +1,8 @@
 //! Which delivery stream an event goes to: a name made of its values and its tag (`delivery_stream` as a template).
 //!
-//! The grammar is that of Fluent Bit's record accessors within a text, as `cloudwatch_logs` has it for its group and stream names:
+//! The grammar is that of Fluent Bit's record accessors within a text, as `cloudwatch_logs` uses it for group and stream names:
 //! `logs-$kubernetes['namespace_name']`, `$TAG`, `$TAG[1]`. A key after `$` is made of letters, digits and `_`, and ends with the
-//! first other character, so that text may follow at once.
+//! first other character, so that text may follow directly.
 
 use crate::event::chunk::{Token, Value};
 use crate::event::path::{Found, Path, Paths};
@@ -20,14 +20,14 @@ pub struct Template {
 #[derive(Clone, Debug)]
 enum Part {
     Text(Box<str>),
-    /// The value at the path of this number; else what the tag says in its place.
+    /// The value at the path with this number, or else the tag's value for it.
     Value(usize, Path),
     Tag,
     /// A part of the tag between dots, from 0 on.
     Nth(usize),
 }
 
-/// What can be reused from one event to the next.
+/// Buffers that are kept from one event to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     found: Vec<Option<Found>>,
@@ -35,7 +35,7 @@ pub struct Scratch {
 }
 
 impl Template {
-    /// Reads a template; none if the text has no `$`, and so is a name.
+    /// Reads a template; `None` if the text has no `$`, and is a plain name.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -92,8 +92,8 @@ impl Template {
         Ok(Some(Template { parts, paths }))
     }
 
-    /// The name for an event; none if a value is missing, or the service would not take the name. Where the event has no text, the
-    /// name comes from what the tag says, as the attributes of the record do.
+    /// The name for an event; `None` if a value is missing, or the service would refuse the name. If the event has no text, the
+    /// value comes from the tag, as for the attributes of the record.
     pub fn name<'s>(
         &self,
         body: Value<'_, '_>,
@@ -126,7 +126,7 @@ impl Template {
     }
 }
 
-/// What stands in each name.
+/// The texts that are the same in each name.
 fn fixed(text: &str) -> Result<Box<str>, String> {
     match is_stream_name(text) {
         true => Ok(text.into()),

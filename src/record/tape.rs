@@ -1,8 +1,8 @@
-//! An event of any shape → its JSON, by way of the tape: the mapping and the options applied, keys strings and each there
-//! once, values of kinds that JSON has.
+//! An event of any shape → its JSON, from its tape: applies the mapping and the options; every key is a string without
+//! repetition, every value of a kind that JSON has.
 //!
-//! Of a repeated key the last value counts, at the first one's place. NaN and the infinities become nil; keys that are not
-//! strings, their JSON; binary that is UTF-8, text, otherwise base64, as are extension values.
+//! A repeated key keeps its first place and its last value. NaN and the infinities become null. Keys that are not
+//! strings become their JSON. Binary becomes text if it is UTF-8, otherwise base64; extension values become base64.
 
 use crate::event::chunk::{Event, Token, Value};
 use crate::event::path::Node;
@@ -13,27 +13,27 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// What stands where a container was nested deeper than [`crate::event::chunk::MAX_DEPTH`].
+/// Replaces a container that is nested deeper than [`crate::event::chunk::MAX_DEPTH`].
 pub const TOO_DEEP: &[u8] = b"[nested too deep]";
 
-/// What of a value is written, and how.
+/// Which parts of a value are written, and how.
 #[derive(Clone, Copy, Default)]
 struct Part<'p> {
-    /// What is left out.
+    /// The paths to drop.
     drop: Option<&'p Node>,
-    /// What alone is kept.
+    /// The only paths to keep.
     keep: Option<&'p Node>,
-    /// Indices of the keys (on the value's tape) that are left out with their values.
+    /// Indices of the keys (on the value's tape) that are dropped with their values.
     removed: &'p [usize],
-    /// What dots in keys become.
+    /// What replaces dots in keys.
     dots: Option<&'p str>,
-    /// This is within a key: a container that is a key itself is not written there, since text within text within text
-    /// doubles with each level.
+    /// Whether this is within a key. A container that is a key there is not written, because a text within a text within a
+    /// text doubles its length with each level.
     in_key: bool,
 }
 
 impl<'p> Part<'p> {
-    /// What of the value under `name` is written; none if nothing.
+    /// Which parts of the value under `name` are written; `None` if none.
     #[inline]
     fn child(self, name: &[u8], value: Value<'_, '_>) -> Option<Part<'p>> {
         if self.drop.is_none() && self.keep.is_none() {
@@ -55,7 +55,7 @@ impl<'p> Part<'p> {
     }
 }
 
-/// The names that a map has so far.
+/// The names of a map so far.
 #[derive(Default)]
 struct Names {
     text: Vec<u8>,
@@ -64,7 +64,7 @@ struct Names {
 }
 
 impl Names {
-    /// Up to here, comparing with each is cheaper than anything cleverer.
+    /// Up to this number, comparing with each name is cheaper than hashing.
     const FEW: usize = 32;
 
     fn clear(&mut self) {
@@ -73,7 +73,7 @@ impl Names {
         self.many.clear();
     }
 
-    /// Whether the name was not there yet.
+    /// Adds a name; false if it was there already.
     fn insert(&mut self, name: &[u8]) -> bool {
         if self.contains(name) {
             return false;
@@ -96,26 +96,26 @@ impl Names {
     }
 }
 
-/// Writes events of any shape, and keeps what can be used again.
+/// Writes events of any shape, and keeps its buffers.
 #[derive(Default)]
 pub struct TapeWriter {
-    /// What was written last, and room behind it.
+    /// The last text, and room after it.
     pub room: Vec<u8>,
-    /// How much of it is in use.
+    /// How much of that is in use.
     pub end: usize,
     names: Names,
-    /// Where the event's own root keys stand in what is written, with their quotes.
+    /// Where the event's own root keys are in the text, with their quotes.
     keys: Vec<Range<usize>>,
     collisions: u64,
 }
 
 impl TapeWriter {
-    /// Values that were left out because `replace_dots` made two keys one, or a key is as one that is added.
+    /// How many values were dropped because `replace_dots` gave two keys the same name, or a key has the name of an added one.
     pub fn collisions(&self) -> u64 {
         self.collisions
     }
 
-    /// What was written last.
+    /// The last text.
     pub fn text(&self) -> &[u8] {
         self.room.get(..self.end).unwrap_or_default()
     }
@@ -131,8 +131,8 @@ impl TapeWriter {
         self.end = 0;
     }
 
-    /// Writes an event with what `plan` moves, but for its closing brace; `reserved` names are left to others. How many
-    /// attributes were added behind its own; none if there is nothing of it.
+    /// Writes an event, with what `plan` moves and without its closing brace and `reserved` names. Returns how many
+    /// attributes follow its own; `None` if nothing was written.
     pub fn event(
         &mut self,
         event: &Event<'_, '_>,
@@ -204,7 +204,7 @@ impl TapeWriter {
         (!empty).then_some(count - own_count)
     }
 
-    /// What an OTLP record has beside its body: the group's resource and scope, and the record's own metadata, under the
+    /// What an OTLP record has besides its body: the group's resource and scope, and the record's own metadata, under the
     /// names of OpenTelemetry's log data model.
     fn group(&mut self, event: &Event<'_, '_>, part: Part<'_>, options: &RecordOptions, names: &mut Names) -> usize {
         let Some(group) = event.group else { return 0 };
@@ -257,7 +257,7 @@ impl TapeWriter {
             Token::TooDeep => self.string(TOO_DEEP),
             Token::Array { len, .. } => {
                 let mut at = value.at + 1;
-                // Paths lead through maps alone.
+                // Paths lead through maps only.
                 let part = Part { drop: None, keep: None, ..part };
                 self.put(b"[");
                 for item in 0..len {
@@ -278,7 +278,7 @@ impl TapeWriter {
         }
     }
 
-    /// Writes the pairs of a map, none whose name is among `names` (where they are given), and without those that are `gone`.
+    /// Writes the pairs of a map, except those whose name is among `names` (if given) and those that are `gone`.
     fn map(
         &mut self,
         map: Value<'_, '_>,
@@ -287,7 +287,7 @@ impl TapeWriter {
         gone: impl Fn(&[u8]) -> bool,
     ) -> usize {
         match plain_keys(map, part.dots.is_some()) {
-            // Most maps: nothing of them is renamed, or left out but for what was moved.
+            // Most maps: no key is renamed, and none dropped except those that were moved.
             true if names.is_none() && part.drop.is_none() && part.keep.is_none() => {
                 let mut count = 0;
                 for (key, value) in map.pairs() {
@@ -309,7 +309,7 @@ impl TapeWriter {
             }
             false => {
                 let entries = entries(map, part.in_key);
-                // Without dots, they differ from each other.
+                // Keys without dots cannot become equal.
                 let unique = part.dots.is_none_or(|_| !entries.iter().any(|(name, ..)| name.contains(&b'.')));
                 self.pairs(entries.into_iter(), unique, part, names, gone)
             }
@@ -343,7 +343,7 @@ impl TapeWriter {
             let key = self.key(&name);
             let from = self.end;
             self.value(value, part);
-            // Nothing of it was to be kept.
+            // No part of it was kept.
             if part.keep.is_some() && self.room.get(from..self.end) == Some(b"{}") {
                 self.end = start;
                 continue;
@@ -356,12 +356,12 @@ impl TapeWriter {
         count
     }
 
-    /// Whether the event itself has this root key, which is written so.
+    /// Whether the event itself has this root key, given as it is written.
     fn has_key(&self, quoted: &[u8]) -> bool {
         self.keys.iter().any(|key| key.len() == quoted.len() && self.room.get(key.clone()) == Some(quoted))
     }
 
-    /// A key with its colon, and with a comma before it where one belongs; where the key stands.
+    /// Writes a key with its colon, and a comma before it if needed; returns where the key is.
     fn key(&mut self, name: &[u8]) -> Range<usize> {
         self.comma();
         let start = self.end;
@@ -404,8 +404,8 @@ fn dotless<'n>(name: &'n [u8], with: Option<&str>) -> Cow<'n, [u8]> {
 /// A key's text, its index on the tape, and its value.
 type Entry<'t, 'a> = (Cow<'a, [u8]>, usize, Value<'t, 'a>);
 
-/// Whether the keys are strings of ASCII and different, and without dots where these are of interest: nearly all are, and that
-/// is decided without a copy.
+/// Whether the keys are different strings of ASCII, and without dots if `dots` is set. Nearly all are, and this decides it
+/// without a copy.
 fn plain_keys(map: Value<'_, '_>, dots: bool) -> bool {
     let mut seen: [&[u8]; Names::FEW] = [&[]; Names::FEW];
     let (mut lengths, mut marks) = (0u64, Vec::new());
@@ -419,7 +419,7 @@ fn plain_keys(map: Value<'_, '_>, dots: bool) -> bool {
             marks.push(xxh3_64(text));
             continue;
         }
-        // Only one of the same length can be the same.
+        // Only keys of the same length can be equal.
         let length = 1 << text.len().min(63);
         if lengths & length != 0 && seen.iter().take(index).any(|earlier| *earlier == text) {
             return false;
@@ -433,7 +433,7 @@ fn plain_keys(map: Value<'_, '_>, dots: bool) -> bool {
     marks.is_sorted_by(|one, two| one < two)
 }
 
-/// The pairs of a map, each key once, at its first place and with its last value.
+/// The pairs of a map, each key once, in its first place and with its last value.
 fn entries<'t, 'a>(map: Value<'t, 'a>, in_key: bool) -> Vec<Entry<'t, 'a>> {
     let entries = map.pairs().map(|(key, value)| (key_text(key, in_key), key.at, value));
     let mut places: HashMap<Cow<'a, [u8]>, usize> = HashMap::new();

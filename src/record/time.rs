@@ -1,4 +1,4 @@
-//! When an event happened, as text (`time_key`, `time_key_format`, `time_key_zone`).
+//! An event's time as text (`time_key`, `time_key_format`, `time_key_zone`).
 
 use crate::event::chunk::Time;
 use crate::record::json;
@@ -27,7 +27,7 @@ impl TimeKey {
     }
 }
 
-/// `UTC`, an offset such as `+02:00`, or a zone of the system's such as `Europe/Berlin`.
+/// Reads `UTC`, an offset such as `+02:00`, or a zone that the system knows, such as `Europe/Berlin`.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -60,13 +60,13 @@ pub struct TimeFormat {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum TimePiece {
-    /// What changes at most once a second, for strftime.
+    /// A part that changes at most once a second, for strftime.
     Second(String),
-    /// So many digits of the second's fraction.
+    /// This many digits of the second's fraction.
     Fraction(usize),
 }
 
-/// What C's strftime writes for these in its own locale, where jiff means something else.
+/// What C's strftime writes for these in the C locale, where jiff writes something else.
 const OF_C: [(char, &str); 6] = [
     ('x', "%m/%d/%y"),
     ('X', "%H:%M:%S"),
@@ -77,7 +77,7 @@ const OF_C: [(char, &str); 6] = [
 ];
 
 impl TimeFormat {
-    /// Reads a format; the error says what in it is not understood.
+    /// Reads a format; the error says which part is not understood.
     pub fn parse(format: &str) -> Result<TimeFormat, String> {
         let mut pieces = Vec::new();
         let mut text = String::new();
@@ -96,7 +96,7 @@ impl TimeFormat {
             }
             let mut after = from[1..].chars();
             let mut letter = after.next();
-            // Another calendar's or other digits: C's own locale has none.
+            // Alternative calendars and digits: the C locale has none.
             if matches!(letter, Some('E' | 'O')) {
                 letter = after.next().filter(char::is_ascii_alphabetic);
             }
@@ -116,7 +116,7 @@ impl TimeFormat {
         Ok(parsed)
     }
 
-    /// The pieces for one second as they stand in a JSON string; an empty one where the fraction comes.
+    /// The parts for one second, as they are in a JSON string; an empty one for the fraction.
     fn second_text(&self, second: i64, zone: &TimeZone) -> Result<Vec<Vec<u8>>, jiff::Error> {
         let time = Timestamp::from_second(second)?.to_zoned(zone.clone());
         let text = |piece: &TimePiece| match piece {
@@ -131,14 +131,14 @@ impl TimeFormat {
     }
 }
 
-/// Writes times; neighbours in a chunk mostly share the second, whose texts are kept.
+/// Writes times, and keeps the texts of the last second, which neighbours in a chunk mostly share.
 #[derive(Default)]
 pub struct TimeWriter {
     second: Option<(i64, Vec<Vec<u8>>)>,
 }
 
 impl TimeWriter {
-    /// Appends `"name":"…"`; not, and says so, for a time beyond the years that have a date, which no chunk holds.
+    /// Appends `"name":"…"`; false, and nothing appended, for a time outside the years that have a date, which no chunk holds.
     pub fn write(&mut self, key: &TimeKey, time: Time, out: &mut Vec<u8>) -> bool {
         if self.second.as_ref().is_none_or(|(second, _)| *second != time.seconds) {
             let Ok(texts) = key.format.second_text(time.seconds, &key.zone) else { return false };
@@ -150,7 +150,7 @@ impl TimeWriter {
             match piece {
                 TimePiece::Second(_) => out.extend_from_slice(text),
                 TimePiece::Fraction(digits) => {
-                    // The digits of a billion more, without its one.
+                    // Adding a billion keeps leading zeros; its first digit is cut.
                     let nanos = 1_000_000_000 + time.nanos.min(999_999_999);
                     let mut buffer = itoa::Buffer::new();
                     out.extend_from_slice(buffer.format(nanos).as_bytes().get(1..=*digits).unwrap_or_default());

@@ -1,46 +1,46 @@
 //! An event's msgpack → its JSON, in one pass, without a tape.
 //!
-//! Nearly every event is a map of plain keys, each there once, whose values are of kinds that JSON has, and whose mapping
-//! meets no conflict. Its text is written while it is read; what the mapping moves is written at the end. Whatever else
-//! there is, is left to [`crate::record::tape`].
+//! Nearly every event is a map of plain keys without repetition, with values of kinds that JSON has and a mapping
+//! without conflicts. Its text is written while it is read; what the mapping moves is written at the end. All other
+//! events are left to [`crate::record::tape`].
 
 use crate::event::path::Node;
 use crate::record::json::{self, BLOCK, grow, is_special, plain};
 use crate::record::remap::{Remap, Role, TagFields};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// An event with containers nested deeper than this is not ordinary.
+/// An event with containers nested deeper than this is left to the tape.
 const MOST_LEVELS: usize = 32;
 
-/// Nor is one with more keys in a map than this: comparing keys then takes more than looking at each.
+/// So is an event with more keys in a map than this: comparing each key with all others would cost too much.
 const MOST_KEYS: usize = 64;
 
 /// How many `kubernetes` maps are kept with their text: about as many as a node has pods.
 const KNOWN: usize = 128;
 
-/// Larger ones are not kept.
+/// Larger maps are not kept.
 const KNOWN_BYTES: usize = 4096;
 
-/// So many of its first bytes tell the place of one: enough for the pod's name, which stands first.
+/// How many of its first bytes decide the place of a map: enough for the pod's name, which comes first.
 const TELLING: usize = 128;
 
-/// Writes texts, and keeps what can be used again from event to event.
+/// Writes events, and keeps its buffers and maps from event to event.
 pub struct Writer<'o> {
     remap: &'o Remap,
-    /// Root attributes that give way to what is added behind the event.
+    /// Root attributes that are replaced by what is added after the event.
     replaced: Vec<&'o [u8]>,
-    /// The text, and room behind it. How much of it is in use is told from call to call, to stay in registers.
+    /// The text, and room after it. How much is in use is passed from call to call, so that it stays in registers.
     room: Vec<u8>,
-    /// Marks of the keys so far of the maps that are open.
+    /// Marks of the keys so far, of the open maps.
     marks: Vec<u64>,
-    /// Where in the msgpack each rule's source is, and what may be moved out of it in turn.
+    /// Where in the msgpack each rule's source is, and what other rules may move out of it.
     sources: Vec<Option<(usize, &'o Node)>>,
     /// Which rules' targets the event has.
     targets: Vec<bool>,
     /// Attributes that the mapping added to the last event.
     added: usize,
-    /// `kubernetes` maps that were written before, each at a place that its first bytes tell. All lines of a container have
-    /// the same, and it is more than half of most events.
+    /// `kubernetes` maps that were written before, each at a place that depends on its first bytes. All lines of a container have
+    /// the same map, and it is more than half of most events.
     known: Vec<Known<'o>>,
 }
 
@@ -57,7 +57,7 @@ struct Known<'o> {
 type Ends = (usize, usize);
 
 impl<'o> Writer<'o> {
-    /// For this mapping; root attributes with the names `replaced` are left out.
+    /// A writer for this mapping; root attributes with the names `replaced` are dropped.
     pub fn new(remap: &'o Remap, replaced: Vec<&'o [u8]>) -> Self {
         Writer {
             remap,
@@ -71,8 +71,8 @@ impl<'o> Writer<'o> {
         }
     }
 
-    /// Writes an ordinary event, whose body begins `data`, but for its closing brace. How many bytes of `data` the body
-    /// takes, and how many the text has; none if it is not ordinary, or there is nothing in it.
+    /// Writes an event whose body begins `data`, without its closing brace. Returns how many bytes of `data` the body
+    /// has, and how many the text has; `None` if the event is empty, or must be left to the tape.
     pub fn event(&mut self, data: &[u8], tag: Option<&TagFields>) -> Option<Ends> {
         self.marks.clear();
         self.sources.clear();
@@ -87,28 +87,28 @@ impl<'o> Writer<'o> {
             _ => return None,
         };
         let (read, written) = self.map::<true>(data, (at, 0), pairs, Some(self.remap.paths()), 1)?;
-        // The closing brace comes after what is added.
+        // The closing brace is written after the added attributes.
         let written = self.write_moved(data, tag, written - 1)?;
         Some((read, written))
     }
 
-    /// Gives and takes the room in which the record is ended.
+    /// Exchanges the room in which the record is ended.
     pub fn swap_room(&mut self, room: &mut Vec<u8>) {
         std::mem::swap(&mut self.room, room);
     }
 
-    /// Attributes that the mapping added to the event that was written last.
+    /// How many attributes the mapping added to the last event.
     pub fn added(&self) -> usize {
         self.added
     }
 
-    /// The first `end` bytes of what was written.
+    /// The first `end` bytes of the text.
     pub fn text(&self, end: usize) -> &[u8] {
         self.room.get(..end).unwrap_or_default()
     }
 
-    /// Closes an object that was written up to `end`, with a `last` attribute if it is not empty, and with what follows
-    /// the brace; how many bytes it has then.
+    /// Closes the object that was written up to `end`, with `last` attributes if there are any, and with what follows
+    /// the brace; returns its length.
     pub fn close(&mut self, mut end: usize, last: &[u8], behind: &[u8]) -> usize {
         if !last.is_empty() {
             end = self.comma(end);
@@ -118,7 +118,7 @@ impl<'o> Writer<'o> {
         self.put(behind, end)
     }
 
-    /// What the mapping moves and the constants, as attributes; none if a target is there already.
+    /// Writes what the mapping moves, and the constants; `None` if a target exists already.
     fn write_moved(&mut self, data: &[u8], tag: Option<&TagFields>, mut end: usize) -> Option<usize> {
         let remap = self.remap;
         for rule in 0..remap.moves() {
@@ -134,12 +134,12 @@ impl<'o> Writer<'o> {
             end = self.comma(end);
             end = self.put(remap.name_json(rule), end);
             end = match source {
-                // To read it once more is cheaper than to keep its text.
+                // Reading it again is cheaper than keeping its text.
                 Some((at, node)) => self.value(data, (at, end), Some(node), 1)?.1,
                 None => self.put(from_tag.unwrap_or_default(), end),
             };
         }
-        // With nothing but constants there is no record.
+        // Constants alone make no record.
         if end <= 1 {
             return None;
         }
@@ -192,7 +192,7 @@ impl<'o> Writer<'o> {
     }
 
     fn float<F: zmij::Float + Into<f64>>(&mut self, number: F, at: usize, end: usize) -> Option<Ends> {
-        // What is not finite has a text of its own.
+        // NaN and the infinities are left to the tape.
         let finite = Some(number).filter(|number| <F as Into<f64>>::into(*number).is_finite())?;
         Some((at, self.put(zmij::Buffer::new().format_finite(finite).as_bytes(), end)))
     }
@@ -234,7 +234,7 @@ impl<'o> Writer<'o> {
             at = from.checked_add(length)?;
             let name = data.get(from..at)?;
             let before = end;
-            // The same key twice has the same mark; other keys hardly ever.
+            // Equal keys have equal marks; different keys hardly ever.
             let mark = mark(data, from, name);
             let bit = 1 << (mark.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58);
             if bits & bit != 0 && self.marks.get(first_mark..)?.contains(&mark) {
@@ -254,7 +254,7 @@ impl<'o> Writer<'o> {
                 for role in self.remap.roles(child) {
                     match role {
                         Role::Target(rule) => *self.targets.get_mut(rule)? = true,
-                        // What is no text is no name.
+                        // A value that is not a text is not a name.
                         Role::Source(rule) if self.remap.is_name(rule) && !is_text(data, value) => {}
                         Role::Source(rule) => {
                             *self.sources.get_mut(rule)? = Some((value, child));
@@ -273,12 +273,12 @@ impl<'o> Writer<'o> {
         Some((at, self.put(b"}", end)))
     }
 
-    /// The `kubernetes` map: copied, if it was written before.
+    /// Writes the `kubernetes` map: copies its text, if it was written before.
     fn known(&mut self, data: &[u8], (at, end): Ends, node: &'o Node) -> Option<Ends> {
         let rest = data.get(at..)?;
         let place = xxh3_64(rest.get(..TELLING).unwrap_or(rest)) as usize % KNOWN;
         if let Some(known) = self.known.get(place)
-            // What begins with all bytes of a value begins with that value.
+            // Data that begins with all bytes of a value begins with that value.
             && !known.bytes.is_empty()
             && rest.starts_with(&known.bytes)
         {
@@ -307,7 +307,7 @@ impl<'o> Writer<'o> {
         Some((read, written))
     }
 
-    /// A key with its quotes and the colon; none if it would need escaping or is not ASCII.
+    /// Writes a key with its quotes and the colon; `None` if it needs escaping or is not ASCII.
     #[inline]
     fn key(&mut self, data: &[u8], from: usize, length: usize, comma: bool, end: usize) -> Option<usize> {
         grow(&mut self.room, end, length);
@@ -340,7 +340,7 @@ impl<'o> Writer<'o> {
         Some(end + usize::from(comma) + length + 3)
     }
 
-    /// A string with its quotes.
+    /// Writes a string with its quotes.
     #[inline]
     fn string(&mut self, data: &[u8], from: usize, length: usize, end: usize) -> Option<Ends> {
         let text = data.get(from..from.checked_add(length)?)?;
@@ -358,7 +358,7 @@ impl<'o> Writer<'o> {
     }
 
     fn comma(&mut self, end: usize) -> usize {
-        // Only right behind the opening brace there is none.
+        // There is none only directly after the opening brace.
         if end > 1 { self.put(b",", end) } else { end }
     }
 
@@ -368,7 +368,7 @@ impl<'o> Writer<'o> {
     }
 }
 
-/// Whether a text that is not empty stands there.
+/// Whether there is a text that is not empty.
 fn is_text(data: &[u8], at: usize) -> bool {
     match data.get(at..) {
         Some([0xa1..=0xbf, ..] | [0xd9, 1..=0xff, ..]) => true,
@@ -378,7 +378,7 @@ fn is_text(data: &[u8], at: usize) -> bool {
     }
 }
 
-/// Tells keys apart, nearly always. The name stands at `from` in the data.
+/// A mark that differs for nearly all different keys. The name is at `from` in the data.
 #[inline]
 fn mark(data: &[u8], from: usize, name: &[u8]) -> u64 {
     let ends = match (name.first_chunk::<8>(), name.last_chunk::<8>(), data.get(from..).and_then(<[u8]>::first_chunk)) {

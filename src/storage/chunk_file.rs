@@ -3,7 +3,7 @@
 //! All numbers are little-endian. The head: magic (8 bytes, the last is the format's version), number of the chunk (u64),
 //! size of its bytes (u64), their XXH3 (u64), identity (16 bytes), salt (u64), lengths of tag and delivery stream (u32 each),
 //! both texts, XXH3 of all of that (u64). The head's copy at the end is followed by the head's length (u32), so that a
-//! chunk outlives damage to either.
+//! chunk survives damage to either.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -16,10 +16,10 @@ pub const MAGIC: &[u8; 8] = b"kubehos2";
 /// Size of a head without its texts and its checksum, in bytes.
 const FIXED: usize = 64;
 
-/// Size of a head at most, in bytes; a length beyond it is damage.
+/// Maximal size of a head, in bytes; a greater length is damage.
 const LONGEST: usize = 1 << 20;
 
-/// What a chunk's file tells about the chunk.
+/// The head of a chunk's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The chunk's number.
@@ -30,7 +30,7 @@ pub struct Head {
     pub sum: u64,
     /// Its identity.
     pub identity: [u8; 16],
-    /// Random, so that notes on another chunk with the same number and the same bytes are not believed.
+    /// Random, so that notes on another chunk with the same number and bytes do not fit.
     pub salt: u64,
     /// Its tag.
     pub tag: Vec<u8>,
@@ -64,7 +64,7 @@ impl Head {
         Ok(head)
     }
 
-    /// A head that is whole, from the beginning of `bytes`.
+    /// The head that `bytes` begins with, if it is undamaged.
     fn decode(bytes: &[u8]) -> Option<(Head, Place)> {
         let size = encoded_size(bytes)?;
         let (content, sum) = bytes.get(..size)?.split_last_chunk::<8>()?;
@@ -87,14 +87,14 @@ impl Head {
     }
 }
 
-/// The head of a file, and what is known of the file by its head and size alone.
+/// The head of a file, and what head and size show about the file.
 #[derive(Debug)]
 pub struct Opened {
     /// The head, from either of its two places.
     pub head: Head,
     /// Where the chunk's bytes begin.
     pub offset: u64,
-    /// The head's checksum, which notes on this chunk are bound to.
+    /// The head's checksum, with which notes on this chunk are seeded.
     pub seed: u64,
     /// What is wrong, if anything is.
     pub damage: Option<String>,
@@ -105,7 +105,7 @@ struct Place {
     sum: u64,
 }
 
-/// What is behind the chunk's bytes: the head once more, and its length.
+/// What follows the chunk's bytes: the head again, and its length.
 pub fn trailer(head: &[u8]) -> Vec<u8> {
     let mut trailer = Vec::with_capacity(head.len() + 4);
     trailer.extend_from_slice(head);
@@ -118,7 +118,7 @@ pub fn seed(head: &[u8]) -> u64 {
     head.last_chunk().copied().map_or(0, u64::from_le_bytes)
 }
 
-/// Reads the head of a file, from its end if need be; `Err(text)` if neither place holds one.
+/// Reads the head of a file, from its end if necessary; `Err(text)` if neither place holds one.
 ///
 /// # Errors
 /// What the system says.
@@ -151,7 +151,7 @@ pub fn read_head(file: &File) -> io::Result<Result<Opened, String>> {
         Some([b'k', b'u', b'b', b'e', b'h', b'o', b's', version]) => {
             format!("its format is version '{}', and this kubehose reads version '2'", version.escape_ascii())
         }
-        Some(_) => "it does not begin as a chunk of kubehose's does".to_owned(),
+        Some(_) => "it does not begin like a chunk of kubehose".to_owned(),
     }))
 }
 
@@ -163,14 +163,14 @@ fn read_trailer(file: &File, size: u64) -> io::Result<Option<Opened>> {
     let Some((head, Place { offset, sum })) = Head::decode(&read_at(file, start, length as usize, size)?) else {
         return Ok(None);
     };
-    // Otherwise something is missing in the middle, and where the bytes begin is not known.
+    // Otherwise a part in the middle is missing, and it is not known where the bytes begin.
     if offset != u64::from(length) || offset.checked_add(head.size) != Some(start) {
         return Ok(None);
     }
     Ok(Some(Opened { head, offset, seed: sum, damage: Some("its head has changed; a copy was read".to_owned()) }))
 }
 
-/// Reads the chunk's bytes into `buffer`: all of them, or what is left. What is wrong with them comes back.
+/// Reads the chunk's bytes into `buffer`: all of them, or those that remain. Returns what is wrong with them.
 ///
 /// # Errors
 /// What the system says.
@@ -189,20 +189,20 @@ pub fn read_body(mut file: &File, opened: &Opened, buffer: &mut Vec<u8>) -> io::
     Ok((xxh3_64(buffer) != opened.head.sum).then(|| "some of its bytes have changed".to_owned()))
 }
 
-/// Size of the head that these bytes begin with, if that can be.
+/// Size of the head that these bytes begin with, if it is possible.
 fn encoded_size(bytes: &[u8]) -> Option<usize> {
     let texts = u64::from(number32(bytes, 56)?) + u64::from(number32(bytes, 60)?);
     let size = usize::try_from(texts).ok()?.checked_add(FIXED + 8)?;
     (size <= LONGEST).then_some(size)
 }
 
-/// So many bytes, or what of them the file has.
+/// `length` bytes, or as many as the file has.
 fn read_at(file: &File, offset: u64, length: usize, size: u64) -> io::Result<Vec<u8>> {
     let length = length.min(usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX));
     let mut bytes = vec![0; length];
     match file.read_exact_at(&mut bytes, offset) {
         Ok(()) => Ok(bytes),
-        // It was cut since its size was read.
+        // The file was cut since its size was read.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Vec::new()),
         Err(error) => Err(error),
     }

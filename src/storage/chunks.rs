@@ -1,9 +1,9 @@
 //! The spool: a folder with the chunks of one output, each until it is delivered, and notes on which events are settled.
 //!
-//! `N.chunk` holds a chunk and `N.acked` notes on it. A chunk is written as `N.kubehose-tmp` and renamed, so that what bears
-//! its own name is whole; it is removed before its notes are. So a process may be killed at any point: at the next start
-//! every chunk that was added is there, and what the notes do not tell is sent again. [`SyncMode`] says what survives the
-//! machine's power. What is damaged is kept as `N.bad`; what is not ours is left alone.
+//! `N.chunk` holds a chunk and `N.acked` notes on it. A chunk is written as `N.kubehose-tmp` and renamed, so that a `N.chunk` is
+//! always complete; it is removed before its notes. So a process may be killed at any point: at the next start
+//! every chunk that was added is there, and events without a note are sent again. [`SyncMode`] says what survives a
+//! power loss. Damaged chunks are kept as `N.bad`; foreign files are left alone.
 
 use super::chunk_file::{self, Head, Opened};
 use super::{files, notes};
@@ -18,23 +18,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The file that is locked for as long as the spool is in use.
+/// The file that is locked while the spool is in use.
 const LOCK: &str = "lock";
 
-/// How many files wait to be written over at most, instead of having the system free their blocks and look for new ones.
+/// The most delivered files that are kept to be overwritten, which spares the system freeing blocks and finding new ones.
 const SPARES: usize = 4;
 
-/// How many files of notes are kept open at most.
+/// The most files of notes that are kept open.
 const OPEN_NOTES: usize = 16;
 
-/// When what was written is brought to the disk, so that it survives the machine's power as well as the process.
+/// When files are synced, so that they survive a power loss and not only the end of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
-    /// When the system likes.
+    /// When the system decides.
     None,
     /// This long after it was written, by [`Chunks::sync_if_due`].
     Interval(Duration),
-    /// A chunk before [`Chunks::add`] returns; notes within a second, since a lost one only sends events again.
+    /// A chunk before [`Chunks::add`] returns; notes within a second, because a lost note only means that events are sent again.
     Always,
 }
 
@@ -49,14 +49,14 @@ pub struct Found {
     pub identity: [u8; 16],
     /// The stream that it was for.
     pub delivery_stream: String,
-    /// What its head or its size shows to be wrong. It can be loaded all the same; [`Chunks::load`] may find more.
+    /// Damage that shows in its head or size. It can still be loaded; [`Chunks::load`] may find more.
     pub damage: Option<String>,
 }
 
 /// A file that no chunk can be delivered from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damaged {
-    /// Where it is now: `N.bad`, or where it was if it is not ours to rename.
+    /// Where it is now: `N.bad`, or its old place if kubehose did not write it.
     pub file: PathBuf,
     /// Its size in bytes.
     pub size: u64,
@@ -69,13 +69,13 @@ pub struct Damaged {
 pub struct Loaded {
     /// Its tag.
     pub tag: Vec<u8>,
-    /// Its bytes: all of them, or what is left of a damaged file.
+    /// Its bytes: all of them, or those that can be read of a damaged file.
     pub bytes: Vec<u8>,
-    /// Events that are settled, ascending and merged. None of a chunk with damage, where events may be numbered otherwise.
+    /// Events that are settled, ascending and merged. Empty for a damaged chunk, where events may have other numbers.
     pub settled: Vec<Range<u32>>,
-    /// Entries of its notes that are not believed; what they told is sent again.
+    /// How many entries of its notes are invalid; their events are sent again.
     pub disbelieved: u64,
-    /// What is wrong with the file, if anything is. It is then to be quarantined when its events are settled, not removed.
+    /// What is wrong with the file, if anything. Then it must be quarantined when its events are settled, not removed.
     pub damage: Option<String>,
 }
 
@@ -103,9 +103,9 @@ pub struct Chunks {
 struct Chunk {
     /// Size of its file.
     size: u64,
-    /// What notes on it are bound to.
+    /// The seed of its notes' checksums.
     seed: u64,
-    /// Where its next note is written; 0 as long as that is not known.
+    /// Where its next note is written; 0 while that is not known.
     notes_end: u64,
 }
 
@@ -132,7 +132,7 @@ impl Kind {
         }
     }
 
-    /// Number and kind of a file with this name, if it is exactly one of ours.
+    /// Number and kind of a file with this name, if the name is exactly one of ours.
     fn of(name: &str) -> Option<(u64, Kind)> {
         let (number, ending) = name.split_once('.')?;
         let id = number.parse().ok().filter(|id| *id < u64::MAX / 2)?;
@@ -141,12 +141,12 @@ impl Kind {
     }
 }
 
-/// Releases a spool's folder, or a dead-letter file, from any thread, whatever the storage thread does.
+/// Releases a spool's folder, or a dead-letter file, from any thread, even while the storage thread hangs.
 #[derive(Clone, Debug)]
 pub struct Revoker(Arc<Mutex<Option<File>>>);
 
 impl Revoker {
-    /// Of a file that is locked.
+    /// For a locked file.
     pub(super) fn new(lock: File) -> Revoker {
         Revoker(Arc::new(Mutex::new(Some(lock))))
     }
@@ -156,10 +156,10 @@ impl Revoker {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// Releases the folder, so that it can be opened anew. Every later call of its [`Chunks`] is an error. One that hangs
-    /// in the system meanwhile can at most still rename its own file, whose number is not given again.
+    /// Releases the folder, so that it can be opened again. Every later call of its [`Chunks`] fails. A call that hangs
+    /// in the system can at most rename its own file, whose number is not used again.
     pub fn revoke(&self) {
-        // The mutex is never held during a call of the system that could hang.
+        // The mutex is never held during a system call that could hang.
         let lock = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(lock) = lock {
             // Closing is not enough: a process that is being started may have a copy of the descriptor.
@@ -172,7 +172,7 @@ impl Drop for Chunks {
     fn drop(&mut self) {
         if self.alive().is_ok() {
             for (file, _) in self.spares.drain(..) {
-                // Otherwise the next start removes it.
+                // If this fails, the next start removes it.
                 let _ = fs::remove_file(file);
             }
         }
@@ -181,11 +181,11 @@ impl Drop for Chunks {
 }
 
 impl Chunks {
-    /// Opens a folder, which is made if it is not there, for chunks of at most `limit` bytes, and gives what an earlier
-    /// process left: chunks, the oldest first, and files that are damaged beyond delivery, which are kept as `N.bad`.
+    /// Opens a folder, or creates it, for chunks of at most `limit` bytes, and returns what an earlier process
+    /// left: chunks, the oldest first, and files that nothing can be delivered from, which are kept as `N.bad`.
     ///
     /// # Errors
-    /// [`Error::SpoolInUse`] when another process or output uses it; [`Error::Spool`] when it cannot be written, belongs to
+    /// [`Error::SpoolInUse`] when another process or output uses it; [`Error::Spool`] when it cannot be written or belongs to
     /// somebody else.
     pub fn open(folder: &Path, limit: u64, sync: SyncMode) -> Result<(Chunks, Vec<Found>, Vec<Damaged>), Error> {
         let failed = |error: io::Error| Error::Spool { folder: folder.to_owned(), error };
@@ -236,7 +236,7 @@ impl Chunks {
         for entry in fs::read_dir(&self.folder)? {
             names.extend(entry?.file_name().to_str().and_then(Kind::of));
         }
-        // No number is given again, whatever it is that has it.
+        // No number is used again, whatever kind of file has it.
         self.next = names.iter().map(|(id, _)| id.saturating_add(1)).max().unwrap_or(1).max(1);
         files::probe_folder(&self.folder, &self.path(self.next, Kind::Temporary))?;
         let (mut found, mut damaged) = (Vec::new(), Vec::new());
@@ -252,7 +252,7 @@ impl Chunks {
                 Kind::Chunk => {}
                 Kind::Bad => self.bad += size,
                 Kind::BadNotes => {}
-                // It was never acknowledged, and the host brings it again; or it was delivered.
+                // Either it was never acknowledged, and the host brings it again, or it was delivered.
                 Kind::Temporary if begins_with(&path, chunk_file::MAGIC)? => fs::remove_file(&path)?,
                 Kind::Temporary => {
                     let reason = "it has the name of a temporary file, but kubehose did not write it; it is left alone";
@@ -260,7 +260,7 @@ impl Chunks {
                 }
                 Kind::Notes if !begins_with(&path, notes::MAGIC)? => {
                     let file = self.set_apart(id, Kind::Notes, Kind::BadNotes)?;
-                    let reason = "these are no notes of kubehose's; events that they told as settled are sent again";
+                    let reason = "these are not notes of kubehose; the events are sent again";
                     damaged.push(Damaged { file, size, reason: reason.to_owned() });
                 }
                 Kind::Notes if names.contains(&(id, Kind::Chunk)) || names.contains(&(id, Kind::Bad)) => {}
@@ -282,7 +282,7 @@ impl Chunks {
                     self.bad += size;
                     damaged.push(Damaged { file, size, reason });
                 }
-                // Not the file's fault: another start may read it.
+                // Not the file's fault: a later start may be able to read it.
                 Err(error) if files::is_shortage(&error) => return Err(error),
                 Err(error) => {
                     let file = self.set_apart(id, Kind::Chunk, Kind::Bad)?;
@@ -307,7 +307,7 @@ impl Chunks {
         }))
     }
 
-    /// Renames a file to the first free name of that kind.
+    /// Renames a file to the first free name of the kind `to`.
     fn set_apart(&self, id: u64, from: Kind, to: Kind) -> io::Result<PathBuf> {
         let from = self.path(id, from);
         let mut target = self.path(id, to);
@@ -320,7 +320,7 @@ impl Chunks {
         Ok(target)
     }
 
-    /// Number of the next chunk: greater than any that a file in the folder bears.
+    /// Number of the next chunk: greater than that of any file in the folder.
     pub fn next_id(&self) -> u64 {
         self.next
     }
@@ -333,8 +333,8 @@ impl Chunks {
     /// Writes a chunk. `id` must be [`Chunks::next_id`] or greater.
     ///
     /// # Errors
-    /// What the system says, or [`io::ErrorKind::StorageFull`] when the spool's own limit is reached. Nothing is left behind
-    /// then.
+    /// What the system says, or [`io::ErrorKind::StorageFull`] when the spool's own limit is reached. Then nothing remains on
+    /// disk.
     pub fn add(
         &mut self,
         id: u64,
@@ -404,18 +404,18 @@ impl Chunks {
         if self.sync == SyncMode::Always
             && let Err(error) = files::sync_folder(&self.folder)
         {
-            // It is not known to be there, so it is the host's, and must not come twice.
+            // It may not survive a power loss, so the host keeps it, and we must not deliver it too.
             let _ = fs::rename(&target, temporary);
             return Err(error);
         }
         Ok(())
     }
 
-    /// Makes room for so many more bytes. If need be, files that wait to be written over make way.
+    /// Makes room for `size` more bytes. If necessary, files that are kept to be overwritten are deleted.
     fn make_room(&mut self, size: u64) -> io::Result<()> {
         let mut bytes = self.used.saturating_add(self.bad).saturating_add(size);
         if bytes > self.limit && self.bad > 0 {
-            // Somebody may have cleared them away.
+            // Somebody may have removed some.
             self.bad = self.bad_bytes()?;
             bytes = self.used.saturating_add(self.bad).saturating_add(size);
         }
@@ -454,7 +454,7 @@ impl Chunks {
     /// Notes that these events are settled.
     ///
     /// # Errors
-    /// What the system says; then they are sent again after a restart.
+    /// What the system says; then they may be sent again after a restart.
     pub fn settle(&mut self, id: u64, events: &[Range<u32>]) -> io::Result<()> {
         let Chunk { seed, notes_end, .. } = *self.chunk(id)?;
         let mut entries = Vec::new();
@@ -479,7 +479,7 @@ impl Chunks {
             }
         };
         let (bytes, at) = if notes_end == 0 {
-            // An entry that was cut off is written over.
+            // An entry that was cut off is overwritten.
             let whole = file.metadata()?.len() / notes::ENTRY as u64 * notes::ENTRY as u64;
             if whole > 0 && !begins_with(&path, notes::MAGIC)? {
                 let text = format!("{} was not written by kubehose; move it away", path.display());
@@ -489,19 +489,19 @@ impl Chunks {
         } else {
             (&entries[..], notes_end)
         };
-        // After an error the next note is written to the same place.
+        // After an error the next note overwrites this place.
         file.write_all_at(bytes, at).map_err(|error| files::named(&path, &error))?;
         self.chunk(id)?.notes_end = at + bytes.len() as u64;
         self.written(id, Kind::Notes);
         Ok(())
     }
 
-    /// Reads a chunk and its notes back, the chunk into the memory of `buffer`. A damaged file is no error: what of it is
-    /// left comes back.
+    /// Reads a chunk and its notes back, the chunk into the memory of `buffer`. A damaged file is not an error: the readable
+    /// part is returned.
     ///
     /// # Errors
     /// What the system says, and [`io::ErrorKind::InvalidData`] when the head was damaged since the folder was opened. The
-    /// file stays; if it never can be read, it is to be quarantined.
+    /// file stays; if it can never be read, quarantine it.
     pub fn load(&mut self, id: u64, mut buffer: Vec<u8>) -> io::Result<Loaded> {
         let seed = self.chunk(id)?.seed;
         let path = self.path(id, Kind::Chunk);
@@ -519,7 +519,7 @@ impl Chunks {
         let body = chunk_file::read_body(&file, &opened, &mut buffer).map_err(|error| files::named(&path, &error))?;
         let mut loaded = Loaded { tag: opened.head.tag, bytes: buffer, ..Loaded::default() };
         if body.is_none() {
-            // Notes that cannot be read are none: their events are sent again.
+            // The events of unreadable notes are sent again.
             let notes = files::open(&self.path(id, Kind::Notes), OpenOptions::new().read(true));
             let notes = notes.and_then(|file| notes::read(file, opened.seed, opened.head.size));
             match notes {
@@ -532,16 +532,16 @@ impl Chunks {
         Ok(loaded)
     }
 
-    /// All of a chunk is settled: removes it.
+    /// Removes a chunk whose events are all settled.
     ///
     /// # Errors
-    /// What the system says; then it is sent again after a restart, but for what is noted.
+    /// What the system says; then it is sent again after a restart, except for events with a note.
     pub fn remove(&mut self, id: u64) -> io::Result<()> {
         let size = self.chunk(id)?.size;
         let path = self.path(id, Kind::Chunk);
         let temporary = self.path(id, Kind::Temporary);
         files::regular(&path, &fs::symlink_metadata(&path).map_err(|error| files::named(&path, &error))?)?;
-        // A file is written over only where it need not survive the machine's power: until then it may bear its old name.
+        // A file is overwritten only if it need not survive a power loss: after one it could have its old name again.
         if self.sync == SyncMode::None && self.spares.len() < SPARES && !files::exists(&temporary)? {
             fs::rename(&path, &temporary).map_err(|error| files::named(&path, &error))?;
             self.spares.push((temporary, size));
@@ -556,7 +556,7 @@ impl Chunks {
         }
     }
 
-    /// Keeps a damaged chunk's file as `N.bad`, and its notes as `N.acked.bad`. Gives the new name.
+    /// Keeps a damaged chunk's file as `N.bad`, and its notes as `N.acked.bad`. Returns the new name.
     ///
     /// # Errors
     /// What the system says; then it is found again after a restart.
@@ -579,7 +579,7 @@ impl Chunks {
         self.unsynced.retain(|(unsynced, _)| *unsynced != id);
     }
 
-    /// This file is to be synced.
+    /// Remembers that this file must be synced.
     fn written(&mut self, id: u64, kind: Kind) {
         let after = match self.sync {
             SyncMode::None => return,
@@ -590,16 +590,16 @@ impl Chunks {
         self.due.get_or_insert_with(|| Instant::now() + after);
     }
 
-    /// When [`Chunks::sync_if_due`] has something to do next.
+    /// When [`Chunks::sync_if_due`] next has something to do.
     pub fn sync_due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Brings what was written to the disk, files before the folder, if it is time.
+    /// Syncs what was written, files before the folder, if it is time.
     ///
     /// # Errors
-    /// What the system says, once: it may have dropped what it could not write, so that trying again would not tell. What is
-    /// in question survives the process, and may not survive the machine's power.
+    /// What the system says, once: it may have dropped what it could not write, so trying again would not show it. The
+    /// data survives the process, but may not survive a power loss.
     pub fn sync_if_due(&mut self, now: Instant) -> io::Result<()> {
         if self.due.is_none_or(|due| now < due) {
             return Ok(());
@@ -607,7 +607,7 @@ impl Chunks {
         self.sync_now()
     }
 
-    /// Brings what was written to the disk, whether or not it is time: at the exit.
+    /// Syncs what was written, whether or not it is time: at the exit.
     ///
     /// # Errors
     /// As [`Chunks::sync_if_due`].
@@ -631,27 +631,27 @@ impl Chunks {
     }
 }
 
-/// Opens a file to write a chunk to: a new one, or one that is written over.
+/// Opens a file to write a chunk to: a new one, or one that is overwritten.
 fn open_temporary(path: &Path, over: bool) -> io::Result<File> {
     if over {
         let file = files::open(path, OpenOptions::new().write(true))?;
         if file.metadata()?.nlink() == 1 {
             return Ok(file);
         }
-        // Somebody keeps a hard link to it, whose content is theirs.
+        // Somebody has a hard link to it, whose content must not change.
         fs::remove_file(path)?;
     }
     files::open(path, OpenOptions::new().write(true).create_new(true))
 }
 
-/// Whether a file begins with this, or with as much of it as was written before the process ended.
+/// Whether a file begins with `magic`, or is shorter and fits so far because the process ended while writing.
 fn begins_with(path: &Path, magic: &[u8]) -> io::Result<bool> {
     let mut begin = Vec::new();
     let file = files::open(path, OpenOptions::new().read(true));
     match file.and_then(|file| file.take(magic.len() as u64).read_to_end(&mut begin)) {
         Ok(_) => Ok(magic.starts_with(&begin)),
         Err(error) if files::is_shortage(&error) => Err(error),
-        // What cannot be read is not known to be ours.
+        // A file that cannot be read may not be ours.
         Err(_) => Ok(false),
     }
 }

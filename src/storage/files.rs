@@ -5,11 +5,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Opens a regular file as `options` say; one that is made gets mode 0600.
+/// Opens a regular file with `options`; a new file gets mode 0600.
 ///
 /// # Errors
-/// What the system says, with the file's name; [`io::ErrorKind::InvalidInput`] for what is not a regular file. That is
-/// found before it is opened, since a device may act on that alone, and again after, since it may have been exchanged.
+/// What the system says, with the file's name; [`io::ErrorKind::InvalidInput`] if it is not a regular file. That is
+/// checked before opening, because opening a device may have effects, and after, because the file may have been replaced.
 pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     match fs::symlink_metadata(path) {
         Ok(found) => regular(path, &found)?,
@@ -39,7 +39,7 @@ pub fn regular(path: &Path, found: &fs::Metadata) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is {is}, not a regular file", path.display())))
 }
 
-/// The same error with the file's name; a shortage has nothing to do with the file and stays as it is.
+/// The same error with the file's name, unless it is a shortage, which has nothing to do with the file.
 pub fn named(path: &Path, error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) if is_shortage(error) => io::Error::from_raw_os_error(code),
@@ -47,12 +47,12 @@ pub fn named(path: &Path, error: &io::Error) -> io::Error {
     }
 }
 
-/// Whether the process ran out of open files or memory: no sign that anything is wrong with the file.
+/// Whether the process ran out of open files or memory, so that nothing need be wrong with the file.
 pub fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
-/// Whether anything has this name, a dangling link too.
+/// Whether anything has this name, even a dangling link.
 ///
 /// # Errors
 /// What the system says.
@@ -64,8 +64,8 @@ pub fn exists(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes a folder that only this user may enter, unless it is there. One that is there may be open to everybody, as the volumes
-/// `emptyDir` of Kubernetes are.
+/// Creates a folder that only this user may enter, unless it exists. An existing one may be open to everybody, as
+/// Kubernetes' `emptyDir` volumes are.
 ///
 /// # Errors
 /// What the system says.
@@ -73,14 +73,14 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// Finds whether this process may make files in a folder, and whether the folder belongs to its user or to root. `probe`
+/// Checks that this process may create files in a folder, and that the folder belongs to its user or to root. `probe`
 /// is the name of a file that nobody else uses.
 ///
 /// # Errors
 /// What the system says, or whose the folder is.
 pub fn probe_folder(folder: &Path, probe: &Path) -> io::Result<()> {
     let file = open(probe, OpenOptions::new().write(true).create_new(true))?;
-    // A file that was just made belongs to whom the file system takes this process for.
+    // The owner of a new file is the user that the file system sees this process as.
     let user = file.metadata()?.uid();
     fs::remove_file(probe)?;
     let owner = fs::metadata(folder)?.uid();
@@ -91,7 +91,7 @@ pub fn probe_folder(folder: &Path, probe: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Brings a folder's entries to the disk.
+/// Syncs a folder's entries.
 ///
 /// # Errors
 /// What the system says.

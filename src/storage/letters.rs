@@ -1,4 +1,4 @@
-//! The dead-letter file: records that could not be delivered, a JSON line each, within a limit.
+//! The dead-letter file: records that could not be delivered, one JSON line each, within a limit.
 
 use super::chunks::Revoker;
 use super::files;
@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// How many older files are kept beside the one that is written: `FILE.1` … `FILE.4`.
+/// How many older files are kept besides the current one: `FILE.1` … `FILE.4`.
 pub const OLDER: usize = 4;
 
 /// What every line begins with: [`DeadLetter`]'s first field.
@@ -23,7 +23,7 @@ pub struct DeadLetter {
     pub time: String,
     /// The tag of its chunk.
     pub tag: String,
-    /// The stream that it was for.
+    /// The stream that the record was for.
     pub delivery_stream: String,
     /// Why.
     pub reason: String,
@@ -56,7 +56,7 @@ impl DeadLetter {
         }
     }
 
-    /// The record's bytes; none if the line holds none that can be read.
+    /// The record's bytes; `None` if the line holds none that can be read.
     pub fn record(&self) -> Option<Vec<u8>> {
         match (&self.data, &self.data_base64) {
             (Some(text), _) => Some(text.clone().into_bytes()),
@@ -66,32 +66,32 @@ impl DeadLetter {
     }
 }
 
-/// What came of writing one letter.
+/// The outcome of writing one letter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Letters that were in files which had to go, so that all stay within the limit. They are lost.
+    /// How many letters were in files that were deleted to stay within the limit. They are lost.
     pub discarded: u64,
 }
 
-/// The file of one output, `FILE`, and the older ones. `FILE.lock` is locked for as long as it is in use.
+/// The dead-letter file of one output, `FILE`, and the older ones. `FILE.lock` is locked while it is in use.
 #[derive(Debug)]
 pub struct Letters {
     path: PathBuf,
-    /// Bytes of all files together at most.
+    /// The most bytes of all files together.
     limit: u64,
     /// With its device and inode.
     file: Option<(File, (u64, u64))>,
-    /// Letters that are gone and not yet told.
+    /// Deleted letters that were not yet reported.
     discarded: u64,
     lock: Revoker,
 }
 
 impl Letters {
-    /// Opens the file, which is made if it is not there; all files together hold at most `limit` bytes.
+    /// Opens the file, or creates it; all files together hold at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Error::DeadLettersInUse`] when another process or output uses it; [`Error::DeadLetters`] when it cannot be written,
-    /// its folder cannot, or one of the files is not a regular file, or not one of dead letters.
+    /// [`Error::DeadLettersInUse`] when another process or output uses it; [`Error::DeadLetters`] when the file or its folder cannot be
+    /// written, or one of the files is not a regular file or holds something else.
     pub fn open(path: &Path, limit: u64) -> Result<Letters, Error> {
         let failed = |error: io::Error| Error::DeadLetters { file: path.to_owned(), error };
         let mut options = OpenOptions::new();
@@ -103,10 +103,10 @@ impl Letters {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let mut letters = Letters { path: path.to_owned(), limit, file: None, discarded: 0, lock: Revoker::new(lock) };
-        // The lock may have been there already. Rotation needs a folder that can be written.
+        // Rotation needs a writable folder, which an existing lock does not prove.
         let probe = ending(path, "kubehose-tmp");
         if fs::symlink_metadata(&probe).is_ok_and(|found| found.is_file() && found.len() == 0) {
-            // A process ended between the two calls below.
+            // Left by a process that ended between the two calls below.
             fs::remove_file(&probe).map_err(failed)?;
         }
         let probed = files::open(&probe, OpenOptions::new().write(true).create_new(true));
@@ -120,11 +120,11 @@ impl Letters {
         Ok(letters)
     }
 
-    /// Appends one letter. One that was not written whole is cut off again, so that a full disk leaves no torn line.
+    /// Appends one letter. A partly written one is cut off again, so that a full disk leaves no torn line.
     ///
     /// # Errors
-    /// What the system says; [`io::ErrorKind::FileTooLarge`] for a line longer than the limit. The letter is lost then. The
-    /// next call begins anew.
+    /// What the system says; [`io::ErrorKind::FileTooLarge`] for a line longer than the limit. The letter is then lost. The
+    /// next call opens the file again.
     pub fn write(&mut self, letter: &DeadLetter) -> io::Result<Written> {
         if self.lock.is_revoked() {
             return Err(io::Error::other("the output has ended"));
@@ -154,19 +154,19 @@ impl Letters {
         Ok(Written { discarded: self.discarded() })
     }
 
-    /// What releases the file although a call hangs in the system.
+    /// Releases the file even if a call hangs in the system.
     pub fn revoker(&self) -> Revoker {
         self.lock.clone()
     }
 
-    /// Letters that had to go and that no [`Written`] has told yet: after an error, and at the end.
+    /// Deleted letters that no [`Written`] has reported: after an error, and at the end.
     pub fn discarded(&mut self) -> u64 {
         std::mem::take(&mut self.discarded)
     }
 
-    /// Opens the file, unless it is open and its name still means it; gives its size.
+    /// Opens the file, unless it is open and still has its name; returns its size.
     fn open_file(&mut self) -> io::Result<u64> {
-        // One call of the system for each letter: at the exit there may be many, and not much time.
+        // One system call for each letter: at the exit there may be many, and little time.
         match fs::symlink_metadata(&self.path) {
             Ok(found) if self.file.as_ref().is_some_and(|(_, known)| *known == (found.dev(), found.ino())) => {
                 return Ok(found.len());
@@ -218,7 +218,7 @@ impl Letters {
         Ok(())
     }
 
-    /// Discards the oldest files until the others and so many bytes stay within the limit.
+    /// Deletes the oldest files until the others and `bytes` more stay within the limit.
     fn make_room(&mut self, bytes: u64) -> io::Result<()> {
         let size =
             |path: &Path| fs::symlink_metadata(path).map_or(0, |found| if found.is_file() { found.len() } else { 0 });
@@ -232,7 +232,7 @@ impl Letters {
         Ok(())
     }
 
-    /// Counts the letters of an older file, and removes it.
+    /// Counts the letters of an older file, and deletes it.
     fn discard(&mut self, number: usize) -> io::Result<()> {
         let path = self.older(number);
         check_ours(&path)?;
@@ -242,7 +242,7 @@ impl Letters {
         Ok(())
     }
 
-    /// The file with this number; 0 is the one that is written.
+    /// The file with this number; 0 is the current one.
     fn older(&self, number: usize) -> PathBuf {
         if number == 0 { self.path.clone() } else { ending(&self.path, &number.to_string()) }
     }
@@ -250,7 +250,7 @@ impl Letters {
 
 impl Drop for Letters {
     fn drop(&mut self) {
-        // Closing is not enough: a process that is being started may have a copy of the descriptor.
+        // Closing is not enough: a process that is just being started may have a copy of the descriptor.
         self.lock.revoke();
     }
 }
@@ -262,8 +262,8 @@ fn ending(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// An error unless this is a file of dead letters, an empty one, or none. Zeros at the beginning, which a file may have
-/// after a loss of power, do not count.
+/// An error unless this is a file of dead letters, empty, or missing. Zeros at the beginning, which a file may have
+/// after a power loss, are skipped.
 fn check_ours(path: &Path) -> io::Result<()> {
     if !files::exists(path)? {
         return Ok(());
@@ -280,7 +280,7 @@ fn check_ours(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
-/// Lines; the last one need not be ended.
+/// Counts lines; the last one need not end with a newline.
 fn count_lines(mut file: File) -> io::Result<u64> {
     let (mut lines, mut last) = (0, b'\n');
     let mut buffer = vec![0; 64 << 10];

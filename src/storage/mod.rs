@@ -1,7 +1,7 @@
-//! What is kept on disk, by a thread of its own: chunks until they are delivered, and records that could not be.
+//! What is kept on disk: chunks until they are delivered, and records that could not be delivered. One thread does all of it.
 //!
-//! The thread does what it is told in that order, and tells what came of it. Nothing waits for it but what it is told: a disk that hangs
-//! stops no call.
+//! The thread executes its tasks in order and reports their outcomes. Calls do not wait for it, so a disk that hangs stops
+//! none.
 
 mod chunk_file;
 pub mod chunks;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What the thread is told.
+/// A task for the thread.
 #[derive(Debug)]
 pub enum Task {
     /// Write a chunk into the spool.
@@ -32,7 +32,7 @@ pub enum Task {
     Note(ChunkId, Vec<Range<u32>>),
     /// Read a chunk back.
     Load(ChunkId),
-    /// All of a chunk is settled.
+    /// Remove a chunk whose events are all settled.
     Remove(ChunkId),
     /// Write a dead letter.
     DeadLetter(LetterId, DeadLetter),
@@ -43,9 +43,9 @@ pub enum Task {
 pub struct SpoolOptions {
     /// Its folder.
     pub folder: PathBuf,
-    /// Its size at most, in bytes.
+    /// Its maximal size, in bytes.
     pub limit: u64,
-    /// What survives the machine's power.
+    /// What survives a power loss.
     pub sync: chunks::SyncMode,
 }
 
@@ -54,11 +54,11 @@ pub struct SpoolOptions {
 pub struct StorageOptions {
     /// The spool, if there is one.
     pub spool: Option<SpoolOptions>,
-    /// The file of dead letters, if there is one, and the size of it and of the older ones together, in bytes.
+    /// The dead-letter file, if there is one, and the maximal size of it and the older ones together, in bytes.
     pub dead_letters: Option<(PathBuf, u64)>,
 }
 
-/// What is on disk of one output.
+/// The spool and the dead letters of one output.
 pub struct Storage {
     spool: Option<Spool>,
     letters: Option<Letters>,
@@ -66,18 +66,18 @@ pub struct Storage {
 
 struct Spool {
     chunks: Chunks,
-    /// The stream that what is added now is for.
+    /// The stream that new chunks are for.
     delivery_stream: String,
-    /// Chunks whose files are damaged: they are kept once what could be read of them is settled.
+    /// Chunks whose files are damaged: once what could be read of them is settled, the files are kept.
     damaged: BTreeSet<ChunkId>,
 }
 
 /// What was found at the start.
 #[derive(Debug, Default)]
 pub struct AtStart {
-    /// What an earlier process left in the spool, the oldest first.
+    /// Chunks that an earlier process left in the spool, the oldest first.
     pub recovered: Vec<Recovered>,
-    /// How many of these were for another stream, and one such stream.
+    /// How many of these are for other streams, and one such stream.
     pub for_another_stream: Option<(usize, String)>,
     /// Files that no chunk can be delivered from.
     pub damaged: Vec<Damaged>,
@@ -122,7 +122,7 @@ impl Storage {
         spool.into_iter().chain(self.letters.as_ref().map(Letters::revoker)).collect()
     }
 
-    /// Starts the thread. It ends when nobody can tell it anything any more, and then disconnects the channel that is given back.
+    /// Starts the thread. It ends when all senders of tasks are gone, and then disconnects the channel that is returned.
     ///
     /// # Errors
     /// When the system refuses a thread.
@@ -152,7 +152,7 @@ impl Storage {
             if let Some(input) = self.sync(Instant::now() + Duration::from_secs(3600)) {
                 done(input);
             }
-            // The spool's folder is free before the end is told.
+            // The spool's folder is free before the end is signalled.
             drop(self);
             drop(running);
         })?;
@@ -161,7 +161,7 @@ impl Storage {
 
     fn sync(&mut self, now: Instant) -> Option<Input> {
         let error = self.spool.as_mut()?.chunks.sync_if_due(now).err()?;
-        Some(Input::SpoolFailed { error: format!("cannot bring it to the disk: {error}") })
+        Some(Input::SpoolFailed { error: format!("cannot sync it: {error}") })
     }
 
     fn run(&mut self, task: Task) -> Option<Input> {
@@ -175,9 +175,7 @@ impl Storage {
             }
             Task::Note(chunk, events) => {
                 let error = self.spool.as_mut()?.chunks.settle(chunk.0, &events).err()?;
-                Some(Input::SpoolFailed {
-                    error: format!("cannot note what was delivered of chunk {}: {error}", chunk.0),
-                })
+                Some(Input::SpoolFailed { error: format!("cannot write the notes of chunk {}: {error}", chunk.0) })
             }
             Task::Load(chunk) => Some(Input::Loaded { chunk, loaded: self.spool.as_mut()?.load(chunk) }),
             Task::Remove(chunk) => {
@@ -202,7 +200,7 @@ impl Spool {
     fn load(&mut self, chunk: ChunkId) -> Result<Loaded, String> {
         let loaded = match self.chunks.load(chunk.0, Vec::new()) {
             Ok(loaded) => loaded,
-            // It will not become better: nothing of it can be sent, and the file is kept.
+            // Trying again cannot help: nothing of it can be sent, and the file is kept.
             Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound) => {
                 chunks::Loaded { damage: Some(error.to_string()), ..chunks::Loaded::default() }
             }
@@ -212,7 +210,7 @@ impl Spool {
         if damage.is_some() {
             self.damaged.insert(chunk);
         } else if disbelieved > 0 {
-            damage = Some(format!("{disbelieved} of the notes on what is delivered are damaged"));
+            damage = Some(format!("{disbelieved} of its notes on delivered events are damaged"));
         }
         Ok(Loaded { tag, bytes, settled, damage })
     }

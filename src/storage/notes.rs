@@ -1,8 +1,8 @@
 //! The format of notes on a chunk: which of its events are settled.
 //!
 //! A file begins with [`MAGIC`]; each entry is start (u32), end (u32) and the XXH3 of both, seeded with the checksum of the
-//! chunk's head (u64), little-endian. So an entry is believed for its own chunk only, and one that is damaged costs
-//! itself alone: what it told is sent again.
+//! chunk's head (u64), little-endian. So an entry is valid for its own chunk only, and damage costs only the damaged
+//! entry: its events are sent again.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -14,10 +14,10 @@ pub const MAGIC: &[u8; ENTRY] = b"kubehose notes 2";
 /// Size of an entry, in bytes.
 pub const ENTRY: usize = 16;
 
-/// Bytes of a file that are read at most. What is beyond is not believed.
+/// The most bytes of a file that are read. The rest is ignored.
 const LONGEST: u64 = 64 << 20;
 
-/// Writes the entries for these ranges; adjoining ones as one, empty ones not at all.
+/// Writes the entries for these ranges; adjoining ones are joined, empty ones skipped.
 pub fn encode(seed: u64, ranges: &[Range<u32>], out: &mut Vec<u8>) {
     let mut ranges = ranges.iter().filter(|range| range.start < range.end).cloned().peekable();
     while let Some(mut range) = ranges.next() {
@@ -32,8 +32,8 @@ pub fn encode(seed: u64, ranges: &[Range<u32>], out: &mut Vec<u8>) {
     }
 }
 
-/// What a file tells, ascending and merged, and how many of its entries are not believed. `events` is the number of events
-/// that the chunk can have at most.
+/// The ranges of a file, ascending and merged, and how many of its entries are invalid. `events` is the most events that
+/// the chunk can have.
 ///
 /// # Errors
 /// What the system says.
@@ -47,7 +47,7 @@ pub fn read(file: impl Read, seed: u64, events: u64) -> io::Result<(Vec<Range<u3
         if file.by_ref().take(64 << 10).read_to_end(&mut bytes)? == 0 {
             break;
         }
-        // A rest that is no whole entry is one that was cut off.
+        // An incomplete entry at the end was cut off.
         for entry in bytes.as_chunks::<ENTRY>().0 {
             match decode(entry, seed) {
                 Some(range) if range.start < range.end && u64::from(range.end) <= events => ranges.push(range),
