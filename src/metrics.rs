@@ -1,11 +1,12 @@
 //! The counts of one output, in one place.
 
-use crate::firehose::{Class, Label};
+use crate::firehose::{Class, Fault, Label, Reply};
 use crate::host::{Described, Numbers, Series};
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use crate::service::billed;
 
@@ -79,6 +80,8 @@ counts! {
     key_collisions,
     /// Calls in flight now.
     in_flight,
+    /// Streams whose last call failed whole.
+    streams_failing,
     /// Bytes held in memory now, encoded.
     held,
     /// The most that may be held: `max_buffer`.
@@ -207,8 +210,9 @@ pub const COUNTERS: [Exported; 16] = [
 ];
 
 /// The gauges.
-pub const GAUGES: [Exported; 3] = [
+pub const GAUGES: [Exported; 4] = [
     (c"in_flight", c"PutRecordBatch calls in flight.", |s| s.in_flight),
+    (c"streams_failing", c"Streams whose last call failed whole; the log names them.", |s| s.streams_failing),
     (c"held_bytes", c"Bytes held in memory, encoded.", |s| s.held),
     (c"held_bytes_limit", c"The most bytes that may be held: max_buffer.", |s| s.held_limit),
 ];
@@ -218,6 +222,96 @@ pub const ERRORS: Series = (c"errors_total", c"Calls that failed as a whole.");
 
 /// The histogram of [`Counts::call_seconds`].
 pub const SECONDS: Series = (c"put_record_batch_seconds", c"How long PutRecordBatch calls took.");
+
+/// Stands for the streams beyond those that are counted each by itself; no stream may have such a name.
+pub const OTHER_STREAMS: &str = "(others)";
+
+/// How long after its last call a stream still counts as failing. While records wait for it calls go out more often than that.
+const FAILING: Duration = Duration::from_secs(120);
+
+/// The most streams that have a line of their own at the end.
+const LINES: usize = 20;
+
+/// What came of the records of each delivery stream, where there may be several. The host's metrics have no label for it: a series can
+/// only be made at Init, when no name is known yet, since later the host's own thread reads them.
+#[derive(Debug)]
+pub struct ByStream {
+    most: usize,
+    streams: BTreeMap<Box<str>, OfStream>,
+}
+
+/// The counts of one delivery stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OfStream {
+    /// Records that Firehose has accepted.
+    pub accepted: u64,
+    /// Records that it has not, as often as they were sent in vain.
+    pub not_accepted: u64,
+    /// Records that could not be delivered.
+    pub dead_lettered: u64,
+    /// When its last call failed, if it did.
+    failed: Option<Instant>,
+}
+
+impl ByStream {
+    /// Counts `most` streams each by itself, and the others together.
+    pub fn new(most: usize) -> ByStream {
+        ByStream { most, streams: BTreeMap::new() }
+    }
+
+    fn of(&mut self, stream: &str) -> &mut OfStream {
+        let known = self.streams.contains_key(stream) || self.streams.len() < self.most;
+        self.streams.entry(if known { stream } else { OTHER_STREAMS }.into()).or_default()
+    }
+
+    /// Counts what came of a call with so many records.
+    pub fn answered(&mut self, stream: &str, records: usize, outcome: &Result<Reply, Fault>, now: Instant) {
+        let counts = self.of(stream);
+        let refused = match outcome {
+            Ok(reply) => reply.refused.len(),
+            Err(_) => records,
+        };
+        counts.accepted += records.saturating_sub(refused) as u64;
+        counts.not_accepted += refused as u64;
+        // A record that is refused for good is not the stream's fault.
+        counts.failed = outcome.as_ref().is_err_and(|fault| fault.class != Class::Poison).then_some(now);
+    }
+
+    /// Counts a record that could not be delivered.
+    pub fn dead_lettered(&mut self, stream: &str) {
+        self.of(stream).dead_lettered += 1;
+    }
+
+    /// How many streams fail now.
+    pub fn failing(&self, now: Instant) -> u64 {
+        let fails = |counts: &&OfStream| counts.failed.is_some_and(|at| now.saturating_duration_since(at) < FAILING);
+        self.streams.values().filter(fails).count() as u64
+    }
+
+    /// A line for each stream, those first that lost or refused the most; those beyond 20 in one.
+    pub fn lines(&self) -> Vec<String> {
+        let mut streams: Vec<(&str, OfStream)> = self.streams.iter().map(|(name, counts)| (&**name, *counts)).collect();
+        streams
+            .sort_by_key(|(_, counts)| std::cmp::Reverse((counts.dead_lettered, counts.not_accepted, counts.accepted)));
+        let line = |what: String, counts: OfStream| {
+            let OfStream { accepted, not_accepted, dead_lettered, .. } = counts;
+            format!("{what}: accepted={accepted} not_accepted={not_accepted} dead_lettered={dead_lettered}")
+        };
+        let rest = streams.split_off(streams.len().min(LINES));
+        let mut lines: Vec<String> =
+            streams.into_iter().map(|(name, counts)| line(format!("stream {name}"), counts)).collect();
+        if !rest.is_empty() {
+            let mut all = OfStream::default();
+            for (_, counts) in &rest {
+                all.accepted += counts.accepted;
+                all.not_accepted += counts.not_accepted;
+                all.dead_lettered += counts.dead_lettered;
+            }
+            lines.push(line(format!("{} more streams", rest.len()), all));
+        }
+        lines
+    }
+}
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -248,5 +342,61 @@ impl fmt::Display for Snapshot {
             write!(out, " errors.{class}={count}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::firehose::Setup;
+    use crate::firehose::reply::Refused;
+
+    fn fault(class: Class) -> Result<Reply, Fault> {
+        Err(Fault { class, ambiguous: false, text: String::new() })
+    }
+
+    fn refused(count: usize) -> Result<Reply, Fault> {
+        let one = |index| Refused { index, code: "ServiceUnavailableException".to_owned() };
+        Ok(Reply { refused: (0..count).map(one).collect() })
+    }
+
+    #[test]
+    fn each_stream_has_its_counts_and_what_fails_is_told_apart() {
+        let (mut streams, now) = (ByStream::new(4), Instant::now());
+        streams.answered("well", 10, &refused(0), now);
+        streams.answered("part", 10, &refused(4), now);
+        streams.answered("missing", 5, &fault(Class::Setup(Setup::Stream)), now);
+        streams.answered("poison", 1, &fault(Class::Poison), now);
+        streams.dead_lettered("poison");
+        assert_eq!(streams.failing(now), 1);
+        assert_eq!(
+            streams.lines(),
+            [
+                "stream poison: accepted=0 not_accepted=1 dead_lettered=1",
+                "stream missing: accepted=0 not_accepted=5 dead_lettered=0",
+                "stream part: accepted=6 not_accepted=4 dead_lettered=0",
+                "stream well: accepted=10 not_accepted=0 dead_lettered=0",
+            ]
+        );
+        streams.answered("well", 1, &fault(Class::Service), now);
+        assert_eq!(streams.failing(now), 2);
+        // What nobody sends to any more fails no more; what is accepted does not.
+        assert_eq!(streams.failing(now + FAILING), 0);
+        streams.answered("missing", 5, &refused(0), now);
+        streams.answered("well", 5, &refused(0), now);
+        assert_eq!(streams.failing(now), 0);
+    }
+
+    #[test]
+    fn names_beyond_the_bound_are_counted_together_and_lines_have_one_too() {
+        let (mut streams, now) = (ByStream::new(64), Instant::now());
+        for n in 0..10_000 {
+            streams.answered(&format!("stream-{n}"), 1, &refused(0), now);
+        }
+        assert_eq!(streams.streams.len(), 65);
+        let lines = streams.lines();
+        assert_eq!(lines.len(), LINES + 1);
+        assert_eq!(lines[0], format!("stream {OTHER_STREAMS}: accepted=9936 not_accepted=0 dead_lettered=0"));
+        assert_eq!(lines[LINES], "45 more streams: accepted=45 not_accepted=0 dead_lettered=0");
     }
 }

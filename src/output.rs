@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::event::chunk::Time;
 use crate::firehose::{self, Fault, Firehose};
 use crate::host::{self, FlushData, Gate, Handle, Level, Log, Metrics, Output, Status};
-use crate::metrics::{self, Counts, Snapshot};
+use crate::metrics::{self, ByStream, Counts, Snapshot};
 use crate::options::Config;
 use crate::storage::chunks::Revoker;
 use crate::storage::letters::DeadLetter;
@@ -294,6 +294,7 @@ impl Driver {
         let (running, ended) = crossbeam_channel::bounded(0);
         let loop_ = Loop {
             firehose: Arc::new(firehose),
+            by_stream: ByStream::new(config.streams.most),
             config,
             log,
             metrics,
@@ -371,6 +372,13 @@ fn run(runtime: Runtime, loop_: Loop) {
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
 }
 
+/// A call in flight.
+struct Called {
+    stream: Arc<str>,
+    records: usize,
+    abort: AbortHandle,
+}
+
 type Call = Pin<Box<dyn Future<Output = (CallId, Option<Result<firehose::Reply, Fault>>)> + Send>>;
 
 /// The loop of one output's thread, and what it needs.
@@ -381,6 +389,7 @@ struct Loop {
     metrics: Option<Metrics>,
     room: Arc<Room>,
     counts: Arc<Counts>,
+    by_stream: ByStream,
     events: UnboundedReceiver<Event>,
     tasks: crossbeam_channel::Sender<Task>,
     at_start: AtStart,
@@ -401,7 +410,7 @@ impl Loop {
             next_chunk: self.at_start.next_chunk,
         });
         let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
-        let mut cancel: HashMap<CallId, AbortHandle> = HashMap::new();
+        let mut called: HashMap<CallId, Called> = HashMap::new();
         let mut flushes: HashMap<FlushId, crossbeam_channel::Sender<Told>> = HashMap::new();
         let mut out = Vec::new();
         let (mut published, mut unpublished, mut stopping) = (Instant::now(), true, false);
@@ -413,7 +422,7 @@ impl Loop {
                 unshown = None;
             }
             for action in out.drain(..) {
-                self.act(action, &mut calls, &mut cancel, &mut flushes);
+                self.act(action, &mut calls, &mut called, &mut flushes);
             }
             if delivery.is_done() {
                 break;
@@ -444,10 +453,15 @@ impl Loop {
             let input = tokio::select! {
                 biased;
                 Some((call, outcome)) = calls.next(), if !calls.is_empty() => {
-                    cancel.remove(&call);
+                    let of = called.remove(&call);
                     unpublished = true;
                     match outcome {
-                        Some(outcome) => Input::Answered { call, outcome },
+                        Some(outcome) => {
+                            if let Some(Called { stream, records, .. }) = of {
+                                self.by_stream.answered(&stream, records, &outcome, Instant::now());
+                            }
+                            Input::Answered { call, outcome }
+                        }
                         None => Input::Tick,
                     }
                 }
@@ -472,17 +486,20 @@ impl Loop {
         }
         delivery.last_words(&mut out);
         for action in out.drain(..) {
-            self.act(action, &mut calls, &mut cancel, &mut flushes);
+            self.act(action, &mut calls, &mut called, &mut flushes);
         }
         self.publish();
+        if config.streams.template.is_some() {
+            self.by_stream.lines().iter().for_each(|line| self.log.line(Level::Info, line));
+        }
     }
 
     /// Executes an action of the core.
     fn act(
-        &self,
+        &mut self,
         action: Action,
         calls: &mut FuturesUnordered<Call>,
-        cancel: &mut HashMap<CallId, AbortHandle>,
+        called: &mut HashMap<CallId, Called>,
         flushes: &mut HashMap<FlushId, crossbeam_channel::Sender<Told>>,
     ) {
         match action {
@@ -497,10 +514,10 @@ impl Loop {
                     let _ = tell.try_send(Told::Admitted(reservation));
                 }
             }
-            Action::Call { call, body, records } => {
+            Action::Call { call, stream, body, records } => {
                 let (firehose, counts, since) = (self.firehose.clone(), self.counts.clone(), Instant::now());
                 let (abort, registration) = AbortHandle::new_pair();
-                cancel.insert(call, abort);
+                called.insert(call, Called { stream, records, abort });
                 let put = Abortable::new(async move { firehose.put(body, records).await }, registration);
                 calls.push(Box::pin(async move {
                     let outcome = put.await.ok();
@@ -509,8 +526,8 @@ impl Loop {
                 }));
             }
             Action::CancelCall { call } => {
-                if let Some(abort) = cancel.remove(&call) {
-                    abort.abort();
+                if let Some(called) = called.remove(&call) {
+                    called.abort.abort();
                 }
             }
             Action::RenewCredentials => self.firehose.forget_credentials(),
@@ -519,6 +536,7 @@ impl Loop {
             Action::Load { chunk } => self.store(Task::Load(chunk)),
             Action::Remove { chunk } => self.store(Task::Remove(chunk)),
             Action::DeadLetter { letter, tag, stream, reason, record } => {
+                self.by_stream.dead_lettered(&stream);
                 self.store(Task::DeadLetter(letter, DeadLetter::new(&tag, &stream, &reason, record)));
             }
             Action::Log { level, text } => self.log.line(level, &text),
@@ -537,6 +555,7 @@ impl Loop {
 
     fn publish(&self) {
         self.counts.held.set(self.room.held() as u64);
+        self.counts.streams_failing.set(self.by_stream.failing(Instant::now()));
         if let Some(metrics) = &self.metrics {
             metrics.publish(&self.counts.numbers());
         }

@@ -252,6 +252,57 @@ fn the_hosts_own_metrics_endpoint_shows_the_counts() {
     assert_each_once(&server, EVENTS, &running.log());
 }
 
+#[test]
+fn with_a_template_it_is_told_which_streams_fail_and_at_the_end_what_came_of_each() {
+    if !since_or_skip((2, 0), "metrics of plugins on the host's own endpoint") {
+        return;
+    }
+    use kubehose_local::firehose::{Options, Server};
+    let streams = ["logs-a", "logs-b", "rest"].map(str::to_owned).to_vec();
+    let server = Server::start(Options { streams, ..firehose_options(true) }).unwrap();
+    let port = free_port();
+    let scene = Scene::new()
+        .service("Grace", "1")
+        .service("HTTP_Server", "on")
+        .service("HTTP_Listen", "127.0.0.1")
+        .service("HTTP_Port", &port)
+        .tail(0, &[])
+        .output(
+            &server,
+            &[
+                ("alias", "mine"),
+                ("delivery_stream", "logs-$space"),
+                ("default_delivery_stream", "rest"),
+                ("Retry_Limit", "no_limits"),
+                ("shutdown_timeout", "1s"),
+            ],
+        );
+    for (space, count) in [("a", 30), ("missing", 10), ("b", 20), ("/", 5)] {
+        (0..count).for_each(|n| scene.append_line(&serde_json::json!({"space": space, "n": n})));
+    }
+    let mut running = scene.start();
+    until("all but those of the stream that is missing", Duration::from_secs(60), || {
+        server.stats().records_accepted == 55
+    });
+    until("the stream that fails", Duration::from_secs(30), || {
+        let text = ask(&port, "GET /api/v2/metrics/prometheus HTTP/1.1\r\n", "");
+        text.lines().any(|line| line.starts_with("kubehose_streams_failing{name=\"mine\"") && line.ends_with(" 1"))
+    });
+    running.signal("TERM");
+    assert!(running.wait(Duration::from_secs(30)).success());
+    let log = running.log();
+    for line in [
+        "stream logs-a: accepted=30 not_accepted=0 dead_lettered=0",
+        "stream logs-b: accepted=20 not_accepted=0 dead_lettered=0",
+        "stream rest: accepted=5 not_accepted=0 dead_lettered=0",
+        "stream logs-missing: accepted=0 not_accepted=",
+    ] {
+        assert_eq!(log.matches(line).count(), 1, "{line}\n{log}");
+    }
+    let stats = server.stats();
+    assert!(stats.streams["logs-missing"].calls_refused > 0 && stats.streams["logs-a"].records_accepted == 30);
+}
+
 fn free_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }

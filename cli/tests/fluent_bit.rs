@@ -18,6 +18,36 @@ const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd
 
 /// A stand-in of the Kubernetes API that knows every pod, those named `team-…` with that label; the address it listens at.
 fn kubernetes_api() -> String {
+    api_of(|pod, namespace| {
+        let mut body = json!({
+            "kind": "Pod",
+            "metadata": {
+                "name": pod,
+                "namespace": namespace,
+                "uid": "6b6a3a7c-0000-4000-8000-000000000000",
+                "labels": {"app": "web", "app.kubernetes.io/name": "shop", "pod-template-hash": "6c8b449b8f"},
+                "annotations": {"checksum/config": "abc"}
+            },
+            "spec": {"nodeName": "fargate-ip-10-0-0-1", "containers": [{"name": "nginx"}]},
+            "status": {
+                "podIP": "10.0.0.2",
+                "containerStatuses": [{
+                    "name": "nginx", "image": "nginx:1", "imageID": "nginx@sha256:1", "containerID": format!("containerd://{ID}")
+                }]
+            }
+        });
+        if let Some(team) = pod.strip_prefix("team-") {
+            body["metadata"]["labels"]["example.com/team"] = json!(team);
+        }
+        if namespace == "bare" {
+            body["metadata"]["labels"] = Value::Null;
+        }
+        body
+    })
+}
+
+/// A stand-in of the Kubernetes API: what it says of a pod in a namespace.
+fn api_of(say: impl Fn(&str, &str) -> Value + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
@@ -29,30 +59,7 @@ fn kubernetes_api() -> String {
             let path = request.split(' ').nth(1).unwrap_or("/");
             let mut parts = path.rsplit('/');
             let (pod, _, namespace) = (parts.next().unwrap_or(""), parts.next(), parts.next().unwrap_or(""));
-            let mut body = json!({
-                "kind": "Pod",
-                "metadata": {
-                    "name": pod,
-                    "namespace": namespace,
-                    "uid": "6b6a3a7c-0000-4000-8000-000000000000",
-                    "labels": {"app": "web", "app.kubernetes.io/name": "shop", "pod-template-hash": "6c8b449b8f"},
-                    "annotations": {"checksum/config": "abc"}
-                },
-                "spec": {"nodeName": "fargate-ip-10-0-0-1", "containers": [{"name": "nginx"}]},
-                "status": {
-                    "podIP": "10.0.0.2",
-                    "containerStatuses": [{
-                        "name": "nginx", "image": "nginx:1", "imageID": "nginx@sha256:1", "containerID": format!("containerd://{ID}")
-                    }]
-                }
-            });
-            if let Some(team) = pod.strip_prefix("team-") {
-                body["metadata"]["labels"]["example.com/team"] = json!(team);
-            }
-            if namespace == "bare" {
-                body["metadata"]["labels"] = Value::Null;
-            }
-            let body = body.to_string();
+            let body = say(pod, namespace).to_string();
             let _ = write!(
                 stream,
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -236,6 +243,17 @@ fn without_the_kubernetes_api_the_logs_still_pass() {
 /// What arrives, by stream, of the line `{"n":…}` from each of these pods and of `own` behind it, through the manifest as EKS
 /// Fargate would run it with its own output.
 fn routed(program: &Path, manifest: &str, pods: &[(&str, &str)], own: &str) -> BTreeMap<String, Vec<Value>> {
+    routed_by(program, manifest, pods, own, Some(&kubernetes_api()))
+}
+
+/// As [`routed`], with the API at that address, or none that answers.
+fn routed_by(
+    program: &Path,
+    manifest: &str,
+    pods: &[(&str, &str)],
+    own: &str,
+    api: Option<&str>,
+) -> BTreeMap<String, Vec<Value>> {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     let server = Server::start(Options {
@@ -253,7 +271,9 @@ fn routed(program: &Path, manifest: &str, pods: &[(&str, &str)], own: &str) -> B
     }
     std::fs::write(path("token"), "token").unwrap();
     std::fs::write(path("parsers.conf"), file_of(manifest, "parsers.conf")).unwrap();
-    let api = format!("Name kubernetes\n Kube_URL http://{}\n Kube_Token_File {}\n", kubernetes_api(), path("token"));
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let url = api.unwrap_or(&closed);
+    let filter = format!("Name kubernetes\n Kube_URL http://{url}\n Kube_Token_File {}\n", path("token"));
     let endpoint = format!(
         "kinesis_firehose\n endpoint 127.0.0.1\n port {}\n tls.ca_file {}\n tls.vhost localhost\n",
         server.port(),
@@ -266,7 +286,7 @@ fn routed(program: &Path, manifest: &str, pods: &[(&str, &str)], own: &str) -> B
          Tag_Regex ^.*/(?<file>[^/]+)$\n Read_from_Head On\n{}{}",
         path("parsers.conf"),
         path("containers/*.log"),
-        flat("filters.conf").replace("Name kubernetes\n", &api),
+        flat("filters.conf").replace("Name kubernetes\n", &filter),
         flat("output.conf").replace("kinesis_firehose\n", &endpoint),
     );
     std::fs::write(path("fluent-bit.conf"), &config).unwrap();
@@ -289,7 +309,8 @@ fn routed(program: &Path, manifest: &str, pods: &[(&str, &str)], own: &str) -> B
     std::thread::sleep(std::time::Duration::from_secs(1));
     drop(router);
     let said = std::fs::read_to_string(path("said")).unwrap();
-    assert!(!said.contains("[error]") && !said.contains("cycle"), "{said}\n{config}");
+    let quiet = !said.contains("[error]") || api.is_none();
+    assert!(quiet && !said.contains("cycle"), "{said}\n{config}");
     let records = server.records();
     assert_eq!(records.len(), wanted, "{said}\n{config}");
     let mut streams: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -391,6 +412,55 @@ fn what_fits_no_route_goes_to_the_default_and_a_route_to_it_is_an_exception() {
     assert!(manifest.contains("\n     Name rewrite_tag\n"), "{manifest}");
     let streams = routed(&program, &manifest, &[("web-0", "shop"), ("web-0", "namespace-with-a-long-name-4")], PLAIN);
     assert_eq!(streams.keys().collect::<Vec<_>>(), ["logs", "logs-of-namespace-4"], "{streams:#?}");
+}
+
+#[test]
+fn labels_with_any_sign_that_kubernetes_takes_route_and_one_that_is_empty_too() {
+    let Some(program) = fluent_bit("routes by odd labels") else { return };
+    if built_in_is_bound_to_aws(&program) {
+        return;
+    }
+    let long = format!("{}.{}", "a".repeat(31), "b".repeat(31));
+    let key = format!("{}/{}", "very-long.example.com", "k".repeat(63));
+    let labels =
+        [("Team_Name", "A-b_C.9"), (key.as_str(), long.as_str()), ("empty", ""), ("TAG", "0"), ("a.b-c", "true")];
+    let api = labelled_api(&labels.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    for (index, (key, value)) in labels.iter().enumerate() {
+        // Another value of the same label, with one sign less, comes first and fits nothing.
+        let other = if value.len() > 1 { value[1..].trim_start_matches(['-', '_', '.']) } else { "other" };
+        let options =
+            format!("--route label:{key}={other}=wrong,label:{key}={value}=stream-{index},label:absent=x=wrong");
+        let streams = routed_by(&program, &manifest(&options), &[("web-0", "shop")], PLAIN, Some(&api));
+        assert_eq!(streams.keys().collect::<Vec<_>>(), [&format!("stream-{index}")], "{key}={value}");
+    }
+}
+
+/// A stand-in of the Kubernetes API in which every pod has these labels.
+fn labelled_api(labels: &[(String, String)]) -> String {
+    let labels: BTreeMap<String, String> = labels.iter().cloned().collect();
+    api_of(move |pod, namespace| {
+        json!({
+            "kind": "Pod",
+            "metadata": {"name": pod, "namespace": namespace, "labels": labels},
+            "spec": {"nodeName": "a", "containers": [{"name": "nginx"}]},
+            "status": {"podIP": "10.0.0.2", "containerStatuses": []}
+        })
+    })
+}
+
+#[test]
+fn without_the_kubernetes_api_logs_go_to_the_default() {
+    let Some(program) = fluent_bit("routes without the API") else { return };
+    if built_in_is_bound_to_aws(&program) {
+        return;
+    }
+    let manifest = manifest("--route shop=logs-shop,label:app=web=logs-web");
+    let pods = [("web-0", "shop"), ("web-0", "dev")];
+    let streams = routed_by(&program, &manifest, &pods, OWN, None);
+    assert_eq!(streams.keys().collect::<Vec<_>>(), ["logs"], "{streams:#?}");
+    // Nothing tells then whose map it is; the book says so.
+    let streams = routed_by(&program, &manifest, &pods, POSING, None);
+    assert_eq!(streams.keys().collect::<Vec<_>>(), ["logs", "logs-shop"], "{streams:#?}");
 }
 
 /// As [`through`], where errors of the filter are expected.

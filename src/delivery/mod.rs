@@ -243,6 +243,8 @@ pub enum Action {
     Call {
         /// The call.
         call: CallId,
+        /// The stream.
+        stream: Arc<str>,
         /// Its body.
         body: Bytes,
         /// The number of its records.
@@ -1090,7 +1092,7 @@ impl<'o> Delivery<'o> {
         }
         self.next_call += 1;
         let call = CallId(self.next_call);
-        out.push(Action::Call { call, body: job.batch.body(), records });
+        out.push(Action::Call { call, stream: self.lanes.stream(lane), body: job.batch.body(), records });
         self.lanes.called(lane, call, job);
         self.counts.in_flight.add(1);
     }

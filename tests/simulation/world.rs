@@ -875,7 +875,7 @@ impl World<'_> {
                     let wait = Duration::from_micros(wait);
                     self.later(wait, Happening::Copied(flush.0, reservation));
                 }
-                Action::Call { call, body, records } => {
+                Action::Call { call, body, records, .. } => {
                     let second = (self.now - self.begin).as_secs();
                     let outcome = self.service.call(&body, records, self.weather, second, &mut self.random)?;
                     self.trace(format_args!(
