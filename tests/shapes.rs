@@ -42,7 +42,7 @@ const OPTIONS_OF_RECORDS: &[&[(&str, &str)]] = &[
     &[("newline", "off")],
     &[("simple_aggregation", "on")],
     &[("compression", "gzip")],
-    &[("compression", "zstd"), ("simple_aggregation", "on")],
+    &[("compression", "zstd"), ("compression_level", "9"), ("simple_aggregation", "on")],
     &[("compression", "snappy"), ("oversize", "split")],
     &[("oversize", "split"), ("record_id", "time"), ("time_key", "a.b")],
     &[("oversize", "split"), ("drop_keys", "stream"), ("remap", "none")],

@@ -114,8 +114,7 @@ pub fn run(args: &Args) -> Outcome {
             let mut policy = router(&streams, args.flb_log_cw);
             if let Some(prefix) = &args.stream_prefix {
                 let all = stream_arn(&args.region, &args.account, prefix) + "*";
-                let others = streams.arns().into_iter().filter(|arn| !arn.starts_with(all.trim_end_matches('*')));
-                policy["Statement"][0]["Resource"] = one_or_many(others.chain([all.clone()]).collect());
+                policy["Statement"][0]["Resource"] = one_or_many(streams.arns().into_iter().chain([all]).collect());
             }
             policy
         }
