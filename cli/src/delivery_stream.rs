@@ -30,7 +30,7 @@ pub struct Args {
     /// Input of `aws firehose create-delivery-stream`, a template, or resources
     #[arg(long, value_enum, default_value_t = Format::Cli)]
     format: Format,
-    /// Role that Firehose takes on [cli: required]
+    /// Role that Firehose assumes [cli: required]
     #[arg(long, value_name = "ARN", value_parser = RoleArn::new)]
     role_arn: Option<RoleArn>,
     /// Existing pod execution role that gets the right to put records; without it one is made [cloudformation, terraform]
