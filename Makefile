@@ -31,7 +31,7 @@ mutants: ## Known faults, put in one at a time: whether the net of each catches 
 soak: ## Ten minutes of 20,000 events a second under changing faults
 	@. scripts/setup.sh && need_build && cargo build --workspace && cargo test --release --test soak -- --ignored --nocapture
 
-bench: ## CPU, memory and time beside the built-in kinesis_firehose, in a real Fluent Bit (about 25 minutes)
+bench: ## CPU, memory and time beside the built-in kinesis_firehose, in a real Fluent Bit (about half an hour)
 	@. scripts/setup.sh && need_build && cargo bench --bench peers
 
 arm64: ## The arm64 plugin in an arm64 Fluent Bit, both cross-built, under qemu (as root; half an hour, 6 GB)

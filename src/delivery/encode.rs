@@ -210,8 +210,13 @@ impl Encoding {
                     slice.too_many += u64::from(fallback == Some(Fallback::TooMany));
                 }
             }
-            let (mut records, joined, share) = (0, self.joined.entry(lane).or_default(), lanes.share());
-            let room = lanes.get(lane).map_or(0, |lane| lane.batch_room());
+            let (mut records, share) = (0, lanes.share());
+            // Without aggregation nothing is joined, and nothing is looked up.
+            let mut alone = Joined::default();
+            let (joined, room) = match packer.joins() {
+                true => (self.joined.entry(lane).or_default(), lanes.get(lane).map_or(0, |lane| lane.batch_room())),
+                false => (&mut alone, 0),
+            };
             let mut add = |record: &[u8], events: Events| {
                 if let Some(lane) = lanes.using(lane) {
                     lane.add(record, events, &owner);

@@ -134,6 +134,11 @@ impl Packer {
         Packer { options, packed: Vec::new(), gzip: None, zstd: None }
     }
 
+    /// Whether texts are joined.
+    pub fn joins(&self) -> bool {
+        self.options.aggregate
+    }
+
     /// Adds the text of some events, of at most [`PackOptions::limit`] bytes; it may be joined to others for the same stream.
     /// `each` is called with every record that is ready, and its events.
     /// Uncompressed, a record that just fits into `room` bytes is joined no further: it fills its call.
