@@ -85,8 +85,8 @@ pub struct Router {
     /// Replace an attribute of the application that already has the new name
     #[arg(long = "override")]
     pub override_on_conflict: bool,
-    /// Where other logs go than to --delivery-stream, by their namespace or by a label of the pod; of several that fit the first
-    /// counts [fargate]
+    /// A stream of its own for the logs of a namespace, or of pods with a label; of several that fit the first counts, and the rest
+    /// goes to --delivery-stream [fargate]
     #[arg(long = "route", value_name = "NAMESPACE=STREAM|label:KEY=VALUE=STREAM", value_delimiter = ',', value_parser = Route::new)]
     pub routes: Vec<Route>,
     /// The records that filters and output take
