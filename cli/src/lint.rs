@@ -15,7 +15,7 @@ pub mod router;
 pub mod rules;
 pub mod yaml;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io::Read as _;
 use std::path::Path;
 
@@ -30,8 +30,8 @@ use yaml::Place;
 
 /// Check aws-logging manifests and Fluent Bit configurations.
 ///
-/// Manifests may hold anything; what counts is aws-logging, its namespace, ConfigMaps with a Fluent Bit configuration, values of
-/// Helm charts, and ECS task definitions. A line `# kubehose-lint: ignore RULE` silences a rule for its file.
+/// Manifests may hold anything; what counts is aws-logging, its namespace, ConfigMaps with a Fluent Bit configuration (those of a
+/// kustomization's generators, too), values of Helm charts, custom plugins of the Fluent Operator, and ECS task definitions. A line `# kubehose-lint: ignore RULE` silences a rule for its file.
 #[derive(ClapArgs)]
 #[command(after_help = "Exit codes:
   0  nothing at or above --fail-on
@@ -177,16 +177,27 @@ pub fn run(args: &Args) -> Outcome {
     }
     let mut files = Vec::new();
     let mut unreadable = 0;
-    for name in args.files.iter().flat_map(|name| files_of(name)) {
+    let mut names: VecDeque<String> = args.files.iter().flat_map(|name| files_of(name)).collect();
+    let mut seen: HashSet<String> = names.iter().cloned().collect();
+    let mut generators = HashSet::new();
+    while let Some(name) = names.pop_front() {
         match read(&name) {
-            Ok(bytes) => files.push((name, bytes)),
+            Ok(bytes) => {
+                let generated = generated_from(&name, &bytes);
+                if !generated.is_empty() {
+                    generators.insert(name.clone());
+                }
+                names.extend(generated.into_iter().filter(|file| seen.insert(file.clone())));
+                files.push((name, bytes));
+            }
             Err(failure) => {
                 note(&format!("error: {failure}"));
                 unreadable += 1;
             }
         }
     }
-    let report = check_all(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())), args.target);
+    let mut report = check_all(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())), args.target);
+    report.unchecked.retain(|name| !generators.contains(name));
     let findings: Vec<Finding> = report
         .findings
         .into_iter()
@@ -255,6 +266,36 @@ fn files_of(name: &str) -> Vec<String> {
     found
 }
 
+/// The configurations of which a kustomization makes ConfigMaps.
+fn generated_from(name: &str, bytes: &[u8]) -> Vec<String> {
+    let path = Path::new(name);
+    let is_kustomization = path.file_name().is_some_and(|name| {
+        ["kustomization.yaml", "kustomization.yml", "Kustomization"].iter().any(|known| name == *known)
+    });
+    let Some(documents) = std::str::from_utf8(bytes).ok().filter(|_| is_kustomization).map(yaml::documents) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for document in documents.unwrap_or_default() {
+        for generator in document.get("configMapGenerator").map_or(&[][..], |list| list.items()) {
+            for file in generator.get("files").map_or(&[][..], |files| files.items()) {
+                let Some(file) = file.text() else { continue };
+                // KEY=PATH, or a path whose last part is the key.
+                let (key, file) = file.split_once('=').unwrap_or((file, file));
+                let is_configuration = [key, file].iter().any(|name| {
+                    Path::new(name)
+                        .extension()
+                        .is_some_and(|end| ["conf", "yaml", "yml"].iter().any(|known| end == *known))
+                });
+                if is_configuration {
+                    found.push(path.with_file_name(file).display().to_string());
+                }
+            }
+        }
+    }
+    found
+}
+
 fn table() -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
@@ -309,7 +350,7 @@ pub fn sections(text: &str) -> (Conf, Vec<Finding>) {
 /// Checks a router of one's own.
 fn check_own(conf: &Conf, open: bool, findings: &mut Findings) {
     let open = open || conf.includes() || names_other_files(conf);
-    router::check(conf, Scope { fargate: None, open }, findings);
+    router::check(conf, Scope { fargate: None, open, reloads: false }, findings);
 }
 
 /// Whether the text is in the classic format.
@@ -463,7 +504,7 @@ fn check_classic(conf: &Conf, findings: &mut Findings) {
 fn check_fargate(conf: &Conf, findings: &mut Findings) {
     findings.checked = true;
     kubernetes::check_parts(conf, None, findings);
-    router::check(conf, Scope { fargate: Some(router::OwnLog::Off), open: true }, findings);
+    router::check(conf, Scope { fargate: Some(router::OwnLog::Off), open: true, reloads: false }, findings);
 }
 
 /// Sections that do not exist.

@@ -137,6 +137,55 @@ fn a_list_out_of_the_cluster_is_read_like_its_items() {
 }
 
 #[test]
+fn the_custom_plugins_of_the_fluent_operator_are_judged_where_they_stand() {
+    let own =
+        kubehose("manifest --target fluent-operator --region eu-west-1 --delivery-stream logs --image x/y:1").fine();
+    let run = kubehose_with(&["lint", "--strict", "--fail-on", "warning", "-"], own.as_bytes());
+    assert_eq!(run.code, 0, "{run:?}");
+    // Each with its error, and the line on which that stands.
+    for (key, value, broken, rule) in [
+        ("Workers", "0", "Workers 2", "hot-reload"),
+        ("delivery_stream", "logs", "delivery_straem logs", "kubehose-option"),
+        ("Merge_Log", "On", "Merge_Lgo On", "option-unknown"),
+    ] {
+        let mut lines: Vec<String> = own.lines().map(str::to_owned).collect();
+        let at = lines.iter().position(|line| line.split_whitespace().eq([key, value])).unwrap();
+        lines[at] = lines[at].replacen(lines[at].trim_start(), broken, 1);
+        let run = kubehose_with(&["lint", "--format", "json", "-"], lines.join("\n").as_bytes());
+        let found: Vec<Value> = serde_json::from_str(&run.stdout).unwrap();
+        assert!(found.iter().any(|one| one["line"] == at as u64 + 1), "{rule} on line {}: {found:#?}", at + 1);
+        assert_eq!(run.code, i32::from(rule != "hot-reload"), "{broken}: {run:?}");
+    }
+    // One that has nothing of ours to read.
+    let typed = "apiVersion: fluentbit.fluent.io/v1alpha2\nkind: ClusterOutput\nmetadata:\n  name: x\nspec:\n  match: '*'\n  es:\n    host: h\n";
+    assert_eq!(kubehose_with(&["lint", "--strict", "-"], typed.as_bytes()).code, 3);
+}
+
+#[test]
+fn what_a_kustomization_makes_config_maps_of_is_judged_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "kustomization.yaml",
+        "configMapGenerator:\n  - name: fluent-bit\n    files:\n      - router.conf\n      - fluent-bit.yaml=other.txt\n      - notes.txt\n",
+    );
+    write("router.conf", "[OUTPUT]\n    Name stduot\n    Match *\n");
+    write("other.txt", "pipeline:\n  outputs:\n    - name: nlul\n      match: '*'\n");
+    write("notes.txt", "[OUTPUT]\n    Name none\n");
+    let lint = |path: &Path| support::run(support::command().args(["lint", "--strict"]).arg(path));
+    let run = lint(&folder.path().join("kustomization.yaml"));
+    assert_eq!(run.code, 1, "{run:?}");
+    for (file, wanted) in [("router.conf", true), ("other.txt", true), ("notes.txt", false)] {
+        assert_eq!(run.stdout.contains(file), wanted, "{file}: {run:?}");
+    }
+    // A file that is there twice, since the folder is named, is read once; one that is not there is an error.
+    let run = lint(folder.path());
+    assert_eq!(run.stdout.matches("router.conf").count(), 1, "{run:?}");
+    std::fs::remove_file(folder.path().join("router.conf")).unwrap();
+    assert_eq!(lint(&folder.path().join("kustomization.yaml")).code, 2);
+}
+
+#[test]
 fn every_format_says_the_same() {
     let dir = folder();
     for format in ["text", "json", "github", "sarif"] {

@@ -368,3 +368,28 @@ impl<'o> Lanes<'o> {
 fn patience(lane: &Lane) -> Duration {
     if lane.in_trouble() || lane.gap() >= SLOW { PATIENCE } else { SLOW }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Config;
+
+    #[test]
+    fn the_only_lane_in_use_may_hold_all_of_the_memory_only_if_there_can_be_no_other() {
+        for (stream, share) in [("logs", usize::MAX), ("logs-$a", 1 << 20)] {
+            let get = |name: &str| match name {
+                "region" => Some("eu-west-1".to_owned()),
+                "delivery_stream" => Some(stream.to_owned()),
+                "default_delivery_stream" if stream != "logs" => Some("rest".to_owned()),
+                _ => None,
+            };
+            let config = Config::read(&get, &|_| None).unwrap();
+            let mut lanes = Lanes::new(&config.streams, &config.delivery, Arc::new(Room::new(4 << 20)));
+            assert_eq!(lanes.share(), share);
+            lanes.named("logs-b");
+            assert_eq!(lanes.share() < share, stream != "logs");
+            lanes.unbound();
+            assert_eq!(lanes.share(), usize::MAX);
+        }
+    }
+}

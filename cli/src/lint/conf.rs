@@ -80,6 +80,16 @@ pub enum Origin<'a> {
 }
 
 impl Origin<'_> {
+    /// The same text with so many lines before it that are not in the file.
+    pub fn after(self, more: usize) -> Self {
+        match self {
+            Self::Block { first_line, lines } => {
+                Self::Block { first_line: first_line.saturating_sub(more).max(1), lines }
+            }
+            other => other,
+        }
+    }
+
     /// Where a line and column of the text, counted from 0, lie; `text` is that line.
     pub fn at(&self, line: usize, column: usize, text: &str) -> Place {
         match self {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::conf::{self, Conf, Section};
+use super::conf::{self, Conf, Entry, Section, Word};
 use super::embedded;
 use super::options::near;
 use super::router::{self, OwnLog, Scope};
@@ -34,12 +34,55 @@ pub fn check(document: &Node, lines: &[&str], findings: &mut Findings, seen: &mu
         }
         Some("Namespace") => check_namespace(document, findings, seen),
         Some("ConfigMap") => check_config_map(document, lines, findings, seen),
+        Some(kind) if is_of_operator(document) => check_operator(kind, document, lines, findings),
         // Charts' values inside of other kinds (HelmRelease, Application), and configurations that an operator is given whole.
         Some(_) => {
             embedded::search(document, lines, findings);
         }
         None => {}
     }
+}
+
+/// Whether it is a resource of the Fluent Operator: <https://github.com/fluent/fluent-operator/blob/master/docs/fluentbit.md>.
+fn is_of_operator(document: &Node) -> bool {
+    let version = document.get("apiVersion").and_then(|version| version.text());
+    version.is_some_and(|version| version.starts_with("fluentbit.fluent.io/"))
+}
+
+/// Checks the custom plugins of an input, a filter or an output. Other plugins are typed fields, which the API server checks.
+fn check_operator(kind: &str, document: &Node, lines: &[&str], findings: &mut Findings) {
+    let Some(spec) = document.get("spec") else { return };
+    let section = match kind.strip_prefix("Cluster").unwrap_or(kind) {
+        "Input" => "INPUT",
+        "Filter" => "FILTER",
+        "Output" => "OUTPUT",
+        _ => {
+            embedded::search(document, lines, findings);
+            return;
+        }
+    };
+    let mut all = Conf::default();
+    let filters = spec.get("filters").map_or(&[][..], |filters| filters.items());
+    for holder in std::iter::once(spec).chain(filters) {
+        let Some(config) = holder.get("customPlugin").and_then(|plugin| plugin.get("config")) else { continue };
+        let Some(body) = config.text() else { continue };
+        // The operator writes the section's name before it, and indents it.
+        let origin = embedded::origin(config, lines).after(1);
+        let body: String = body.lines().map(|line| format!("    {line}\n")).collect();
+        let mut read = conf::read(&format!("[{section}]\n{body}"), &origin, findings);
+        for (name, key) in [("Match", "match"), ("Match_Regex", "matchRegex")] {
+            let Some((text, at)) = spec.get(key).and_then(|value| Some((value.text()?, value.at))) else { continue };
+            let word = |text: &str| Word { text: text.to_owned(), at };
+            for section in &mut read.sections {
+                section.entries.push(Entry { key: word(name), value: word(text) });
+            }
+        }
+        super::check_sections(&read, findings);
+        findings.checked = true;
+        all.sections.extend(read.sections);
+    }
+    // What goes into it, and comes out of it, stands in other resources. The operator changes a configuration by a hot reload.
+    router::check(&all, Scope { fargate: None, open: true, reloads: true }, findings);
 }
 
 fn metadata<'n>(document: &'n Node, key: &str) -> Option<&'n Rc<Node>> {
@@ -151,7 +194,7 @@ fn check_aws_logging(document: &Node, lines: &[&str], findings: &mut Findings) {
     } else if characters > fargate::NEAR_MAX_CHARACTERS {
         findings.add(&rules::CONFIG_MAP_NEAR_SIZE, data.at, format!("it holds {characters}"));
     }
-    router::check(&all, Scope { fargate: Some(own_log), open: false }, findings);
+    router::check(&all, Scope { fargate: Some(own_log), open: false, reloads: false }, findings);
 }
 
 /// Whether the parts of a file may stand in aws-logging; `place` is its key there, and the section that the key is for.

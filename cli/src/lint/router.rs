@@ -13,6 +13,8 @@ pub struct Scope {
     pub fargate: Option<OwnLog>,
     /// Whether parts may stand in files that are not read here.
     pub open: bool,
+    /// Whether it is reloaded while it runs.
+    pub reloads: bool,
 }
 
 /// `flb_log_cw`.
@@ -24,6 +26,7 @@ pub enum OwnLog {
 
 /// Checks everything that needs no more than the sections.
 pub fn check(conf: &Conf, scope: Scope, findings: &mut Findings) {
+    let scope = Scope { reloads: scope.reloads || reloads(conf).is_some(), ..scope };
     let count = |name: &str| conf.sections.iter().filter(|section| section.name == name).count();
     // The host connects one input and one output whatever they say (src/flb_router.c).
     let one_to_one = count("INPUT") == 1 && count("OUTPUT") == 1 && scope.fargate.is_none();
@@ -274,7 +277,8 @@ fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, sco
     if alone {
         check_together(section, known, findings);
     }
-    if scope.fargate.is_none() && section.value("workers").unwrap_or("0") == "0" {
+    // With workers a reload does harm: see HOT_RELOAD.
+    if scope.fargate.is_none() && !scope.reloads && section.value("workers").unwrap_or("0") == "0" {
         let at = section.get("workers").map_or(section.at, |entry| entry.value.at);
         findings.add(&rules::WORKERS, at, "kubehose runs on the pipeline's own thread".to_owned());
     }
@@ -303,6 +307,12 @@ fn check_together(section: &Section, known: &dyn Fn(&&Entry) -> bool, findings: 
     }
 }
 
+/// What switches hot reload on.
+fn reloads(conf: &Conf) -> Option<&Entry> {
+    let services = conf.sections.iter().filter(|section| section.name == "SERVICE");
+    services.filter_map(|service| service.get("hot_reload")).find(|entry| is_switched_on(&entry.value.text))
+}
+
 fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
     if scope.fargate.is_some() {
         return;
@@ -321,12 +331,7 @@ fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
             }
         }
     }
-    let reloads = conf
-        .sections
-        .iter()
-        .filter(|section| section.name == "SERVICE")
-        .find_map(|service| service.get("hot_reload").filter(|entry| is_switched_on(&entry.value.text)));
-    if let Some(entry) = reloads {
+    if let Some(entry) = reloads(conf) {
         let works = |section: &&Section| {
             section.name == "OUTPUT"
                 && section.plugin() == "kubehose"
@@ -334,6 +339,17 @@ fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
         };
         if conf.sections.iter().any(|section| works(&section)) {
             findings.add(&rules::HOT_RELOAD, entry.key.at, "kubehose has Workers".to_owned());
+        }
+    } else if scope.reloads {
+        for section in conf.sections.iter().filter(|section| section.name == "OUTPUT" && section.plugin() == "kubehose")
+        {
+            if let Some(entry) = section.get("workers").filter(|entry| entry.value.text != "0") {
+                findings.add(
+                    &rules::HOT_RELOAD,
+                    entry.value.at,
+                    "the operator reloads, and kubehose has Workers".to_owned(),
+                );
+            }
         }
     }
     let path = conf.sections.iter().any(|section| section.name == "SERVICE" && section.get("storage.path").is_some());
