@@ -157,7 +157,7 @@ The repository holds a hook of [pre-commit](https://pre-commit.com), `kubehose-l
         let severity = severity[..1].to_uppercase() + &severity[1..];
         // A placeholder in angle brackets is text, not HTML.
         let plain = |text: &str| text.replace('<', "\\<").replace('*', "\\*");
-        page.push_str(&format!("\n## {id}\n\n{severity}: {}.\n\nCure: {}.\n", plain(&finds), plain(&fix)));
+        page.push_str(&format!("\n## {id}\n\n{severity}: {}.\n\nFix: {}.\n", plain(&finds), plain(&fix)));
         match example(&id) {
             Some((fault, fixed)) => {
                 let found_there = found(&fault);
