@@ -4,7 +4,7 @@
 #   docker build --target plugin -t kubehose:plugin .   the plugin alone, for an init container
 #   docker build --target files --output dist .         the files
 # For both architectures: docker buildx build --platform linux/amd64,linux/arm64 …; the compiler runs on the machine's own, and
-# zig links for the other. What is built runs with glibc 2.26 and newer. A release's files go into examples/images instead.
+# zig links for the other. The result needs glibc 2.26 or newer. For a release's files see examples/images.
 FROM --platform=$BUILDPLATFORM rust:1.94.1-bookworm AS build
 ARG TARGETARCH
 WORKDIR /kubehose
@@ -21,18 +21,18 @@ RUN case "${TARGETARCH:-$(dpkg --print-architecture)}" in \
 FROM scratch AS files
 COPY --from=build /out/ /
 
-# Its command copies the plugin into a volume that Fluent Bit's container mounts, too.
+# Its command copies the plugin into a volume that Fluent Bit's container also mounts.
 FROM busybox:1.37.0 AS plugin
 COPY --from=build --chmod=0444 /out/libkubehose.so /out/plugins.conf /kubehose/
 USER 65532:65532
 CMD ["cp", "/kubehose/libkubehose.so", "/kubehose/plugins.conf", "/plugin/"]
 
-# As examples/images/aws-for-fluent-bit.Dockerfile.
+# Like examples/images/aws-for-fluent-bit.Dockerfile.
 FROM public.ecr.aws/aws-observability/aws-for-fluent-bit:3.5.10 AS aws
 COPY --from=build --chmod=0444 /out/libkubehose.so /kubehose/libkubehose.so
 ENTRYPOINT ["/fluent-bit/bin/fluent-bit", "-e", "/kubehose/libkubehose.so", "-c", "/fluent-bit/etc/fluent-bit.conf"]
 
-# As examples/images/fluent-bit.Dockerfile, with the command beside the plugin. The base is distroless.
+# Like examples/images/fluent-bit.Dockerfile, with the command, too. The base is distroless.
 FROM fluent/fluent-bit:4.2.8 AS router
 COPY --from=build --chmod=0444 /out/libkubehose.so /out/plugins.conf /kubehose/
 COPY --from=build --chmod=0555 /out/kubehose /kubehose/

@@ -1,4 +1,4 @@
-# The two commands are `make demo` and `make test`; each installs what it needs and is missing.
+# Each command installs what it needs and is missing.
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test lint faults simulate mutants soak bench dist arm64
@@ -6,7 +6,7 @@
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## The plugin and the command line, for use: target/release/libkubehose.so, target/release/kubehose
+build: ## The plugin and the command: target/release/libkubehose.so, target/release/kubehose
 	@. scripts/setup.sh && need_build && cargo build --release
 
 demo: build ## Container logs through Fluent Bit and the plugin into a local Firehose, and what arrived
@@ -25,7 +25,7 @@ SEEDS ?= 100000
 simulate: ## The delivery core in SEEDS simulated worlds (100,000 by default: half an hour on two cores)
 	@. scripts/setup.sh && need_build && SEEDS=$(SEEDS) cargo test --release --test simulation no_world -- --nocapture
 
-mutants: ## Known faults, put in one at a time: whether the net of each catches it (about 15 minutes)
+mutants: ## Puts known faults in, one at a time, and shows whether the tests catch each (about 15 minutes)
 	@. scripts/setup.sh && need_build && scripts/mutants
 
 soak: ## Ten minutes of 20,000 events a second under changing faults
@@ -37,5 +37,5 @@ bench: ## CPU, memory and time beside the built-in kinesis_firehose, in a real F
 arm64: ## The arm64 plugin in an arm64 Fluent Bit, both cross-built, under qemu (as root; half an hour, 6 GB)
 	@scripts/arm64
 
-dist: ## dist/: the plugin and the command line for glibc 2.26 and newer, stripped, with sums
+dist: ## dist/: the plugin and the command for glibc 2.26 and newer, stripped, with checksums
 	@scripts/dist.sh

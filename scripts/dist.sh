@@ -1,7 +1,7 @@
 #!/bin/sh
-# dist/: the plugin and the command line for every glibc from 2.26 on (Amazon Linux 2), stripped, with their sums.
+# dist/: the plugin and the command for glibc 2.26 (Amazon Linux 2) and newer, stripped, with checksums.
 #
-# Zig's C library stubs stand in for the old system; the binaries are looked into before they count as made.
+# Zig's stubs of the C library replace the old system's; the binaries are checked before they are published.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
@@ -37,7 +37,7 @@ if [ "$target" = "$(rustc -vV | sed -n 's/^host: //p')" ]; then
     "$out/kubehose" --version
 fi
 
-# What is in each, for those who must know. The tool is not installed by the way: it takes minutes to build.
+# The SBOMs. The tool is not installed automatically, because it takes minutes to build.
 if cargo cyclonedx --version >/dev/null 2>&1; then
     SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || date +%s)
     export SOURCE_DATE_EPOCH
@@ -47,7 +47,7 @@ if cargo cyclonedx --version >/dev/null 2>&1; then
     sed "s#file://$PWD#file:///kubehose#g" cli/kubehose_bin.cdx.json >"$out/kubehose.cdx.json"
     rm kubehose_cdylib-rlib.cdx.json cli/kubehose_bin.cdx.json local/kubehose-host_bin.cdx.json
 else
-    say "no SBOM is written, for want of cargo-cyclonedx: cargo install --locked cargo-cyclonedx, then make dist again"
+    say "no SBOM is written, because cargo-cyclonedx is missing: cargo install --locked cargo-cyclonedx, then make dist again"
 fi
 
 (cd "$out" && sha256sum -- * >SHA256SUMS)

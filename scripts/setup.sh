@@ -64,7 +64,7 @@ pypi_libclang() {
 need_libclang() {
     has_libclang || pypi_libclang || apt libclang1 || {
         make_venv && say "installing libclang from PyPI" && .venv/bin/pip install -q libclang && pypi_libclang
-    } || say "not run, for want of libclang: the comparison of the bindings; install libclang1, or set LIBCLANG_PATH"
+    } || say "not run, because libclang is missing: the comparison of the bindings; install libclang1, or set LIBCLANG_PATH"
 }
 
 make_venv() {
@@ -82,7 +82,7 @@ need_curl() {
 need_proxy() {
     # The program alone: the package tinyproxy is a service as well.
     command -v tinyproxy >/dev/null || apt tinyproxy-bin ||
-        say "not run, for want of tinyproxy: the tests that say so; install tinyproxy-bin, or tinyproxy"
+        say "not run, because tinyproxy is missing: the tests that say so; install tinyproxy-bin, or tinyproxy"
 }
 
 need_venv() {
@@ -91,5 +91,5 @@ need_venv() {
     make_venv && say "installing tests/requirements.txt into .venv" &&
         .venv/bin/pip install -q --disable-pip-version-check -r tests/requirements.txt &&
         cp tests/requirements.txt "$installed" && return 0
-    say "not run, for want of a Python environment (.venv): the tests that say so; install python3-venv and see that PyPI can be reached"
+    say "not run, because there is no Python environment (.venv): the tests that say so; install python3-venv and see that PyPI can be reached"
 }

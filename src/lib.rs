@@ -1,4 +1,4 @@
-//! kubehose: Kubernetes logs, out of Fluent Bit, into Amazon Data Firehose, named the way Datadog knows them.
+//! kubehose: Kubernetes logs from Fluent Bit to Amazon Data Firehose, named as Datadog expects them.
 //!
 //! `DESIGN.md` follows a chunk through these files.
 

@@ -141,7 +141,7 @@ fn a_disk_that_is_full_falls_back_to_delivery() {
         .unwrap();
     let folder = String::from_utf8(mounted.stdout).unwrap().trim().to_owned();
     if folder.is_empty() {
-        eprintln!("not run, for want of the right to mount: the spool on a full disk");
+        eprintln!("not run, because mounting is not allowed: the spool on a full disk");
         return;
     }
     let server = slow_server();

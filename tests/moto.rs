@@ -27,7 +27,7 @@ fn programs(what: &str) -> Option<PathBuf> {
     if folder.join("moto_server").is_file() {
         return Some(folder);
     }
-    eprintln!("not run, for want of moto in {} (`make test` installs it): {what}", folder.display());
+    eprintln!("not run, because moto is missing in {} (`make test` installs it): {what}", folder.display());
     None
 }
 

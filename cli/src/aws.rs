@@ -1,15 +1,15 @@
-//! What AWS calls things: names that are checked once, where they enter, and the ARNs made of them.
+//! AWS's names, each checked once when it is read, and the ARNs made from them.
 
 use std::fmt;
 
 use kubehose::options::{is_region, is_stream_name};
 
-/// What the guide leaves for its reader to fill in.
+/// The placeholders of Datadog's guide.
 fn is_placeholder(text: &str) -> bool {
     text.contains(['<', '>', '{', '}', '$']) || text.starts_with("YOUR")
 }
 
-/// A name out of a fixed alphabet; each constructor says which.
+/// A name from a fixed alphabet; each constructor says which.
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $check:expr, $what:literal) => {
         $(#[$doc])*
@@ -120,7 +120,7 @@ fn is_arn(text: &str, service: &str, resource: &str) -> bool {
 }
 
 impl Region {
-    /// The partition that the region lies in, the second field of an ARN
+    /// The partition of a region, the second field of an ARN
     /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html>).
     pub fn partition(&self) -> &'static str {
         match self.0.split('-').next() {

@@ -19,7 +19,7 @@ use crate::verdict::{self, Failure, Outcome, Verdict, note};
 
 /// Write all files of the guide into a folder, ready to apply.
 ///
-/// `apply.sh` runs the guide's commands in order; it can be rehearsed with --dry-run and run again. Nothing in the files
+/// `apply.sh` runs the guide's commands in order; --dry-run only shows them, and it can be run again. Nothing in the files
 /// needs editing.
 #[derive(ClapArgs)]
 #[command(after_help = "Example:
@@ -27,13 +27,13 @@ use crate::verdict::{self, Failure, Outcome, Verdict, note};
     --fargate-profile fargate-profile --delivery-stream logs
   DD_API_KEY=… DD_APP_KEY=… logs/apply.sh")]
 pub struct Args {
-    /// Folder that the files go into; made if it is not there
+    /// Folder for the files; created if it does not exist
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Overwrite files that differ, and links, but not what these name
+    /// Overwrite files that differ, and links, but not the links' targets
     #[arg(long)]
     force: bool,
-    /// Datadog site that takes the logs
+    /// Datadog site that receives the logs
     #[arg(long)]
     site: Site,
     /// Account of the delivery stream
@@ -45,10 +45,10 @@ pub struct Args {
     /// Its Fargate profile
     #[arg(long, value_name = "NAME", value_parser = EksName::new)]
     fargate_profile: EksName,
-    /// Existing bucket for what Datadog did not take; without it one is made
+    /// Existing bucket for records that Datadog did not accept; without it one is created
     #[arg(long, value_name = "NAME", value_parser = Bucket::new)]
     bucket: Option<Bucket>,
-    /// Existing secret {"api_key": "…"}; without it one is made out of DD_API_KEY when the files are applied
+    /// Existing secret {"api_key": "…"}; without it one is created from DD_API_KEY when the files are applied
     #[arg(long, value_name = "ARN", value_parser = SecretArn::new)]
     secret_arn: Option<SecretArn>,
     #[command(flatten)]
@@ -62,7 +62,7 @@ pub struct Args {
 /// What follows the values in apply.sh.
 const SCRIPT: &str = include_str!("bundle/apply.sh");
 
-/// Runs `kubehose bundle`. Nothing is written unless all can be.
+/// Runs `kubehose bundle`. Writes nothing unless everything can be written.
 pub fn run(args: &Args) -> Outcome {
     let files = files(args)?;
     let mut present = Vec::new();
@@ -102,12 +102,12 @@ fn failure(what: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("cannot {what} {}: {error}", path.display()))
 }
 
-/// What is where a file is to be written.
+/// What exists where a file would be written.
 enum Present {
     Absent,
     /// The file, with the same text.
     Same,
-    /// A file with something else in it, or a link, which is not followed.
+    /// A file with other content, or a link, which is not followed.
     Differs(&'static str),
     /// No file.
     Other(&'static str),
@@ -128,7 +128,7 @@ fn look(path: &Path, text: &str) -> io::Result<Present> {
     Ok(if same { Present::Same } else { Present::Differs("differs") })
 }
 
-/// The folders within `dir` on the way to `name` are none, or folders and no links out of it; where `dir` itself is, its user says.
+/// Checks that the folders between `dir` and `name` are missing or real folders, not links out of `dir`. The user has chosen `dir` itself.
 fn folders_are_own(dir: &Path, name: &str) -> Result<(), Failure> {
     let within = Path::new(name).ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
     for folder in within.map(|folder| dir.join(folder)) {
@@ -144,13 +144,13 @@ fn folders_are_own(dir: &Path, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes a file that is not there; a link that has come meanwhile is not followed.
+/// Writes a file that does not exist; does not follow a link that appeared meanwhile.
 fn create(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())
 }
 
-/// Puts a file in the place of another one, or of a link, at once.
+/// Replaces a file, or a link, atomically.
 fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}", std::process::id()));
@@ -198,7 +198,7 @@ fn files(args: &Args) -> Result<Vec<(&'static str, String)>, Failure> {
     ])
 }
 
-/// `text` as one word of the shell's.
+/// `text` as one word of the shell.
 fn word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
@@ -206,7 +206,7 @@ fn word(text: &str) -> String {
 fn script(args: &Args) -> String {
     let router = &args.router;
     let stream = router.delivery_stream.as_ref();
-    // A stack's name takes letters, digits and hyphens only.
+    // A stack's name may have only letters, digits and hyphens.
     let stack: String = stream.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let mut text = String::from(
         "#!/usr/bin/env bash
@@ -230,7 +230,7 @@ set -euo pipefail
         ("NAMESPACE", &args.sample.namespace.to_string()),
         ("APP", sample_app::NAME),
         ("SELECTOR", sample_app::SELECTOR),
-        // As the API writes it, to be found again.
+        // As the API writes it, so that it can be found again.
         ("PIPELINE", &serde_json::Value::from(args.pipeline.name.as_str()).to_string()),
         ("QUERY", &args.pipeline.filter()),
     ] {

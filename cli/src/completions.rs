@@ -1,4 +1,4 @@
-//! `kubehose completions` and `kubehose man`: what a shell and `man` read, out of the declaration of the command line.
+//! `kubehose completions` and `kubehose man`: shell completions and man pages, from the declaration of the command line.
 
 use clap::Args as ClapArgs;
 use clap_complete::Shell;

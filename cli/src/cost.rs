@@ -18,21 +18,21 @@ const FIREHOSE: f64 = 0.029;
 const CLOUDWATCH: f64 = 0.50;
 /// CloudWatch Logs, per GB and month kept.
 const CLOUDWATCH_KEPT: f64 = 0.03;
-/// What is kept is billed compressed; AWS's own calculator counts this share of what came in.
+/// Storage is billed compressed; AWS's calculator counts this share of the ingested bytes.
 const CLOUDWATCH_COMPRESSED: f64 = 0.15;
 
-/// Up to here records are joined: `simple_aggregation`.
+/// The size up to which `simple_aggregation` joins records.
 const AGGREGATE: f64 = 1000.0 * 1024.0;
-/// AWS bills in these.
+/// A GB as AWS bills it.
 const GB: f64 = (1u64 << 30) as f64;
-/// A month as AWS's own calculator counts it.
+/// A month as AWS's calculator counts it.
 const SECONDS_A_MONTH: f64 = 730.0 * 3600.0;
 
 /// Compare what a month of logs costs through Firehose and through CloudWatch Logs.
 ///
 /// Firehose rounds each record up to 5 KB, so small records cost many times their size, unless they are joined
-/// (`simple_aggregation`), which is for destinations that split lines: Datadog is not known to. Datadog's own price is the same
-/// on either way and is left out, and so are a NAT gateway or a VPC endpoint on the way.
+/// (`simple_aggregation`), which needs a destination that splits lines; Datadog is not known to. Datadog's own price is the same
+/// either way and is left out, as is that of a NAT gateway or a VPC endpoint.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   kubehose cost --sample records.ndjson --per-second 200
@@ -47,10 +47,10 @@ pub struct Args {
     /// Records a second, of all routers together
     #[arg(long, value_name = "N", value_parser = positive)]
     per_second: f64,
-    /// Routers among which they are spread: one per node, on Fargate one per pod
+    /// Number of routers that send them: one per node, on Fargate one per pod
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = positive)]
     routers: f64,
-    /// Seconds that a router gathers before it sends
+    /// Seconds for which a router collects records before it sends
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = positive)]
     flush: f64,
     /// Price of Firehose
@@ -59,10 +59,10 @@ pub struct Args {
     /// Price of CloudWatch Logs
     #[arg(long, value_name = "USD", default_value_t = CLOUDWATCH, value_parser = price)]
     cloudwatch_per_gb: f64,
-    /// Price of a GB kept in CloudWatch Logs for a month, of which 0.15 is counted: it is billed compressed
+    /// Price of a GB stored in CloudWatch Logs for a month, of which 0.15 is counted: it is billed compressed
     #[arg(long, value_name = "USD", default_value_t = CLOUDWATCH_KEPT, value_parser = price)]
     cloudwatch_kept_per_gb: f64,
-    /// Months that CloudWatch Logs keeps them
+    /// Months for which CloudWatch Logs stores them
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = price)]
     kept_months: f64,
 }

@@ -1,8 +1,8 @@
-//! What Datadog knows: its sites with their Firehose intakes, and the names that it gives to Kubernetes' attributes.
+//! Datadog's sites with their Firehose intakes, and its names for Kubernetes' attributes.
 
 use clap::builder::TypedValueParser;
 
-/// The four remaps of the guide: the attribute that Fluent Bit writes, the name that Datadog knows.
+/// The four remaps of the guide: the attribute that Fluent Bit writes, the name that Datadog expects.
 pub use kubehose::record::remap::DATADOG as REMAPS;
 
 /// The map that Fluent Bit's kubernetes filter writes its fields into.
@@ -13,8 +13,8 @@ pub fn kubernetes_fields() -> impl Iterator<Item = (&'static str, &'static str)>
     REMAPS.into_iter().filter_map(|(source, target)| Some((source.strip_prefix("kubernetes.")?, target)))
 }
 
-/// The record key that carries the time. Datadog dates a log by the first of `@timestamp timestamp _timestamp …`; this
-/// one is read, and the least likely to be in an application's own JSON, where it would stand twice
+/// The record key for the time. Datadog uses the first of `@timestamp timestamp _timestamp …`; this
+/// one is the least likely to be in an application's own JSON, where it would be repeated
 /// (<https://docs.datadoghq.com/logs/log_configuration/pipelines/?tab=date#date-attribute>).
 pub const TIME_KEY: &str = "_timestamp";
 
@@ -60,7 +60,7 @@ impl Site {
         })
     }
 
-    /// What Datadog calls it.
+    /// Its name at Datadog.
     pub fn name(self) -> &'static str {
         match self {
             Self::Us1 => "US1",
@@ -88,7 +88,7 @@ impl Site {
         }
     }
 
-    /// What else it is called.
+    /// Its other names.
     fn other_words(self) -> &'static [&'static str] {
         match self {
             Self::Us1 => &["us"],

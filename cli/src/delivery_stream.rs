@@ -1,8 +1,8 @@
-//! `kubehose delivery-stream`: Direct PUT → Datadog, with what Datadog did not take kept in S3.
+//! `kubehose delivery-stream`: Direct PUT → Datadog, with S3 for records that Datadog did not accept.
 //!
 //! Vendors' pages: <https://docs.aws.amazon.com/firehose/latest/APIReference/API_CreateDeliveryStream.html>,
 //! <https://docs.datadoghq.com/logs/guide/send-aws-services-logs-with-the-datadog-kinesis-firehose-destination/>.
-//! The API key is never written: the stream reads it out of Secrets Manager.
+//! The API key is never written: the stream reads it from Secrets Manager.
 
 use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Map, Value, json};
@@ -33,13 +33,13 @@ pub struct Args {
     /// Role that Firehose assumes [cli: required]
     #[arg(long, value_name = "ARN", value_parser = RoleArn::new)]
     role_arn: Option<RoleArn>,
-    /// Existing pod execution role that gets the right to put records; without it one is made [cloudformation, terraform]
+    /// Existing pod execution role that is allowed to put records; without it one is created [cloudformation, terraform]
     #[arg(long, value_name = "NAME", value_parser = RoleName::new)]
     pod_execution_role: Option<RoleName>,
-    /// Neither make nor touch a pod execution role [cloudformation, terraform]
+    /// Neither create nor change a pod execution role [cloudformation, terraform]
     #[arg(long, conflicts_with = "pod_execution_role")]
     no_pod_execution_role: bool,
-    /// The router also writes its own log to CloudWatch, so the pod execution role may [cloudformation, terraform]
+    /// The router also writes its own log to CloudWatch, so allow this to the pod execution role [cloudformation, terraform]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true",
         action = clap::ArgAction::Set)]
     flb_log_cw: bool,
@@ -55,19 +55,19 @@ enum Format {
 
 /// What Datadog recommends for the stream.
 pub const BUFFER_SECONDS: u32 = 60;
-/// The size that goes with it, in MiB.
+/// The recommended size, in MiB.
 pub const BUFFER_MIB: u32 = 2;
-/// The sizes that Datadog takes: its intake refuses payloads of more than 5 MB uncompressed with 413, and Firehose puts what was
-/// refused into S3 (<https://docs.datadoghq.com/api/latest/logs/#send-logs>). AWS allows up to 64 MiB.
+/// The sizes that Datadog accepts: its intake answers 413 to payloads of more than 5 MB uncompressed, and Firehose then writes them
+/// to S3 (<https://docs.datadoghq.com/api/latest/logs/#send-logs>). AWS allows up to 64 MiB.
 const MIN_BUFFER_MIB: u32 = 1;
 const MAX_BUFFER_MIB: u32 = 4;
-/// For how long Firehose tries again.
+/// How long Firehose retries, in seconds.
 pub const RETRY_SECONDS: u32 = 60;
 
 /// Which stream.
 #[derive(ClapArgs, Clone, Debug)]
 pub struct Settings {
-    /// Datadog site that takes the logs
+    /// Datadog site that receives the logs
     #[arg(long)]
     pub site: Site,
     /// Region of the delivery stream
@@ -76,25 +76,25 @@ pub struct Settings {
     /// Account of the delivery stream
     #[arg(long, value_name = "DIGITS", value_parser = Account::new)]
     pub account: Account,
-    /// Name of the delivery stream; of several, each: they share what stands around them
+    /// Name of the delivery stream, or of several, which share their role, bucket and secret
     #[arg(long = "delivery-stream", required = true, value_name = "NAME", value_delimiter = ',', value_parser = StreamName::new)]
     pub delivery_streams: Vec<StreamName>,
-    /// Existing bucket for what Datadog did not take; without it one is made [cli: required]
+    /// Existing bucket for records that Datadog did not accept; without it one is created [cli: required]
     #[arg(long, value_name = "NAME", value_parser = Bucket::new)]
     pub bucket: Option<Bucket>,
-    /// Existing secret {"api_key": "…"}; without it one is made out of a parameter [cli: required]
+    /// Existing secret {"api_key": "…"}; without it one is created from a parameter [cli: required]
     #[arg(long, value_name = "ARN", value_parser = SecretArn::new)]
     pub secret_arn: Option<SecretArn>,
-    /// Seconds after which what has gathered goes to Datadog
+    /// Seconds after which collected records are sent to Datadog
     #[arg(long, value_name = "SECONDS", default_value_t = BUFFER_SECONDS, value_parser = clap::value_parser!(u32).range(0..=900))]
     pub buffer_seconds: u32,
-    /// MiB at which it goes before that: 1 to 4, since Datadog takes 5 MB at a time
+    /// MiB at which they are sent earlier: 1 to 4, because Datadog accepts 5 MB at a time
     #[arg(long, value_name = "MIB", default_value_t = BUFFER_MIB, value_parser = buffer_mib)]
     pub buffer_mib: u32,
-    /// Seconds for which Firehose tries again
+    /// Seconds for which Firehose retries
     #[arg(long, value_name = "SECONDS", default_value_t = RETRY_SECONDS, value_parser = clap::value_parser!(u32).range(0..=7200))]
     pub retry_seconds: u32,
-    /// Attribute put on every log of the stream; `service` and `source` change what the pipeline's filter sees
+    /// Attribute added to every log of the stream; `service` and `source` change what the pipeline's filter matches
     #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     pub attributes: Vec<(String, String)>,
 }
@@ -177,7 +177,7 @@ impl Settings {
     }
 }
 
-/// The ARNs that the stream refers to, or what stands for them in a template.
+/// The ARNs that the stream refers to, or references to them in a template.
 struct Parts<'a> {
     role: &'a str,
     bucket: &'a str,

@@ -1,6 +1,6 @@
 //! `kubehose demo`: container logs through Fluent Bit and the plugin into a local Firehose, and what arrived there.
 //!
-//! It ends well only if every line of the sample arrived exactly once, under the names that its file's name gives.
+//! It succeeds only if every line of the sample arrived exactly once, under the names from its file's name.
 
 use clap::Parser;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 #[command(after_help = "Example:
   FLUENT_BIT=/opt/fluent-bit/bin/fluent-bit kubehose demo --log")]
 pub struct Args {
-    /// The Fluent Bit to run; else the one on PATH, else one in an image that docker or podman has, else the stand-in host
+    /// The Fluent Bit to run; by default the one on PATH, or one in an image that docker or podman has, or the stand-in host
     #[arg(long, value_name = "FILE", env = "FLUENT_BIT")]
     fluent_bit: Option<PathBuf>,
     /// The root of the kubehose repository
     #[arg(long, value_name = "DIR", default_value = ".")]
     repository: PathBuf,
-    /// Show Fluent Bit's own log, too
+    /// Also show Fluent Bit's own log
     #[arg(long)]
     log: bool,
 }
@@ -393,7 +393,7 @@ struct Record {
 }
 
 impl Record {
-    /// Reads one; what is no JSON is of no line.
+    /// Reads a record; one that is not JSON belongs to no line.
     fn read(data: &[u8]) -> Record {
         let value: Value = serde_json::from_slice(data).unwrap_or_default();
         let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
@@ -403,14 +403,14 @@ impl Record {
             container: text("kube_container_name"),
             id: text("container_id"),
             stream: text("stream"),
-            // An empty line has none: the host's parser leaves an empty field out.
+            // An empty line has no text: the host's parser drops empty fields.
             log: text("log"),
         };
         Record { line, time: text(crate::datadog::TIME_KEY), text: String::from_utf8_lossy(data).into_owned() }
     }
 }
 
-/// How many lines did not arrive, and how many records are of no line, or of one that had arrived already.
+/// How many lines did not arrive, and how many records belong to no line, or to one that arrived before.
 fn differences(lines: &[Line], arrived: &[Record]) -> (usize, usize) {
     let mut owed: HashMap<Line, i64> = HashMap::new();
     for line in lines {

@@ -1,4 +1,4 @@
-//! What the managed log router of EKS Fargate accepts; `manifest` writes within it and `lint` checks against it.
+//! What EKS Fargate's managed log router accepts: the rules for `manifest` and `lint`.
 //!
 //! Vendor's page: <https://docs.aws.amazon.com/eks/latest/userguide/fargate-logging.html>.
 
@@ -11,7 +11,7 @@ pub const CONFIG_MAP: &str = "aws-logging";
 
 /// The most characters that the ConfigMap may hold. The page does not say of what; the values under `data` are counted.
 pub const MAX_CHARACTERS: usize = 5300;
-/// From here on a warning: keys and YAML might be counted too.
+/// Where a warning begins, because keys and YAML may be counted too.
 pub const NEAR_MAX_CHARACTERS: usize = 5000;
 
 /// Key of the filters.
@@ -38,7 +38,7 @@ pub const KUBERNETES_FORBIDDEN: [&str; 4] = ["Kube_URL", "Kube_CA_File", "Kube_T
 pub const TAG_PREFIX: &str = "kube.var.log.containers.";
 /// The tag of the second input, which `flb_log_cw: "true"` adds: the router's own log.
 pub const OWN_LOG_TAG_PREFIX: &str = "flblogs.";
-/// What filters and outputs match when nothing else is asked for.
+/// What filters and outputs match by default.
 pub const MATCH: &str = "kube.*";
 /// The container's files alone, where records that a filter has tagged anew begin with `kube.` too.
 pub const MATCH_OF_FILES: &str = "kube.var.*";

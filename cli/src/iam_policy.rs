@@ -1,4 +1,4 @@
-//! `kubehose iam-policy`: what the roles of the two ends, router and delivery stream, may do.
+//! `kubehose iam-policy`: what the roles of the router and of the delivery stream may do.
 
 use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::verdict::{self, Failure, Outcome, note, print};
 
 /// Write an IAM policy: what the router's role may do, or the delivery stream's; with --trust who may assume the role.
 ///
-/// With --trust the commands that create the role and attach what it may do stand on stderr.
+/// With --trust, stderr shows the commands that create the role and attach its policy.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   kubehose iam-policy --region eu-west-1 --account 123456789012 --delivery-stream logs > policy.json
@@ -24,16 +24,16 @@ pub struct Args {
     /// Account of the delivery stream
     #[arg(long, value_name = "DIGITS", value_parser = Account::new)]
     account: Account,
-    /// Name of the delivery stream; of several, each
+    /// Name of the delivery stream, or of several
     #[arg(long, required = true, value_name = "NAME", value_delimiter = ',', value_parser = StreamName::new)]
     delivery_stream: Vec<StreamName>,
-    /// All streams whose names begin so, for a template as the plugin's delivery_stream [router]
+    /// All streams whose names begin like this, if the plugin's delivery_stream is a template [router]
     #[arg(long, value_name = "PREFIX", value_parser = StreamName::new, conflicts_with = "trust")]
     stream_prefix: Option<StreamName>,
-    /// What whose role may do
+    /// Whose policy to write
     #[arg(long, value_enum, default_value_t = Of::Router)]
     of: Of,
-    /// Instead: who may assume the role
+    /// Write a trust policy instead: who may assume the role
     #[arg(long, value_enum, value_name = "WHO", conflicts_with_all = ["of", "bucket", "secret_arn"])]
     trust: Option<Trust>,
     /// Name of the role in the commands [--trust]
@@ -42,7 +42,7 @@ pub struct Args {
     /// The EKS cluster [--trust pod-identity: required]
     #[arg(long, value_name = "NAME", value_parser = EksName::new, requires = "trust")]
     cluster: Option<EksName>,
-    /// The cluster's OIDC issuer, as `aws eks describe-cluster` says it [--trust irsa: required]
+    /// The cluster's OIDC issuer, as `aws eks describe-cluster` prints it [--trust irsa: required]
     #[arg(long, value_name = "URL", value_parser = issuer, requires = "trust")]
     oidc_issuer: Option<String>,
     /// Namespace of the router's service account [--trust irsa, pod-identity]
@@ -51,11 +51,11 @@ pub struct Args {
     /// The router's service account [--trust irsa, pod-identity]
     #[arg(long, value_name = "NAME", default_value = "kubehose", value_parser = Name::new)]
     service_account: Name,
-    /// The router also writes its own log to CloudWatch, as the guide's ConfigMap asks for [router]
+    /// The router also writes its own log to CloudWatch, as with the guide's ConfigMap [router]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true",
         action = clap::ArgAction::Set)]
     flb_log_cw: bool,
-    /// Bucket for what Datadog did not take [delivery: required]
+    /// Bucket for records that Datadog did not accept [delivery: required]
     #[arg(long, value_name = "NAME", value_parser = Bucket::new)]
     bucket: Option<Bucket>,
     /// Secret that holds the API key [delivery]
@@ -150,7 +150,7 @@ fn one_or_many(mut texts: Vec<String>) -> Value {
     if texts.len() == 1 { texts.pop().into() } else { texts.into() }
 }
 
-/// The trust policy on stdout; on stderr the commands that make a role of it.
+/// Writes the trust policy to stdout, and the commands that create the role to stderr.
 fn print_trust(args: &Args, trust: Trust, streams: &Streams<'_>) -> Outcome {
     let account = ServiceAccount { namespace: &args.namespace, name: &args.service_account };
     let missing = |flag: &str, how: &str| Failure::new(format!("{flag} is missing: {how}"));
@@ -285,7 +285,7 @@ impl Streams<'_> {
     }
 }
 
-/// Where Firehose says why a delivery failed; the console's name for it.
+/// The log group where Firehose says why a delivery failed, named as the console names it.
 pub fn log_group(stream: &str) -> String {
     format!("/aws/kinesisfirehose/{stream}")
 }

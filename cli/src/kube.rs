@@ -1,4 +1,4 @@
-//! What Kubernetes calls things, and how a text goes into its YAML.
+//! Kubernetes' names, and texts in its YAML.
 
 use std::fmt;
 

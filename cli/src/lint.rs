@@ -1,4 +1,4 @@
-//! `kubehose lint`: finds, before anything is applied, what would show only as a pod without logs.
+//! `kubehose lint`: finds, before anything is applied, faults that would show only as missing logs.
 
 pub mod conf;
 pub mod embedded;
@@ -30,8 +30,9 @@ use yaml::Place;
 
 /// Check aws-logging manifests and Fluent Bit configurations.
 ///
-/// Manifests may hold anything; what counts is aws-logging, its namespace, ConfigMaps with a Fluent Bit configuration (those of a
-/// kustomization's generators, too), values of Helm charts, custom plugins of the Fluent Operator, and ECS task definitions. A line `# kubehose-lint: ignore RULE` silences a rule for its file.
+/// Manifests may hold anything; lint checks aws-logging, its namespace, ConfigMaps with a Fluent Bit configuration (also the files of a
+/// kustomization's generators), values of Helm charts, custom plugins of the Fluent Operator, and ECS task definitions. A line
+/// `# kubehose-lint: ignore RULE` silences a rule for its file.
 #[derive(ClapArgs)]
 #[command(after_help = "Exit codes:
   0  nothing at or above --fail-on
@@ -51,10 +52,10 @@ pub struct Args {
     /// How the findings are written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Do not report this rule (may be given again)
+    /// Do not report this rule (can be repeated)
     #[arg(long, value_name = "RULE", value_parser = parse_rule)]
     ignore: Vec<&'static Rule>,
-    /// From which severity on the exit code is 1
+    /// The lowest severity that makes the exit code 1
     #[arg(long, value_enum, value_name = "SEVERITY", default_value_t = FailOn::Error)]
     fail_on: FailOn,
     /// Exit with 3 when a file has nothing to check
@@ -114,7 +115,7 @@ pub struct Finding {
 pub struct Findings {
     file: String,
     list: Vec<Finding>,
-    /// Where a finding about the whole stands.
+    /// The place of a finding about the whole file.
     start: Place,
     /// Whether there was anything to check.
     checked: bool,
@@ -133,7 +134,7 @@ impl Findings {
         }
     }
 
-    /// Findings of a part of the same file, whose places are its own.
+    /// Adds the findings of a part of the same file, with places within that part.
     fn inner(&self) -> Self {
         Self::of(&self.file)
     }
@@ -164,10 +165,10 @@ impl Findings {
     }
 }
 
-/// More of one file helps nobody; the first ones are listed.
+/// The most findings that are listed for one file; more are only counted.
 const MAX_FINDINGS: usize = 200;
 
-/// More than any configuration: the API server takes no ConfigMap above 1 MiB.
+/// The most bytes of a file: more than any configuration, because the API server accepts no ConfigMap above 1 MiB.
 pub const MAX_BYTES: u64 = 2 << 20;
 
 /// Runs `kubehose lint`.
@@ -317,7 +318,7 @@ fn read(file: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// The errors of a configuration for which Fluent Bit would not start, wherever else in it they stand. `open`: parts of it may
+/// The errors of a configuration that would stop Fluent Bit's start. `open`: parts of it may
 /// be in other files. Comments that silence a rule are for `lint` alone.
 pub fn refusals(name: &str, text: &str, open: bool) -> Vec<Finding> {
     let mut findings = Findings::of(name);
@@ -347,7 +348,7 @@ pub fn sections(text: &str) -> (Conf, Vec<Finding>) {
     (conf, findings.list)
 }
 
-/// Checks a router of one's own.
+/// Checks a router that is not EKS Fargate's.
 fn check_own(conf: &Conf, open: bool, findings: &mut Findings) {
     let open = open || conf.includes() || names_other_files(conf);
     router::check(conf, Scope { fargate: None, open, reloads: false }, findings);
@@ -361,7 +362,7 @@ pub fn is_classic(name: &str, text: &str) -> bool {
     ((first.starts_with('@') || is_section_line(first)) && !is_yaml_name) || name.ends_with(".conf")
 }
 
-/// What came of a look at several files.
+/// The findings over several files.
 #[derive(Debug, Default)]
 pub struct Report {
     /// In the order of the files and of their lines.
@@ -377,7 +378,7 @@ pub fn check<'f>(files: impl Iterator<Item = (&'f str, &'f [u8])>) -> Vec<Findin
     check_all(files, Target::Own).findings
 }
 
-/// Checks `files`, the bare classic ones as is meet for `target`.
+/// Checks `files`, the classic ones by the rules of `target`.
 pub fn check_all<'f>(files: impl Iterator<Item = (&'f str, &'f [u8])>, target: Target) -> Report {
     let mut report = Report::default();
     let mut namespace_seen = false;
@@ -518,7 +519,7 @@ fn check_sections(conf: &Conf, findings: &mut Findings) {
     }
 }
 
-/// Keys that stand twice in one mapping; shared nodes are looked at once. Not of a Fluent Bit configuration, which uses both.
+/// Keys that one mapping has twice; shared nodes are checked once. Not for a Fluent Bit configuration, which uses both.
 fn check_duplicates(document: &yaml::Node, configuration: bool, findings: &mut Findings) {
     if configuration {
         return;

@@ -1,4 +1,4 @@
-//! The `kubehose` command: writes, checks and verifies what stands around the plugin.
+//! The `kubehose` command: writes, checks and verifies the configuration around the plugin.
 
 mod aws;
 mod bundle;
@@ -27,7 +27,7 @@ use std::sync::LazyLock;
 use clap::builder::Resettable;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-/// Kubernetes logs, out of Fluent Bit, into Amazon Data Firehose, named the way Datadog knows them.
+/// Kubernetes logs from Fluent Bit to Amazon Data Firehose, named as Datadog expects them.
 #[derive(Parser)]
 #[command(name = "kubehose", version = VERSION.as_str(), propagate_version = true, arg_required_else_help = true,
     after_help = "Exit codes:
@@ -72,7 +72,7 @@ Example:
     Man(completions::ManArgs),
 }
 
-/// Variables that stand in for another that is not set.
+/// Variables that replace another that is not set.
 const OTHER_VARIABLES: [(&str, &str); 1] = [("AWS_REGION", "AWS_DEFAULT_REGION")];
 
 /// What a subcommand's exit codes mean, where it does not say so itself.

@@ -1,4 +1,4 @@
-//! `kubehose pipeline`: Datadog's log pipeline of the guide, whose remappers make tags of the four attributes.
+//! `kubehose pipeline`: the guide's log pipeline for Datadog, whose remappers turn the four attributes into tags.
 //!
 //! Vendor's page: <https://docs.datadoghq.com/api/latest/logs-pipelines/#create-a-pipeline>.
 
@@ -11,7 +11,7 @@ use crate::aws::StreamArn;
 use crate::datadog::REMAPS;
 use crate::verdict::{self, Outcome, print};
 
-/// Write Datadog's log pipeline: four remappers that make tags of the attributes, under either name.
+/// Write Datadog's log pipeline: four remappers that turn the attributes, under either name, into tags.
 #[derive(ClapArgs)]
 #[command(after_help = "Example:
   kubehose pipeline | curl -sSf https://api.datadoghq.com/api/v1/logs/config/pipelines \\
@@ -37,10 +37,10 @@ pub struct Pipeline {
     /// The pipeline's name
     #[arg(long = "pipeline-name", value_name = "NAME", default_value = NAME, value_parser = one_line)]
     pub name: String,
-    /// The logs that it takes
+    /// The logs that it processes
     #[arg(long, value_name = "QUERY", default_value = QUERY, value_parser = one_line)]
     pub query: String,
-    /// Take the logs of this delivery stream only, or of these, whatever `service` and `source` their records bring
+    /// Process only the logs of these delivery streams, whatever their `service` and `source`
     #[arg(long, value_name = "ARN", conflicts_with = "query", value_delimiter = ',', value_parser = StreamArn::new)]
     pub stream_arn: Vec<StreamArn>,
 }

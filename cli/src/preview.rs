@@ -1,4 +1,4 @@
-//! `kubehose preview`: events and options in, the exact records and batches out, through the plugin's own stages.
+//! `kubehose preview`: turns events and options into the exact records and batches, by the plugin's own code.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 
@@ -18,10 +18,10 @@ use std::collections::BTreeMap;
 
 use crate::verdict::{Failure, Outcome, Verdict, note, plural, print_bytes};
 
-/// Show what the plugin makes of events: the exact bytes of each record, the batches, what is billed.
+/// Show what the plugin turns events into: the exact bytes of each record, the batches, what is billed.
 ///
-/// Events are JSON, one body a line, or a chunk of msgpack as the host flushes it. Records go to stdout as they are, the
-/// account of them to stderr. The exit code is 1 when something would be dead-lettered or could not be read.
+/// Events are JSON, one body a line, or a chunk of msgpack as the host flushes it. Records go to stdout as they are, a
+/// summary to stderr. The exit code is 1 if something would be dead-lettered or could not be read.
 #[derive(ClapArgs)]
 #[command(after_help = "Exit codes:
   0  each event makes a record
@@ -41,7 +41,7 @@ pub struct Args {
     /// The tag of the events
     #[arg(long, value_name = "TAG", default_value = "kube.preview")]
     tag: String,
-    /// The time of events that bring none, as in 2026-01-27T16:53:42.5Z; now, if not given
+    /// The time of events without one, as in 2026-01-27T16:53:42.5Z; by default now
     #[arg(long, value_name = "TIME")]
     time: Option<jiff::Timestamp>,
     /// What goes to stdout
@@ -86,7 +86,7 @@ struct Account {
     billed: u64,
     cut: u64,
     empty: u64,
-    aside: u64,
+    dead_lettered: u64,
     undecodable: u64,
 }
 
@@ -267,7 +267,7 @@ impl Stages<'_> {
                     note(&format!("event {}: no record: there is nothing in it to send", before + event + 1));
                 }
                 Next::Unfit { event, reason, .. } => {
-                    self.account.aside += 1;
+                    self.account.dead_lettered += 1;
                     note(&format!("event {}: dead-lettered: {reason}", before + event + 1));
                 }
                 Next::End => break,
@@ -333,10 +333,10 @@ impl Stages<'_> {
             full.extend(batcher.finish());
             full.iter().try_for_each(|batch| self.batch(&stream, batch))?;
         }
-        let Account { events, records, batches, bytes, billed, cut, empty, aside, undecodable } = self.account;
+        let Account { events, records, batches, bytes, billed, cut, empty, dead_lettered, undecodable } = self.account;
         let times = if bytes > 0 { billed as f64 / bytes as f64 } else { 0.0 };
         note(&format!(
-            "{}, {} of {} in {}; billed as {} ({times:.1} times); {cut} cut, {aside} dead-lettered, {undecodable} not readable, \
+            "{}, {} of {} in {}; billed as {} ({times:.1} times); {cut} cut, {dead_lettered} dead-lettered, {undecodable} not readable, \
              {empty} empty",
             plural(events, "event"),
             plural(records, "record"),
@@ -344,7 +344,7 @@ impl Stages<'_> {
             plural(batches, "batch"),
             plural(billed, "byte")
         ));
-        Ok(if aside + undecodable > 0 { Verdict::Findings } else { Verdict::Fine })
+        Ok(if dead_lettered + undecodable > 0 { Verdict::Findings } else { Verdict::Fine })
     }
 }
 

@@ -19,8 +19,8 @@ use crate::verdict::{Failure, Outcome, Verdict, note, plural, progress};
 /// Send the records of dead-letter files again.
 ///
 /// Each record goes to the stream that it was for, unless --delivery-stream names another. The files stay as they are;
-/// what is not accepted this time is written to FILE.rest, which can be replayed in its turn. The exit code is 1 when there
-/// is any, and 2 when some records could not be sent at all.
+/// records that are not accepted this time are written to FILE.rest, which can be replayed, too. The exit code is 1 if there
+/// are any, and 2 if some records could not be sent at all.
 #[derive(ClapArgs)]
 #[command(after_help = "Exit codes:
   0  every record was accepted
@@ -33,19 +33,19 @@ pub struct Args {
     /// Dead-letter files, the oldest first
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// The region of the streams; AWS_REGION, if not given
+    /// The region of the streams; by default AWS_REGION
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
-    /// Another stream than the records were for
+    /// Send to this stream instead of the records' own
     #[arg(long, value_name = "NAME")]
     delivery_stream: Option<String>,
-    /// Another endpoint than the region's own
+    /// An endpoint other than the region's
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
     /// An option of the plugin: role_arn, profile, ca_file, records_per_second, …
     #[arg(short, long = "option", value_name = "NAME=VALUE", value_parser = option)]
     options: Vec<(String, String)>,
-    /// Only count what would be sent
+    /// Only count the records that would be sent
     #[arg(long)]
     dry_run: bool,
 }
@@ -160,7 +160,7 @@ fn config(args: &Args, stream: &str, file: &Path) -> Result<Config, Failure> {
         let given = args.options.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
         own.or(given).or_else(|| match name {
             "dead_letter_file" => Some(rest.clone()),
-            // One waits for a person here, not for a host.
+            // A person waits here, not a host.
             "shutdown_timeout" => Some("30s".to_owned()),
             _ => None,
         })

@@ -1,4 +1,4 @@
-//! How a subcommand ends: 0 fine, 1 findings, 2 a request that cannot be met, 3 nothing to judge; stdout carries only what was asked for.
+//! How a subcommand ends: 0 in order, 1 findings, 2 it cannot be done, 3 nothing to check; stdout carries only the requested output.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 /// The end of a subcommand that did what it was asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing to complain of.
+    /// No findings.
     Fine,
     /// It ran, and what it looked at is not in order.
     Findings,

@@ -289,10 +289,8 @@ fn block(manifest: &str, name: &str) -> String {
 
 /// A configuration of the examples, with this machine's paths.
 fn here(folder: &Path, text: &str, endpoint: &str) -> PathBuf {
-    let daemonset = fs::read_to_string(root().join("examples/kubernetes/daemonset.yaml")).unwrap();
     let path = |name: &str| folder.join(name);
     fs::write(path("plugins.conf"), format!("[PLUGINS]\n    Path {}\n", plugin().display())).unwrap();
-    fs::write(path("parsers.conf"), block(&daemonset, "parsers.conf")).unwrap();
     let folder = folder.display().to_string();
     let text = text
         .replace("/kubehose/plugins.conf", &format!("{folder}/plugins.conf"))

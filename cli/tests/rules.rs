@@ -143,13 +143,13 @@ fn the_page_shows_for_each_rule_a_fault_and_its_fix() {
         "# Rules of lint
 
 What `kubehose lint` finds, a heading for each rule. An error is what Fluent Bit, EKS Fargate or kubehose refuses, or what loses
-records; a warning works, and not as is wished. Each example is a change that makes the finding go away: the lines with `-` are
+records; a warning works, but not as intended. Each example is a change that removes the finding: the lines with `-` are
 the fault, those with `+` the fix.
 
-`--ignore RULE` leaves a rule out, a comment `# kubehose-lint: ignore RULE` does so for the file that it stands in, and
+`--ignore RULE` turns a rule off, a comment `# kubehose-lint: ignore RULE` does so for its file, and
 `--fail-on warning` makes the exit code 1 for warnings, too.
 
-The repository holds a hook of [pre-commit](https://pre-commit.com), `kubehose-lint`, and a GitHub Action with the inputs `files`,
+The repository has a hook for [pre-commit](https://pre-commit.com), `kubehose-lint`, and a GitHub Action with the inputs `files`,
 `fail-on`, `target` and `ignore`.
 ",
     );
@@ -157,7 +157,7 @@ The repository holds a hook of [pre-commit](https://pre-commit.com), `kubehose-l
         let severity = severity[..1].to_uppercase() + &severity[1..];
         // A placeholder in angle brackets is text, not HTML.
         let plain = |text: &str| text.replace('<', "\\<").replace('*', "\\*");
-        page.push_str(&format!("\n## {id}\n\n{severity}: {}.\n\nCure: {}.\n", plain(&finds), plain(&fix)));
+        page.push_str(&format!("\n## {id}\n\n{severity}: {}.\n\nFix: {}.\n", plain(&finds), plain(&fix)));
         match example(&id) {
             Some((fault, fixed)) => {
                 let found_there = found(&fault);

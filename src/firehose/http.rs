@@ -248,7 +248,7 @@ impl Proxy {
 
 /// A proxy's URL in a form that every parser reads alike: an `@` in user or password becomes `%40`, because
 /// hyper-util ends the password at the first one, and shows the text after it. `None` if it is not such a URL: with `#`, `/` or `?`
-/// in a password, the text before them would be taken for host and port, and shown.
+/// in a password, the text before them would be read as host and port, and shown.
 fn proxy_url(url: &str) -> Option<Uri> {
     let uri: Uri = url.parse().ok().filter(|_| !url.contains('#'))?;
     let authority = uri.authority()?.as_str();

@@ -353,7 +353,7 @@ mod tests {
             .prop_map(|pairs| Value::Object(pairs.into_iter().collect()))
     }
 
-    /// Whether `cut` is what is left of `whole`: texts that are beginnings, containers with less in them.
+    /// Whether `cut` is `whole` with shortened texts and fewer parts.
     fn is_rest(cut: &Value, whole: &Value) -> bool {
         match (cut, whole) {
             (Value::String(cut), Value::String(whole)) => whole.starts_with(cut.as_str()),

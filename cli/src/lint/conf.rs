@@ -4,7 +4,7 @@ use super::Findings;
 use super::rules;
 use super::yaml::Place;
 
-/// A word and where it stands.
+/// A word and its place.
 #[derive(Clone, Debug)]
 pub struct Word {
     pub text: String,
@@ -18,7 +18,7 @@ pub struct Entry {
     pub value: Word,
 }
 
-/// A section, in capitals whatever the file has.
+/// A section; its name is in capitals.
 #[derive(Clone, Debug)]
 pub struct Section {
     pub name: String,
@@ -62,14 +62,14 @@ pub struct Conf {
 }
 
 impl Conf {
-    /// Whether other files belong to it.
+    /// Whether it includes other files.
     pub fn includes(&self) -> bool {
         let set = |word: &Word| word.text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("@set"));
         self.directives.iter().any(|directive| !set(directive))
     }
 }
 
-/// Where line and column of a text lie in the file that holds it.
+/// Maps line and column of a text to the file that holds it.
 pub enum Origin<'a> {
     /// The text is the file.
     File,
@@ -140,7 +140,7 @@ fn check_indent(line: &str, indent: &str) -> Result<usize, String> {
             "tabs and spaces are mixed".to_owned()
         } else {
             let depth = line.bytes().take_while(|byte| is_blank(*byte)).count();
-            format!("it stands {depth} deep, the first key of the file {}", indent.len())
+            format!("its indent is {depth}, that of the file's first key {}", indent.len())
         });
     }
     let extra = rest.iter().take_while(|byte| is_blank(**byte)).count();
@@ -148,10 +148,10 @@ fn check_indent(line: &str, indent: &str) -> Result<usize, String> {
     if extra == 0 || extra == common {
         return Ok(common + extra);
     }
-    Err(format!("it stands {} deep, the first key of the file {}", common + extra, indent.len()))
+    Err(format!("its indent is {}, that of the file's first key {}", common + extra, indent.len()))
 }
 
-/// Reads `text`; what Fluent Bit would refuse goes to `findings`.
+/// Reads `text`; adds what Fluent Bit would refuse to `findings`.
 pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
     let mut conf = Conf { classic: true, ..Conf::default() };
     let mut indent: Option<String> = None;
@@ -162,7 +162,7 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
             continue;
         }
         if let Some(rest) = line.strip_prefix('\u{feff}') {
-            findings.add(&rules::BOM, at(0), format!("a byte order mark stands before `{}`", first_word(rest)));
+            findings.add(&rules::BOM, at(0), format!("a byte order mark comes before `{}`", first_word(rest)));
             // Read on without it.
             if rest.starts_with(['#', '@']) || rest.is_empty() {
                 continue;
@@ -207,7 +207,7 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
         }
         let mut start = blanks;
         if blanks == 0 {
-            // Fluent Bit takes the first letter of such a line for its indent.
+            // Fluent Bit reads the first letter of such a line as its indent.
             if in_section {
                 findings.add(&rules::INDENT, at(0), format!("`{shown}` is not indented"));
             }
@@ -234,7 +234,7 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
             continue;
         }
         let Some((key, value)) = body.split_once(' ').filter(|(_, value)| !value.is_empty()) else {
-            let hint = if body.contains('\t') { " (a tab parts them, where a space must)" } else { "" };
+            let hint = if body.contains('\t') { " (a tab separates them, instead of a space)" } else { "" };
             findings.add(&rules::VALUE_MISSING, at(start), format!("`{shown}` has no value{hint}"));
             continue;
         };
@@ -249,7 +249,7 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
         };
         match conf.sections.last_mut().filter(|_| in_section) {
             Some(section) => section.entries.push(entry),
-            None => findings.add(&rules::KEY_OUTSIDE, entry.key.at, format!("`{key}` stands outside of a section")),
+            None => findings.add(&rules::KEY_OUTSIDE, entry.key.at, format!("`{key}` is outside of a section")),
         }
     }
     close(&conf, in_section, findings);

@@ -19,7 +19,7 @@ pub fn origin<'l>(value: &Node, lines: &'l [&'l str]) -> Origin<'l> {
     }
 }
 
-/// Checks the files of one configuration, each by its name and text. What one of them does not define may stand in another.
+/// Checks the files of one configuration, each by its name and text. One file may use what another defines.
 pub fn check<'n>(files: impl Iterator<Item = (&'n str, &'n Node)>, lines: &[&str], findings: &mut Findings) {
     for (name, value) in files {
         let Some(text) = value.text() else { continue };
@@ -45,7 +45,7 @@ fn check_yaml(value: &Node, text: &str, lines: &[&str], findings: &mut Findings)
     let origin = origin(value, lines);
     let mut inner = findings.inner();
     match yaml::documents(text) {
-        // A template of a chart is no YAML until it is filled in.
+        // A chart's template is not YAML before it is rendered.
         Err(fault) if text.contains("{{") => drop(fault),
         Err(fault) => inner.add(&super::rules::YAML_SYNTAX, fault.at, fault.what),
         Ok(documents) => {
@@ -100,7 +100,7 @@ pub fn search(document: &Node, lines: &[&str], findings: &mut Findings) -> bool 
             let name = key.text().unwrap_or_default();
             let is_file = name.contains('.');
             if (CHART_KEYS.contains(&name) || is_file) && value.text().is_some() {
-                // Of a chart, the parts that are not given come from its defaults.
+                // Parts that are not given come from the chart's defaults.
                 check(std::iter::once((if is_file { name } else { "part.conf" }, &**value)), lines, findings);
             }
             if value.text().is_none() {

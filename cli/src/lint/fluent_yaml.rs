@@ -1,4 +1,4 @@
-//! Fluent Bit's YAML format, brought into the same sections as the classic one.
+//! Fluent Bit's YAML format, converted to the sections of the classic one.
 //!
 //! Vendor's page: <https://docs.fluentbit.io/manual/administration/configuring-fluent-bit/yaml>.
 
@@ -56,7 +56,7 @@ pub fn read(document: &Node, findings: &mut Findings) -> Conf {
                 }
             }
             _ if ROOT.contains(&name) => {}
-            // A custom plugin's section may have any name; a misspelt one is near to another.
+            // A custom plugin's section may have any name; a misspelt one resembles a known name.
             _ if near(name, ROOT).is_none() => {}
             _ => unknown_key(key, ROOT, findings),
         }

@@ -1,4 +1,4 @@
-//! The host's plugins and their options, out of `host.txt`, which scripts/host-schema.py writes from Fluent Bit's own schema.
+//! The host's plugins and their options, from `host.txt`, which scripts/host-schema.py writes from Fluent Bit's own schema.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -7,14 +7,14 @@ use std::sync::LazyLock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     Bool,
-    /// A number without a fraction; what is none is read as 0.
+    /// A number without a fraction; any other text is read as 0.
     Int,
     Double,
     Size,
     Time,
-    /// Words, parted by blanks, and how many there must be.
+    /// Words, separated by blanks, and how many there must be.
     Words(usize),
-    /// Words, parted by commas, and how many there must be.
+    /// Words, separated by commas, and how many there must be.
     Commas(usize),
     /// The beginning of a name.
     Prefix,
@@ -27,7 +27,7 @@ pub enum Type {
 pub struct HostOption {
     pub name: &'static str,
     pub kind: Type,
-    /// Whether it may stand more than once.
+    /// Whether it may be repeated.
     pub many: bool,
 }
 
@@ -129,8 +129,8 @@ pub fn begins_with_number(text: &str) -> bool {
     digits.trim_start_matches('.').starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// The words of a list, as the host parts them (flb_slist_split_tokens): quotes hold one together, and the last one of
-/// `most` is all that remains.
+/// The words of a list, as the host separates them (flb_slist_split_tokens): quotes keep one together, and the last one of
+/// `most` is the whole rest.
 pub fn words(text: &str, most: usize) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = text.trim_start_matches(' ');

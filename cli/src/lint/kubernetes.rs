@@ -10,7 +10,7 @@ use super::yaml::{Node, Place};
 use super::{Findings, rules};
 use crate::fargate;
 
-/// What a file says about the namespace, for the rule that looks at all files together.
+/// What a file says about the namespace, for the rule over all files together.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// The namespace aws-observability.
@@ -115,7 +115,7 @@ fn check_config_map(document: &Node, lines: &[&str], findings: &mut Findings, se
     let namespace = metadata(document, "namespace");
     let is_named = name.and_then(|name| name.text()) == Some(fargate::CONFIG_MAP);
     let is_there = namespace.and_then(|namespace| namespace.text()) == Some(fargate::NAMESPACE);
-    // kube-root-ca.crt stands in every namespace.
+    // kube-root-ca.crt is in every namespace.
     let holds_sections =
         fargate::SECTION_OF_KEY.iter().any(|(key, _)| document.get("data").is_some_and(|data| data.get(key).is_some()));
     match (is_named, is_there) {
@@ -142,7 +142,7 @@ fn check_config_map(document: &Node, lines: &[&str], findings: &mut Findings, se
     check_aws_logging(document, lines, findings);
 }
 
-/// A ConfigMap of someone who runs Fluent Bit by himself: what is under `data` counts, whatever the names of the files.
+/// A ConfigMap of a Fluent Bit outside of Fargate: all of `data` is checked, whatever the names of the files.
 fn check_other(document: &Node, lines: &[&str], findings: &mut Findings) {
     let files = document.get("data").map_or(&[][..], |data| data.pairs());
     embedded::check(files.iter().map(|(key, value)| (key.text().unwrap_or_default(), &**value)), lines, findings);
@@ -197,7 +197,7 @@ fn check_aws_logging(document: &Node, lines: &[&str], findings: &mut Findings) {
     router::check(&all, Scope { fargate: Some(own_log), open: false, reloads: false }, findings);
 }
 
-/// Whether the parts of a file may stand in aws-logging; `place` is its key there, and the section that the key is for.
+/// Checks whether the parts of a file are allowed in aws-logging; `place` is its key there, and the section that the key is for.
 pub fn check_parts(conf: &Conf, place: Option<(&str, &str)>, findings: &mut Findings) {
     for directive in &conf.directives {
         findings.add(&rules::DIRECTIVE_NOT_ALLOWED, directive.at, format!("`{}`", directive.text));
@@ -207,7 +207,7 @@ pub fn check_parts(conf: &Conf, place: Option<(&str, &str)>, findings: &mut Find
     }
 }
 
-/// Whether `section` may stand there.
+/// Checks whether `section` is allowed there.
 fn check_place(section: &Section, place: Option<(&str, &str)>, findings: &mut Findings) {
     let name = section.name.as_str();
     let allowed = fargate::SECTION_OF_KEY.iter().map(|(_, section)| *section);
@@ -221,7 +221,7 @@ fn check_place(section: &Section, place: Option<(&str, &str)>, findings: &mut Fi
         }
         Some((right, _)) if place.is_some_and(|(_, wanted)| wanted != name) => {
             let key = place.map_or("", |(key, _)| key);
-            findings.add(&rules::SECTION_KEY, section.at, format!("[{name}] stands under {key}, not under {right}"));
+            findings.add(&rules::SECTION_KEY, section.at, format!("[{name}] is under {key}, not under {right}"));
         }
         Some(_) => {}
     }

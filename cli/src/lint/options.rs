@@ -1,4 +1,4 @@
-//! Which options a plugin has: kubehose's own out of its table, the host's out of its schema, the Go plugin's out of its page.
+//! Which options a plugin has: kubehose's from its table, the host's from its schema, the Go plugin's from its page.
 
 use super::host;
 
@@ -31,7 +31,7 @@ const CORE_INPUT: [&str; 18] = [
 ];
 /// Families of options that inputs and outputs have (src/flb_upstream.c, src/flb_oauth2.c).
 const CORE_FAMILIES: [&str; 4] = ["net.", "tls.", "oauth2", "_debug.http."];
-/// What every section may hold besides (src/flb_config_map.c, src/flb_config.c).
+/// Options that every section may have (src/flb_config_map.c, src/flb_config.c).
 const SPECIAL: [&str; 4] = ["name", "active", "condition", "routes"];
 /// Options of the plugins that the host's HTTP server serves.
 const HTTP_SERVER: [&str; 5] = ["http2", "buffer_max_size", "buffer_chunk_size", "max_connections", "workers"];
@@ -67,7 +67,7 @@ fn own(section: &str, plugin: &str) -> Option<Vec<&'static str>> {
     }
 }
 
-/// Whether the core takes the option from any output.
+/// Whether the core accepts the option in any output.
 pub fn is_core(key: &str) -> bool {
     is_core_of("OUTPUT", key) && !key.starts_with("net.") && !key.starts_with("tls.")
 }
@@ -125,7 +125,7 @@ pub fn unknown(section: &str, plugin: &str, key: &str) -> Option<Unknown> {
     Some(Unknown { near: near(&lower, names), elsewhere })
 }
 
-/// Whether an option of this plugin may stand once only.
+/// Whether an option of this plugin may not be repeated.
 pub fn is_single(section: &str, plugin: &str, key: &str) -> bool {
     let lower = key.to_ascii_lowercase();
     if is_core_of(section, &lower) || SPECIAL.contains(&lower.as_str()) {
@@ -139,7 +139,7 @@ pub fn is_single(section: &str, plugin: &str, key: &str) -> bool {
 
 /// The candidate that `text` is a misspelling of.
 pub fn near<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Nobody misspells a name into a text, and the distance takes time.
+    // A long text is not a misspelt name, and computing its distance is slow.
     let candidates = candidates.into_iter().filter(|_| text.len() <= 64);
     candidates
         .map(|name| (strsim::damerau_levenshtein(text, name), name))

@@ -48,7 +48,7 @@ pub fn check(section: &Section, loads: bool, findings: &mut Findings) {
     }
 }
 
-/// Whether the value is known only where it runs.
+/// Whether the value is known only at run time.
 fn is_open(text: &str) -> bool {
     text.contains("${")
 }

@@ -1,9 +1,9 @@
-//! The plugin's own reader as a judge: of one value, and of the options as they stand together.
+//! Checks one value, and options in combination, by the plugin's own reader.
 
 use kubehose::options::{Config, OPTIONS};
 
-/// What is wrong with the value of one option; None where there is no such option. Files are looked for where the plugin
-/// runs, not where its configuration is read, so of those only the form of the path counts.
+/// What is wrong with the value of one option; None if there is no such option. Files exist where the plugin runs, not
+/// where lint runs, so only the form of their paths is checked.
 pub fn alone(name: &str, value: &str) -> Option<String> {
     let spec = OPTIONS.iter().find(|spec| spec.name == name)?;
     if OPTIONS_OF_FILES.contains(&spec.name) && value.starts_with('/') {
@@ -11,11 +11,11 @@ pub fn alone(name: &str, value: &str) -> Option<String> {
     }
     let get = |asked: &str| match asked {
         _ if asked == spec.name => Some(value.to_owned()),
-        // It is of use only beside a template.
+        // It is allowed only with a template.
         "delivery_stream" if spec.name == "default_delivery_stream" => Some("$TAG".to_owned()),
         "region" => Some(REGION.to_owned()),
         "delivery_stream" => Some(STREAM.to_owned()),
-        // Where it is missing, the reader over the whole section says so.
+        // If it is missing, the check of the whole section says so.
         "role_arn" if spec.name == "external_id" => Some("arn:aws:iam::123456789012:role/logs".to_owned()),
         // The one with the wider range.
         "compression" if spec.name == "compression_level" => Some("zstd".to_owned()),
@@ -24,12 +24,12 @@ pub fn alone(name: &str, value: &str) -> Option<String> {
     Config::read(&get, &|_| None).err().map(|error| error.to_string())
 }
 
-/// What is wrong with options that pass alone. `value` gives what is known of a section; region and stream are judged by
-/// themselves.
+/// What is wrong with options that are valid alone. `value` returns a section's values; region and stream are checked
+/// elsewhere.
 pub fn together(value: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let get = |name: &str| match name {
         "region" => Some(REGION.to_owned()),
-        // A template is judged with what must stand beside it.
+        // A template is checked with the option that it needs.
         "delivery_stream" => value(name).filter(|name| name.contains('$')).or(Some(STREAM.to_owned())),
         _ if OPTIONS_OF_FILES.contains(&name) => None,
         _ => value(name),
@@ -55,7 +55,7 @@ pub fn stream(value: &str, left: bool) -> String {
 
 /// Options whose values are files.
 const OPTIONS_OF_FILES: [&str; 2] = ["ca_file", "dead_letter_file"];
-/// Where region or stream is not what is judged.
+/// Used where region or stream is not what is checked.
 const REGION: &str = "eu-west-1";
 const STREAM: &str = "logs";
 

@@ -9,7 +9,7 @@ use super::Finding;
 use super::rules::{ALL, Severity};
 use crate::verdict;
 
-/// For people; colour carries nothing that the words do not.
+/// For people; colour adds no information.
 pub fn text(findings: &[Finding]) -> String {
     let bold = Style::new().bold();
     let mut out = String::new();
@@ -21,7 +21,7 @@ pub fn text(findings: &[Finding]) -> String {
         let style = colour.on_default().bold();
         let _ = writeln!(
             out,
-            "{bold}{}:{}:{}:{bold:#} {style}{}[{}]{style:#}: {}\n  {}\n  cure: {}\n  page: {}",
+            "{bold}{}:{}:{}:{bold:#} {style}{}[{}]{style:#}: {}\n  {}\n  fix: {}\n  page: {}",
             finding.file,
             finding.at.line,
             finding.at.column,
@@ -73,7 +73,7 @@ pub fn github(findings: &[Finding]) -> String {
             finding.at.column,
             property(finding.rule.id),
             data(&format!(
-                "{}. {}. Cure: {} ({})",
+                "{}. {}. Fix: {} ({})",
                 finding.message,
                 finding.rule.finds,
                 finding.rule.fix,
@@ -103,7 +103,7 @@ pub fn sarif(findings: &[Finding]) -> String {
             json!({
                 "ruleId": finding.rule.id,
                 "level": finding.rule.severity.word(),
-                "message": {"text": format!("{}. {}. Cure: {}", finding.message, finding.rule.finds, finding.rule.fix)},
+                "message": {"text": format!("{}. {}. Fix: {}", finding.message, finding.rule.finds, finding.rule.fix)},
                 "locations": [{"physicalLocation": {
                     "artifactLocation": {"uri": finding.file},
                     "region": {"startLine": finding.at.line, "startColumn": finding.at.column}

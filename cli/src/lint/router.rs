@@ -1,4 +1,4 @@
-//! The rules over what a router's configuration says, whichever format it was written in.
+//! The rules for a router's configuration, whatever its format.
 
 use super::conf::{self, Conf, Entry, Section};
 use super::options::{self, FIREHOSE_OUTPUTS};
@@ -11,7 +11,7 @@ use crate::{datadog, fargate};
 pub struct Scope {
     /// On EKS Fargate; whether its router's own log is an input too.
     pub fargate: Option<OwnLog>,
-    /// Whether parts may stand in files that are not read here.
+    /// Whether parts may be in files that are not read here.
     pub open: bool,
     /// Whether it is reloaded while it runs.
     pub reloads: bool,
@@ -24,11 +24,11 @@ pub enum OwnLog {
     Off,
 }
 
-/// Checks everything that needs no more than the sections.
+/// Runs all checks that need only the sections.
 pub fn check(conf: &Conf, scope: Scope, findings: &mut Findings) {
     let scope = Scope { reloads: scope.reloads || reloads(conf).is_some(), ..scope };
     let count = |name: &str| conf.sections.iter().filter(|section| section.name == name).count();
-    // The host connects one input and one output whatever they say (src/flb_router.c).
+    // The host connects a single input to a single output without any Match (src/flb_router.c).
     let one_to_one = count("INPUT") == 1 && count("OUTPUT") == 1 && scope.fargate.is_none();
     let loads = scope.open
         || conf.sections.iter().any(|section| {
@@ -51,7 +51,7 @@ pub fn check(conf: &Conf, scope: Scope, findings: &mut Findings) {
     on_router.check_outputs(findings);
 }
 
-/// Whether the router of EKS Fargate has no such plugin anyway, which has a rule of its own.
+/// Whether EKS Fargate's router does not allow this plugin, for which there is another rule.
 fn is_refused_on_fargate(section: &Section) -> bool {
     let plugin = section.plugin();
     match section.name.as_str() {
@@ -77,7 +77,7 @@ pub fn is_known(value: &str) -> bool {
     !value.contains("${") && placeholder(value).is_none()
 }
 
-/// What the guide, or anyone's, wants to have filled in: `<REGION>`.
+/// A placeholder such as `<REGION>`.
 fn placeholder(text: &str) -> Option<&str> {
     let mut rest = text;
     while let Some(start) = rest.find('<') {
@@ -93,7 +93,7 @@ fn placeholder(text: &str) -> Option<&str> {
     None
 }
 
-/// What a template's engine would have filled in: `#{…}#`, `{{…}}`, or a word that asks for it.
+/// A placeholder of a template engine: `#{…}#`, `{{…}}`, or a word such as CHANGE_ME.
 fn template(text: &str) -> Option<&str> {
     for (open, close) in [("#{", "}#"), ("{{", "}}")] {
         if let Some(start) = text.find(open)
@@ -225,7 +225,7 @@ fn check_firehose_output(section: &Section, plugin: &str, scope: Scope, findings
     }
     if let Some(entry) = section.get("delivery_stream").filter(known)
         && !kubehose::options::is_stream_name(&entry.value.text)
-        // A template is judged by the plugin's own reader.
+        // The plugin's own reader checks a template.
         && !(plugin == "kubehose" && entry.value.text.contains('$'))
     {
         findings.add(&rules::STREAM_NAME, entry.value.at, format!("{} is no stream's name", entry.value.text));
@@ -238,7 +238,7 @@ fn check_firehose_output(section: &Section, plugin: &str, scope: Scope, findings
             None => findings.add(
                 &rules::TIME_FORMAT,
                 section.at,
-                "the default time_key_format ends at the second, without zone".to_owned(),
+                "the default time_key_format has neither milliseconds nor zone".to_owned(),
             ),
             Some(entry) => {
                 let format = &entry.value.text;
@@ -284,7 +284,7 @@ fn check_kubehose_output(section: &Section, known: &dyn Fn(&&Entry) -> bool, sco
     }
 }
 
-/// The plugin's own reader over the whole section: what each option passes alone may be refused together.
+/// The plugin's own reader over the whole section: options that are valid alone may be refused together.
 fn check_together(section: &Section, known: &dyn Fn(&&Entry) -> bool, findings: &mut Findings) {
     let left = section.get("default_delivery_stream").is_some();
     let value = |name: &str| {
@@ -319,11 +319,11 @@ fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
     }
     let main = conf.sections.iter().any(|section| ["INPUT", "OUTPUT", "SERVICE"].contains(&section.name.as_str()));
     for section in conf.sections.iter().filter(|section| main && conf.classic && section.name.ends_with("PARSER")) {
-        findings.add(&rules::PARSER_SECTION, section.at, format!("[{}] stands in the main file", section.name));
+        findings.add(&rules::PARSER_SECTION, section.at, format!("[{}] is in the main file", section.name));
     }
     for section in conf.sections.iter().filter(|section| section.name.ends_with("PLUGINS")) {
         if main && section.name == "PLUGINS" {
-            findings.add(&rules::PLUGINS_SECTION, section.at, "[PLUGINS] stands in the main file".to_owned());
+            findings.add(&rules::PLUGINS_SECTION, section.at, "[PLUGINS] is in the main file".to_owned());
         }
         for entry in section.all("path") {
             if entry.value.text.rsplit('/').next().is_some_and(|file| file.starts_with("flb-")) {
@@ -374,7 +374,7 @@ fn check_service(conf: &Conf, scope: Scope, findings: &mut Findings) {
             findings.add(
                 &rules::RETRY_LIMIT,
                 at,
-                format!("{plugin} tries a chunk once more, and nothing is kept on disk"),
+                format!("{plugin} retries a chunk once, and nothing is kept on disk"),
             );
         }
     }
@@ -410,7 +410,7 @@ impl<'a> Router<'a> {
         }
     }
 
-    /// What the records may be tagged with; None where that cannot be known.
+    /// The possible tags of records; None if they cannot be known.
     fn tags(&self) -> Option<Vec<String>> {
         if self.routes || self.filters.iter().any(|filter| filter.plugin() == "rewrite_tag") {
             return None;
@@ -430,7 +430,7 @@ impl<'a> Router<'a> {
             // `<name>` is filled from Tag_Regex.
             Some(tag) if tag.contains('<') => Some(format!("{}*", tag.split('<').next().unwrap_or_default())),
             Some(tag) => Some(tag.to_owned()),
-            // forward and the like bring tags of their own.
+            // forward and similar inputs have tags of their own.
             None => (input.plugin() == "tail").then(|| "tail.*".to_owned()),
         };
         self.inputs.iter().map(tag).collect()
@@ -444,7 +444,7 @@ impl<'a> Router<'a> {
             if let Some(tags) = &tags
                 && !tags.iter().any(|tag| overlap(pattern, tag))
             {
-                let message = format!("Match {pattern} meets none of {}", tags.join(", "));
+                let message = format!("Match {pattern} fits none of {}", tags.join(", "));
                 findings.add(&rules::MATCH_NOTHING, entry.value.at, message);
             } else if section.name == "FILTER"
                 && section.plugin() != "rewrite_tag"
@@ -455,13 +455,17 @@ impl<'a> Router<'a> {
                     None => output.get("match_regex").is_some(),
                 })
             {
-                findings.add(&rules::FILTER_UNSEEN, entry.value.at, format!("no output matches what {pattern} does"));
+                findings.add(
+                    &rules::FILTER_UNSEEN,
+                    entry.value.at,
+                    format!("no output matches the records of {pattern}"),
+                );
             }
             if section.name == "OUTPUT"
                 && self.scope.fargate == Some(OwnLog::On)
                 && overlap(pattern, &format!("{}*", fargate::OWN_LOG_TAG_PREFIX))
             {
-                findings.add(&rules::OWN_LOG, entry.value.at, format!("Match {pattern} takes flblogs.* too"));
+                findings.add(&rules::OWN_LOG, entry.value.at, format!("Match {pattern} also fits flblogs.*"));
             }
         }
     }
@@ -494,7 +498,7 @@ impl<'a> Router<'a> {
                     findings.add(
                         &rules::CRI_PARSER,
                         filter.at,
-                        "no parser stands before the kubernetes filter".to_owned(),
+                        "no parser comes before the kubernetes filter".to_owned(),
                     );
                 }
                 Some(parser) if parser > kubernetes && !parsed_by_input => {
@@ -606,7 +610,7 @@ impl<'a> Router<'a> {
                     && other.value("match").is_some_and(|other| overlap(other, pattern))
             });
             if let Some(other) = before {
-                let message = format!("{} gets them from the output on line {} too", own.0, other.at.line);
+                let message = format!("{} also gets them from the output on line {}", own.0, other.at.line);
                 findings.add(&rules::SAME_STREAM, output.at, message);
             }
         }
@@ -658,7 +662,7 @@ impl<'a> Router<'a> {
             if bare.starts_with("kubernetes.") || bare.starts_with("kubernetes[") {
                 findings.add(&rules::RENAME_NESTED, entry.value.at, format!("{source} is a path"));
             } else if datadog::kubernetes_fields().any(|(field, target)| source.ends_with(field) && source != target) {
-                findings.add(&rules::RENAME_BEFORE_LIFT, entry.value.at, format!("nothing has made {source} yet"));
+                findings.add(&rules::RENAME_BEFORE_LIFT, entry.value.at, format!("no filter before adds {source}"));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! YAML as a tree whose every node knows its line and column, read within bounds: an alias is shared, never copied, so a
-//! file's size bounds the work it makes.
+//! YAML as a tree in which every node has its line and column. An alias is shared, never copied, so the work is bounded by
+//! the file's size.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Node {
     pub at: Place,
-    /// Behind its last character; of a block's end, where the reader noticed it.
+    /// Where it ends; for a block, where the reader noticed the end.
     pub end: Place,
     pub value: Value,
 }
@@ -30,14 +30,14 @@ pub enum Value {
     Mapping(Vec<(Rc<Node>, Rc<Node>)>),
 }
 
-/// Why a text is no YAML.
+/// Why a text is not YAML.
 #[derive(Debug)]
 pub struct Fault {
     pub at: Place,
     pub what: String,
 }
 
-/// Deeper than any manifest.
+/// The most levels; deeper than any manifest.
 const MAX_DEPTH: usize = 64;
 
 impl Node {
@@ -80,7 +80,7 @@ impl Node {
     }
 }
 
-/// Whether YAML 1.1, which kubectl reads, takes a plain scalar for a string.
+/// Whether YAML 1.1, which kubectl reads, treats a plain scalar as a string.
 fn is_plain_string(text: &str) -> bool {
     let keyword = ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n"];
     !keyword.contains(&text.to_ascii_lowercase().as_str()) && text.parse::<f64>().is_err()
@@ -106,7 +106,7 @@ pub fn documents(text: &str) -> Result<Vec<Rc<Node>>, Fault> {
         let end = Place { line: span.end.line().max(1), column: span.end.col() + 1 };
         let (node, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                // What a tag of CloudFormation's stands for (`!Ref AWS::Region`) is as open as a variable.
+                // The value of CloudFormation's tags (`!Ref AWS::Region`) is as unknown as a variable's.
                 let open = tag.is_some_and(|tag| tag.handle == "!" && !text.is_empty());
                 let text = if open { format!("${{{text}}}") } else { text.into_owned() };
                 (Rc::new(Node { at, end, value: Value::Scalar { text, style } }), anchor)

@@ -1,4 +1,4 @@
-//! The checks through aws: who asks, the Fargate profile, roles, ECS, the stream and its metrics.
+//! The checks through aws: the credentials, the Fargate profile, roles, ECS, the stream and its metrics.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub struct Caller {
     pub arn: Option<String>,
 }
 
-/// Asks STS who asks; what is wrong with the credentials is one check.
+/// Asks STS for the caller's identity; faults of the credentials are one check.
 pub fn caller(programs: &mut Programs) -> (Caller, Option<Check>) {
     match programs.aws(&["sts", "get-caller-identity"]) {
         Ok(found) => {
@@ -28,7 +28,7 @@ pub fn caller(programs: &mut Programs) -> (Caller, Option<Check>) {
     }
 }
 
-/// Whether the credentials are for the account that is meant: the one of --account, or the cluster's.
+/// Whether the credentials are for the intended account: that of --account, or the cluster's.
 pub fn same_account(setup: &Setup, cluster: Option<&str>) -> Option<Check> {
     match &setup.account {
         Some(account) => other_account(setup, account.as_ref(), "--account names"),
@@ -47,7 +47,7 @@ fn other_account(setup: &Setup, account: &str, whose: &str) -> Option<Check> {
     Some(bad(
         "the account",
         format!("the credentials are for {own}, {whose} {account}"),
-        format!("use credentials of {account} (AWS_PROFILE), or look at another setup (--context)"),
+        format!("use credentials of {account} (AWS_PROFILE), or verify another setup (--context)"),
     ))
 }
 
@@ -189,7 +189,7 @@ pub fn node_role(programs: &mut Programs, setup: &Setup, account: &str, irsa: Op
     };
     let Some(id) = found["associations"][0]["associationId"].as_str() else {
         let detail = format!("ServiceAccount {account} has no role, by IRSA or by EKS Pod Identity");
-        return bad(what, detail, "kubehose manifest --role-arn annotates it; the node's own role is not looked at");
+        return bad(what, detail, "kubehose manifest --role-arn annotates it; the node's own role is not checked");
     };
     let words =
         ["eks", "describe-pod-identity-association", "--cluster-name", cluster.as_ref(), "--association-id", id];
@@ -322,7 +322,7 @@ pub fn stream(programs: &mut Programs, setup: &Setup, report: &mut Report) {
         report.say(bad(
             "the stream's source",
             detail,
-            "routers put records directly: make a stream of source Direct PUT",
+            "routers put records directly: create a stream with the source Direct PUT",
         ));
     }
     let destination = &description["Destinations"][0]["HttpEndpointDestinationDescription"];
@@ -330,9 +330,11 @@ pub fn stream(programs: &mut Programs, setup: &Setup, report: &mut Report) {
     // A URL may carry a key; the host is enough.
     let host = url.split('/').nth(2).unwrap_or_default();
     report.say(match setup.site {
-        _ if host.is_empty() => {
-            bad("the stream's destination", "it is no HTTP endpoint", "make the stream with kubehose delivery-stream")
-        }
+        _ if host.is_empty() => bad(
+            "the stream's destination",
+            "it is not an HTTP endpoint",
+            "create the stream with kubehose delivery-stream",
+        ),
         Some(site) if url != site.firehose_url() => {
             bad("the stream's destination", host, format!("the site {} is at {}", site.name(), site.firehose_url()))
         }
@@ -340,7 +342,7 @@ pub fn stream(programs: &mut Programs, setup: &Setup, report: &mut Report) {
     });
 }
 
-/// What came into the stream within an hour, and what of it went out.
+/// What entered the stream within an hour, and what it delivered.
 pub fn metrics(programs: &mut Programs, setup: &Setup, report: &mut Report) {
     let what = "records of the last hour";
     report.say(match metric(programs, setup, "IncomingRecords", "Sum") {
@@ -349,7 +351,7 @@ pub fn metrics(programs: &mut Programs, setup: &Setup, report: &mut Report) {
             return report.say(bad(
                 what,
                 "none came in",
-                "see the role and the pods above; the router's own log says more (flb_log_cw)",
+                "check the role and the pods above; the router's own log says more (flb_log_cw)",
             ));
         }
         Ok(Some(count)) => good(what, format!("{count:.0} came in")),
@@ -365,7 +367,7 @@ pub fn metrics(programs: &mut Programs, setup: &Setup, report: &mut Report) {
                 setup.stream
             ),
         ),
-        Ok(None) => unknown(what, "nothing was delivered yet; a stream gathers for a minute"),
+        Ok(None) => unknown(what, "nothing was delivered yet; a stream collects for a minute"),
         Err(why) => no_answer(what, why, METRICS, "no such metric", ""),
     });
 }

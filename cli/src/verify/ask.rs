@@ -1,4 +1,4 @@
-//! Asks kubectl, aws and curl, reading only: each call within a time limit, each answer within a size, each fault in one line.
+//! Runs kubectl, aws and curl, for reading only: each call has a time limit, each answer a maximal size, each fault one line.
 
 use std::collections::HashMap;
 use std::io::{Read, Write as _};
@@ -10,16 +10,16 @@ use serde_json::Value;
 
 use super::permissions::Need;
 
-/// Why an answer could not be had.
+/// Why there is no answer.
 #[derive(Clone, Debug)]
 pub enum NoAnswer {
-    /// The thing is not there.
+    /// The thing does not exist.
     Missing,
     /// It may not be read; what was said.
     Forbidden(String),
-    /// It could not be asked, this time.
+    /// The call failed this time.
     Failed(String),
-    /// The program does not work here, so nothing else can be asked of it.
+    /// The program does not work here, so no other call can succeed.
     Unusable(String),
     /// The program was found not to work before.
     Known,
@@ -28,9 +28,9 @@ pub enum NoAnswer {
 /// An answer: JSON.
 pub type Answer = Result<Value, NoAnswer>;
 
-/// More than a cluster's thousands of pods.
+/// The most bytes of an answer: more than thousands of pods have.
 const MAX_ANSWER: u64 = 64 << 20;
-/// More than anyone reads of a fault.
+/// The most characters of a fault.
 const MAX_SAID: usize = 300;
 
 /// The programs and what is known of them.
@@ -90,7 +90,7 @@ impl Programs {
         }
         let answer = match call(program, words, input, self.limit) {
             Ok(Ended { good: true, said, .. }) => serde_json::from_slice(&said)
-                .map_err(|error| NoAnswer::Failed(format!("{program} answered no JSON: {error}"))),
+                .map_err(|error| NoAnswer::Failed(format!("{program} did not answer JSON: {error}"))),
             Ok(Ended { complaint, .. }) => Err(fault(program, &complaint)),
             Err(Failed::Start(said)) => Err(NoAnswer::Unusable(format!("{program} cannot be run: {said}"))),
             Err(Failed::Large) => {
@@ -239,7 +239,7 @@ fn fault(program: &str, complaint: &str) -> NoAnswer {
     }
 }
 
-/// A text for one line: no control characters, and no more than is read.
+/// A text for one line: without control characters, and shortened.
 pub fn shortened(text: &str) -> String {
     let mut out: String = text.chars().filter(|c| !c.is_control()).take(MAX_SAID).collect();
     if text.chars().nth(MAX_SAID).is_some() {

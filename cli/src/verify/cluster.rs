@@ -13,7 +13,7 @@ use crate::lint;
 use crate::lint::rules::Severity;
 use crate::verdict::plural;
 
-/// The cluster that kubectl talks to, and what is wrong with it: a healthy one that is not meant would pass every check.
+/// The cluster of kubectl, and a check if it may be the wrong one: a healthy wrong cluster would pass all others.
 pub fn context(programs: &mut Programs, setup: &Setup) -> (Option<String>, Option<Check>) {
     let what = "kubectl's cluster";
     let found = match programs.kubectl(&["config", "view", "--minify"]) {
@@ -56,7 +56,7 @@ pub fn aws_logging(programs: &mut Programs, setup: &Setup, report: &mut Report) 
     }
 }
 
-/// What lint finds in a manifest; a rule that it breaks many times is one line.
+/// What lint finds in a manifest; many findings of one rule are one line.
 fn linted(what: &str, manifest: &Value, report: &mut Report) {
     let text = manifest.to_string();
     let mut errors: BTreeMap<&str, (String, usize, &str)> = BTreeMap::new();
@@ -156,7 +156,7 @@ fn grouped(faults: impl Iterator<Item = (String, String)>, all: usize) -> Vec<St
         .collect()
 }
 
-/// Older clusters say it in events only, which last an hour.
+/// Older clusters report it only in events, which last an hour.
 fn events(programs: &mut Programs, what: &str, namespace: &str) -> Check {
     let found = match programs.kubectl(&["get", "events", "-n", namespace]) {
         Err(why) => {
@@ -174,13 +174,11 @@ fn events(programs: &mut Programs, what: &str, namespace: &str) -> Check {
             "fix what it says, then restart the pods: a changed configuration reaches new pods only",
         ),
         (None, Some(_)) => good(what, "LoggingEnabled"),
-        (None, None) => {
-            unknown(what, "no pod on Fargate says anything of its logging; events last an hour, so restart a pod")
-        }
+        (None, None) => unknown(what, "no pod on Fargate reports its logging; events last an hour, so restart a pod"),
     }
 }
 
-/// The router on nodes: its DaemonSet, its pods, its ConfigMaps. The name of its service account comes back.
+/// The router on nodes: its DaemonSet, its pods, its ConfigMaps. Returns the name of its service account.
 pub fn daemonset(programs: &mut Programs, setup: &Setup, report: &mut Report) -> Option<String> {
     let what = format!("DaemonSet {}", setup.daemonset);
     let namespace = setup.namespace.to_string();
@@ -197,7 +195,7 @@ pub fn daemonset(programs: &mut Programs, setup: &Setup, report: &mut Report) ->
     let count = |field: &str| found["status"][field].as_u64().unwrap_or(0);
     let (wanted, ready) = (count("desiredNumberScheduled"), count("numberReady"));
     report.say(match (ready, wanted) {
-        (_, 0) => bad(&what, "no node is selected for it", "see its nodeSelector, affinity and tolerations"),
+        (_, 0) => bad(&what, "no node is selected for it", "check its nodeSelector, affinity and tolerations"),
         (ready, wanted) if ready < wanted => {
             let cure =
                 format!("kubectl describe pods -n {namespace}, and kubectl logs daemonset/{name} -n {namespace}");

@@ -17,7 +17,7 @@ pub fn checks(programs: &mut Programs, setup: &Setup, report: &mut Report) {
     // They go into curl's configuration, where a quote would end them.
     let is_key = |key: &String| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if ![&api, &application].into_iter().all(is_key) {
-        return report.say(unknown("Datadog", "DD_API_KEY or DD_APP_KEY is no key"));
+        return report.say(unknown("Datadog", "DD_API_KEY or DD_APP_KEY is not a key"));
     }
     let headers = [("DD-API-KEY", api.as_str()), ("DD-APPLICATION-KEY", application.as_str())];
     let mut get = |path: &str| programs.curl(&format!("{}{path}", site.api_url()), &headers);
@@ -34,7 +34,7 @@ pub fn checks(programs: &mut Programs, setup: &Setup, report: &mut Report) {
         Ok(_) => bad(
             what,
             "none of this stream in the last hour",
-            "see the deliveries above, and indexes and exclusion filters in Datadog",
+            "check the deliveries above, and indexes and exclusion filters in Datadog",
         ),
     });
 }

@@ -15,13 +15,13 @@ use super::server::Server;
 /// Runs a local Amazon Data Firehose endpoint until it is interrupted.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Where to listen; port 0 takes a free one.
+    /// Where to listen; with port 0, on a free port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4573")]
     pub listen: SocketAddr,
     /// Show a page at /_kubehose/: records as they arrive, rates, calls, and switches for the faults.
     #[arg(long)]
     pub ui: bool,
-    /// Where the administration (/_kubehose/…) also listens, untouched by faults; with --ui the next port if not given.
+    /// Where the administration (/_kubehose/…) also listens, without faults; with --ui, by default on the next port.
     #[arg(long, value_name = "ADDRESS")]
     pub admin_listen: Option<SocketAddr>,
     /// Write the port into this file once the endpoint listens.
@@ -30,16 +30,16 @@ pub struct Args {
     /// Speak TLS, with a certificate from an authority made at the start.
     #[arg(long)]
     pub tls: bool,
-    /// Where to write the authority's certificate, ca.pem; a temporary directory if not given.
+    /// Where to write the authority's certificate, ca.pem; by default a temporary directory.
     #[arg(long, value_name = "DIR", requires = "tls")]
     pub tls_dir: Option<PathBuf>,
     /// A name or address to certify besides localhost, 127.0.0.1 and ::1.
     #[arg(long, value_name = "NAME", requires = "tls")]
     pub tls_name: Vec<String>,
-    /// The region that signatures must be scoped to; any if not given.
+    /// The region that signatures must be scoped to; by default any.
     #[arg(long)]
     pub region: Option<String>,
-    /// A delivery stream that exists; every valid name does if none is given.
+    /// A delivery stream that exists; by default every valid name.
     #[arg(long, value_name = "NAME")]
     pub stream: Vec<String>,
     /// Check signatures: the access key's id that is accepted.
@@ -51,13 +51,13 @@ pub struct Args {
     /// The session token that must come with the access key.
     #[arg(long, value_name = "TOKEN", requires = "access_key_id")]
     pub session_token: Option<String>,
-    /// The access key expires so many seconds after the start.
+    /// How many seconds after the start the access key expires.
     #[arg(long, value_name = "SECONDS", requires = "access_key_id")]
     pub expires_after: Option<u64>,
     /// Append accepted records to this file, as the service writes its objects.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Tell records apart, to count duplicates (8 bytes of memory and more for each).
+    /// Count duplicate records (8 bytes of memory and more for each record).
     #[arg(long)]
     pub count_unique: bool,
     /// Write the counts as JSON into this file at the end.

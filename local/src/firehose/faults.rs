@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// The faults to show. They combine; 0, empty and false mean "never". As JSON the same names are used, and any may be
-/// left out.
+/// The faults of the endpoint. They combine; 0, empty and false mean "never". The JSON form has the same names, all of them
+/// optional.
 ///
-/// *Every Nth* is counted over the server's life, and hits the Nth, the 2Nth, … Durations that begin with a request
+/// *Every Nth* counts over the server's life, and means the Nth, the 2Nth, … Durations that begin with a request
 /// begin with the first one after the faults were set; a refusal without delay begins at once.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, clap::Args)]
 #[serde(default, deny_unknown_fields)]
@@ -19,7 +19,7 @@ pub struct Faults {
     /// The code of a record that `fail_every_record` fails.
     #[arg(long, value_name = "CODE", value_enum, default_value_t)]
     pub record_error: RecordError,
-    /// Every Nth request is refused whole.
+    /// Every Nth request is refused as a whole.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub fail_every_request: u64,
     /// What `fail_every_request` answers: 500, 503, or STATUS:CODE.
@@ -31,16 +31,16 @@ pub struct Faults {
     /// Out of reach: `reset` cuts each connection before a request is read, `refuse` closes the listener as well.
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub down: Down,
-    /// `down` begins so long after the first request, in ms.
+    /// How long after the first request `down` begins, in ms.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub down_after_ms: u64,
-    /// `down` lasts so long, in ms; 0 is for good.
+    /// How long `down` lasts, in ms; 0 means for ever.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub down_for_ms: u64,
-    /// Each request is answered so much later, in ms.
+    /// Delay of each reply, in ms.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub latency_ms: u64,
-    /// A random part on top of the latency, 0 to so many ms.
+    /// The most random delay in addition, in ms.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub jitter_ms: u64,
     /// Records accepted per second; those over it fail one by one with "Slow down.", as the service's do.
@@ -61,13 +61,13 @@ pub struct Faults {
     /// Every Nth PutRecordBatch reply contradicts itself, each time another way; its records are all accepted, or all refused.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub contradict: u64,
-    /// Every Nth request waits for `stall_ms` before it is looked at.
+    /// Every Nth request waits for `stall_ms` before it is processed.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub stall_every: u64,
     /// How long a stall is, in ms; 0 is a minute.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub stall_ms: u64,
-    /// A batch with a record that contains this text is refused whole with InvalidArgumentException.
+    /// A batch with a record that contains this text is refused as a whole with InvalidArgumentException.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub poison: String,
     /// Every request gets AccessDeniedException.

@@ -67,9 +67,9 @@ impl Output {
             Keep::Records => {
                 let stream: Arc<str> = records.stream.as_str().into();
                 let bytes = Bytes::from(std::mem::take(&mut records.bytes));
-                let taken = records.spans.iter().enumerate().filter(|(at, _)| accepted(*at));
+                let accepted_spans = records.spans.iter().enumerate().filter(|(at, _)| accepted(*at));
                 self.records.extend(
-                    taken.map(|(_, span)| AcceptedRecord {
+                    accepted_spans.map(|(_, span)| AcceptedRecord {
                         stream: Arc::clone(&stream),
                         data: bytes.slice(span.clone()),
                     }),

@@ -196,9 +196,9 @@ impl Service {
                     .into())
             }
         };
-        let taken = buffers.fates.iter().filter(|fate| **fate == RecordFate::Accepted).count() as u64;
+        let accepted = buffers.fates.iter().filter(|fate| **fate == RecordFate::Accepted).count() as u64;
         if answer.is_ok() && fate.cut_after {
-            self.counters.lock().stats.records_accepted_then_cut += taken;
+            self.counters.lock().stats.records_accepted_then_cut += accepted;
             self.counters.fault("cut_after");
             self.show("cut after it was accepted", Some(buffers));
             breaker.close();
