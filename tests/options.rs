@@ -334,7 +334,7 @@ fn keys_dots_and_times() {
 }
 
 #[test]
-fn two_megabytes_are_cut_or_put_aside() {
+fn two_megabytes_are_cut_or_dead_lettered() {
     let mut large = timed(7);
     // Two bytes each in UTF-8 and two more for the quote's escape: most cuts would hit the middle of something.
     large["log"] = "\u{e9}\"".repeat(600_000).into();
@@ -382,7 +382,7 @@ fn two_megabytes_are_cut_or_put_aside() {
     }
     let letter: Value = serde_json::from_str(fs::read_to_string(&letters).unwrap().trim()).unwrap();
     let reason = letter["reason"].as_str().unwrap();
-    assert!(reason.contains("Firehose takes 1024000"), "{reason}");
+    assert!(reason.contains("Firehose accepts 1024000"), "{reason}");
     let record: Value = serde_json::from_str(letter["data"].as_str().unwrap()).unwrap();
     assert_eq!(record["log"].as_str().unwrap().len(), 1_800_000);
     assert_eq!(letter["bytes"].as_u64().unwrap() as usize, letter["data"].as_str().unwrap().len());

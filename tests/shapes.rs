@@ -328,7 +328,7 @@ fn check(what: &str, chunk: &[u8], given: &[(&str, &str)], options: &RecordOptio
         Ok(records) => records,
         Err(reason) => {
             let large =
-                reason.contains("Firehose takes 1024000") && options.oversize == kubehose::record::Oversize::Drop;
+                reason.contains("Firehose accepts 1024000") && options.oversize == kubehose::record::Oversize::Drop;
             assert!(large || is_raw && ["it has no log_key", "empty"].contains(&reason.as_str()), "{what}: {reason}");
             return;
         }
