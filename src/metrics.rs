@@ -195,7 +195,7 @@ pub const COUNTERS: [Exported; 16] = [
         c"Records sent again although Firehose may have accepted them before.",
         |s| s.records_possibly_duplicate,
     ),
-    (c"records_truncated_total", c"Records cut to fit Firehose's limit.", |s| s.records_truncated),
+    (c"records_truncated_total", c"Records cut to fit Firehose's limit, or nested too deep.", |s| s.records_truncated),
     (c"records_empty_total", c"Events that made no record, because they were empty.", |s| s.records_empty),
     (
         c"default_stream_total",

@@ -19,6 +19,7 @@ use crate::storage::chunks::SyncMode;
 use crate::storage::{SpoolOptions, StorageOptions};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -143,7 +144,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(
         "log_key",
         "",
-        "a path; not together with data_keys, drop_keys or time_key",
+        "a path; not together with data_keys, drop_keys, time_key, add_keys or record_id",
         "Send only the value of this key: a string as it is, anything else as JSON. A blank value makes no record, and is counted.",
     ),
     option("replace_dots", "", "a text without dots", "Replace the dots in every key by this."),
@@ -501,6 +502,21 @@ fn read_record(reader: &Reader<'_>) -> Result<RecordOptions, Error> {
     remap.override_on_conflict = reader.defaulted("remap_override", parse_switch)?;
     remap.tag_fallback = reader.defaulted("kube_tag_fallback", parse_switch)?;
     remap.tag_pattern = reader.optional("tag_pattern", parse_pattern)?;
+    // What does nothing beside another value is a mistake.
+    let off = |name: &str| reader.given(name).is_some_and(|value| parse_switch(&value) == Ok(false));
+    let none = reader.given("remap").as_deref() == Some("none");
+    for (name, without) in [
+        (
+            "tag_pattern",
+            none.then_some("remap is none").or_else(|| off("kube_tag_fallback").then_some("kube_tag_fallback is off")),
+        ),
+        ("remap_override", none.then_some("remap is none")),
+        ("remap_preserve_source", none.then_some("remap is none")),
+    ] {
+        if let Some((value, why)) = reader.given(name).filter(|_| !off(name)).zip(without) {
+            return Err(Reader::wrong(name, &value, format!("{why}, so that it does nothing")));
+        }
+    }
     reader.optional("add_keys", |list| {
         not_a_switch(list)?;
         list.split(',').try_for_each(|part| match part.split_once('=') {
@@ -720,20 +736,40 @@ fn parse_endpoint(text: &str) -> Result<String, String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(String::new());
     };
-    if !matches!(scheme, "http" | "https") {
+    let scheme = scheme.to_ascii_lowercase();
+    if !matches!(scheme.as_str(), "http" | "https") {
         return Err(format!("the scheme '{scheme}' is neither http nor https"));
     }
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
         return Err("after the scheme, only a host and an optional port are allowed".to_owned());
     }
-    if let Some((_, port)) = authority.rsplit_once(':')
-        && !port.ends_with(']')
-        && port.parse::<u16>().is_err()
-    {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    if let Some(port) = port.filter(|port| parse_within(port, 1u16, u16::MAX).is_err()) {
         return Err(format!("'{port}' is not a port"));
     }
+    if !is_host(host) {
+        return Err(format!("'{host}' is not a host"));
+    }
     Ok(format!("{scheme}://{authority}"))
+}
+
+/// Whether it is an IP address (of version 6 in brackets), or a name of labels as DNS has them, with underscores (RFC 1123, 2181).
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<Ipv6Addr>().is_ok();
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = host.strip_suffix('.').unwrap_or(host);
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 /// Refuses a boolean where a text is expected: it was meant as a switch, and would become part of every record.
@@ -887,6 +923,56 @@ mod tests {
         ] {
             let error = with(name, value).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(other), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_option_that_does_nothing_beside_another_is_refused_with_its_value() {
+        for (name, value, other, off) in [
+            ("tag_pattern", "(?P<pod_name>x)", "remap", "none"),
+            ("tag_pattern", "(?P<pod_name>x)", "kube_tag_fallback", "off"),
+            ("remap_override", "on", "remap", "none"),
+            ("remap_preserve_source", "true", "remap", "none"),
+        ] {
+            let given = |at: &str| {
+                [(name, value), (other, off)].iter().find(|(name, _)| *name == at).map(|(_, v)| (*v).to_owned())
+            };
+            let get = |at: &str| match at {
+                "region" => Some("eu-west-1".to_owned()),
+                "delivery_stream" => Some("s".to_owned()),
+                _ => given(at),
+            };
+            let error = Config::read(&get, &|_| None).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(other), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_a_host_that_a_call_can_go_to() {
+        let long = format!("{}.x", "a".repeat(64));
+        for (endpoint, is) in [
+            ("127.0.0.1:4573", Some("https://127.0.0.1:4573")),
+            ("HTTP://Host.local/", Some("http://Host.local")),
+            ("[::1]:80", Some("https://[::1]:80")),
+            ("http://[::1]", Some("http://[::1]")),
+            (
+                "vpce-0-a_b.firehose.eu-west-1.vpce.amazonaws.com.",
+                Some("https://vpce-0-a_b.firehose.eu-west-1.vpce.amazonaws.com."),
+            ),
+            ("h:80:80", None),
+            ("http://[::1", None),
+            ("http://h:0", None),
+            ("h:", None),
+            (".", None),
+            ("http://a..b", None),
+            ("-h:1", None),
+            ("[::g]:80", None),
+            (&long, None),
+            ("ftp://h", None),
+            ("h/path", None),
+            ("user@h", None),
+        ] {
+            assert_eq!(parse_endpoint(endpoint).ok().as_deref(), is, "{endpoint}");
         }
     }
 

@@ -13,7 +13,7 @@ use kubehose_local::firehose::{Down, Faults, Options, Server};
 use std::fs;
 use std::time::{Duration, Instant};
 
-const EVENTS: usize = 20_000;
+const EVENTS: usize = 8_000;
 const GRACE: u64 = 2;
 const SHUTDOWN: u64 = 3;
 

@@ -14,7 +14,7 @@ use kubehose::record::stream::Scratch;
 use kubehose::record::{Next, Origin, RecordWriter, TRUNCATED};
 use kubehose::service::billed;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::verdict::{Failure, Outcome, Verdict, note, plural, print_bytes};
 
@@ -100,6 +100,7 @@ struct Stages<'c> {
     streams: &'c Streams,
     /// What is being joined and batched for each stream.
     lanes: BTreeMap<String, (Joined, Batcher)>,
+    in_use: BTreeSet<String>,
     account: Account,
 }
 
@@ -114,6 +115,7 @@ pub fn run(args: &Args) -> Outcome {
         packer: Packer::new(config.record.pack),
         streams: &config.streams,
         lanes: BTreeMap::new(),
+        in_use: BTreeSet::from([config.streams.default.to_string()]),
         account: Account::default(),
     };
     let failure = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", args.file));
@@ -231,14 +233,23 @@ impl Stages<'_> {
         let mut ahead = self.streams.template.as_ref().map(|template| (template, Chunk::new(data)));
         let (mut stream, mut scratch) = (self.streams.default.to_string(), Scratch::default());
         loop {
-            let cut = self.records.truncated();
+            let (cut, is_part) = (self.records.truncated(), self.records.has_parts());
             if let Some((template, ahead)) = &mut ahead
                 && !self.records.has_parts()
                 && let Some(event) = ahead.next_event()
             {
                 let number = before + event.index + 1;
+                let known = |name: &str| self.in_use.contains(name);
                 stream = match template.name(event.body, self.tag_text, origin.tag, &mut scratch) {
-                    Some(name) => name.to_owned(),
+                    Some(name) if !known(name) && self.in_use.len() >= self.streams.most => {
+                        let default = &self.streams.default;
+                        note(&format!("event {number}: max_streams streams are in use; it goes to {default}"));
+                        default.to_string()
+                    }
+                    Some(name) => {
+                        self.in_use.insert(name.to_owned());
+                        name.to_owned()
+                    }
                     None => {
                         let default = &self.streams.default;
                         note(&format!("event {number}: no stream's name comes of it; it goes to {default}"));
@@ -253,7 +264,9 @@ impl Stages<'_> {
                     let opened = || (Joined::default(), Batcher::new(&Opening::new(&stream)));
                     let (joined, batcher) = self.lanes.entry(stream.clone()).or_insert_with(opened);
                     let room = batcher.room();
-                    let pushed = self.packer.push(joined, text, events, room, |record, events| {
+                    // A part of an event is joined to nothing, as by the plugin.
+                    let end = if is_part { events.start } else { events.end };
+                    let pushed = self.packer.push(joined, text, events.start..end, room, |record, events| {
                         full.extend(batcher.push(record, events, Vec::new).map(|batch| (stream.clone(), batch)));
                     });
                     pushed.map_err(|error| Failure::new(error.to_string()))?;

@@ -20,7 +20,7 @@ use crate::delivery::ledger::{DeliveryId, Flush, Kept, Ledger};
 use crate::delivery::pace::Concurrency;
 use crate::delivery::retry::Kind;
 use crate::delivery::room::{Copied, Reservation, Room};
-use crate::event::chunk::Time;
+use crate::event::chunk::{MAX_DEPTH, Time};
 use crate::firehose::{self, Class, Fault, Setup};
 use crate::host::{Level, Status};
 use crate::metrics::{Counts, billed};
@@ -1065,8 +1065,9 @@ impl<'o> Delivery<'o> {
         if slice.truncated > 0 {
             self.counts.records_truncated.add(slice.truncated);
             let all = self.counts.records_truncated.get();
-            let text =
-                format!("a record with tag {tag} was cut to Firehose's limit of {MAX_RECORD} bytes ({all} so far)");
+            let text = format!(
+                "a record with tag {tag} was cut: over {MAX_RECORD} bytes, or nested deeper than {MAX_DEPTH} ({all} so far)"
+            );
             self.log_sometimes("truncated", Level::Warn, &text, now, out);
         }
         if slice.empty > 0 {

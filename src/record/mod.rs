@@ -279,6 +279,8 @@ impl<'o> RecordWriter<'o> {
         if matches!(event.body.token(), Token::Map { len: 0, .. }) && event.group.is_none() {
             return Next::Empty { event: number };
         }
+        // What replaces a container that is nested too deep tells little of it.
+        self.truncated += u64::from(event.body.tape.contains(&Token::TooDeep));
         let mut plan = std::mem::take(&mut self.plan);
         self.options.remap.plan(event.body, origin.tag, &mut plan);
         if let Some(key) = &self.options.log_key {
@@ -459,6 +461,7 @@ fn id(origin: &Origin<'_>, event: u32, part: usize) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::event::chunk::MAX_DEPTH;
     use crate::record::time::TimeFormat;
     use proptest::prelude::*;
     use serde_json::json;
@@ -622,6 +625,22 @@ pub(crate) mod tests {
             one_object(&encode(&plain, "", &record(b"\x82\xa3log\xa1x\xadseverity_text\xa3own")).unwrap()),
             body
         );
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_counts_as_cut() {
+        let plain = options(Remap::parse("none").unwrap());
+        for (arrays, cut) in [(MAX_DEPTH - 2, 0), (MAX_DEPTH, 1)] {
+            let mut chunk = chunk_of(&json!({"a": 0}));
+            chunk.pop();
+            chunk.extend(std::iter::repeat_n(0x91, arrays));
+            chunk.push(0x90);
+            let mut writer = RecordWriter::new(&plain);
+            let origin = Origin { tag: None, identity: [0; 16] };
+            let mut events = Chunk::new(&chunk);
+            assert!(matches!(writer.next(&mut events, &origin, NOW), Next::Record { .. }));
+            assert_eq!(writer.truncated(), cut, "{arrays}");
+        }
     }
 
     #[test]

@@ -239,7 +239,7 @@ impl Remap {
             return Err("a target is empty".to_owned());
         }
         if self.has_target(target.as_bytes()) {
-            return Err(format!("the target '{target}' stands there twice"));
+            return Err(format!("'{target}' is already the target of another mapping or constant"));
         }
         let mut name_json = Vec::new();
         json::write_string(&mut name_json, target.as_bytes());

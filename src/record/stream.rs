@@ -80,6 +80,9 @@ impl Template {
                 if after.starts_with('[') {
                     return Err(format!("'${key}{behind}' is no record accessor: a part is written ['key']"));
                 }
+                if key == "kubernetes" && keys.is_empty() {
+                    return Err("'$kubernetes' alone is a map: write $kubernetes['namespace_name']".to_owned());
+                }
                 let path = Path::parse(&format!("${key}{keys}"))?;
                 parts.push(Part::Value(paths.add(&path), path));
                 behind = after;
@@ -167,7 +170,6 @@ mod tests {
             ("$TAG", Some("a.b.c")),
             ("$TAG[3]", None),
             ("$kubernetes['no']", None),
-            ("$kubernetes", None),
             ("$kubernetes['labels']", None),
         ] {
             assert_eq!(name(template, &body, "a.b.c").as_deref(), expected, "{template}");
