@@ -748,7 +748,7 @@ fn names_are_read_from_tags_of_ones_own() {
     let pattern = r"^app\.(?P<namespace_name>[^.]+)\.(?P<pod_name>[^.]+)(?:\.(?P<container_name>.+))?$";
     let outputs: Vec<Pairs<'_>> = vec![
         vec![("tag_pattern", pattern)],
-        vec![("tag_pattern", pattern), ("kube_tag_fallback", "off")],
+        vec![("kube_tag_fallback", "off")],
         vec![("tag_pattern", r"^other\.(?P<pod_name>.+)$")],
         vec![("tag_pattern", pattern), ("remap", "kubernetes.pod_name=pod, kubernetes.host=host"), ("log_key", "pod")],
         vec![],
