@@ -247,3 +247,33 @@ fn the_preview_of_a_template_says_which_record_goes_where() {
         assert!(told.contains("event 2: no stream's name comes of it; it goes to rest"), "{told}");
     }
 }
+
+/// The records of a preview, each with its stream and its size.
+fn previewed(events: &str, options: &[&str]) -> Vec<(String, usize)> {
+    let mut preview = support::command();
+    preview.args(["preview", "--format", "json", "-o", "region=eu-west-1", "-o", "remap=none"]);
+    for option in options {
+        preview.args(["-o", option]);
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), events).unwrap();
+    let output = preview.arg(file.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let record = |line: &str| {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        (record["delivery_stream"].as_str().unwrap_or_default().to_owned(), record["record"].as_str().unwrap().len())
+    };
+    text.lines().map(record).collect()
+}
+
+#[test]
+fn the_preview_joins_no_part_of_an_event_and_keeps_to_max_streams_as_the_plugin_does() {
+    let events = format!("{{\"log\":\"{}\"}}\n{{\"log\":\"b\"}}\n", "x".repeat(1_100_000));
+    let found = previewed(&events, &["delivery_stream=s", "simple_aggregation=on", "oversize=split"]);
+    assert_eq!((found.len(), found[2].1), (3, "{\"log\":\"b\"}\n".len()), "{found:?}");
+    let events = "{\"log\":\"a\"}\n{\"log\":\"b\"}\n{\"log\":\"a\"}\n";
+    let found = previewed(events, &["delivery_stream=$log", "default_delivery_stream=rest", "max_streams=2"]);
+    let mut streams: Vec<&str> = found.iter().map(|(stream, _)| stream.as_str()).collect();
+    streams.sort_unstable();
+    assert_eq!(streams, ["a", "a", "rest"]);
+}

@@ -151,9 +151,11 @@ mod tests {
         assert!(room.reserve(1).is_none());
         drop(alone);
         // What streams that are out of order hold, and chunks of theirs.
-        let (held, chunks) = (room.add(25), room.reserve(25).unwrap());
-        let _ = (held, room.reserve(500).unwrap());
-        drop((room.sub(25), chunks));
+        room.add(25);
+        let chunks = room.reserve(25).unwrap();
+        drop(room.reserve(500).unwrap());
+        drop(chunks);
+        room.sub(25);
         room.add(51);
         assert!(room.reserve(500).is_none());
         room.set_excess(1);
