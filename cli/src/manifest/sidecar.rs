@@ -134,6 +134,8 @@ fn configuration(place: &Place<'_>, log_dir: &str) -> String {
             .set("DB", format!("{STATE_DIR}/tail.db"))
             .set("Mem_Buf_Limit", "16MB")
             .set("Skip_Long_Lines", "On")
+            // The router starts before the application, whose files are seen at the next look for new ones: by default, one a minute.
+            .set("Refresh_Interval", 5)
             .set("storage.type", "filesystem"),
     ];
     if place.router.remap == Remap::Filters {
