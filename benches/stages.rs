@@ -14,6 +14,7 @@ use kubehose::host::Log;
 use kubehose::options::Config;
 use kubehose::output::Instance;
 use kubehose::record::pack::Events;
+use kubehose::record::stream::{Scratch, Template};
 use kubehose::record::{Next, Origin, RecordOptions, RecordWriter};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -27,6 +28,20 @@ fn chunk() -> Vec<u8> {
     let mut chunk = Vec::new();
     (0..2000).for_each(|n| events::write_event(&mut chunk, &events::kubernetes_event(n)));
     chunk
+}
+
+fn kinds_and_mix() -> impl Iterator<Item = &'static str> {
+    events::KINDS.map(|(name, _)| name).into_iter().chain(["mix"])
+}
+
+/// The same of one kind of event, or of the mix, with the size of their JSON.
+fn chunk_of(name: &str) -> (Vec<u8>, BytesCount) {
+    let kind = events::KINDS.into_iter().find(|(of, _)| *of == name);
+    let event = |n| kind.map_or_else(|| events::mixed_event(n), |(_, kind)| events::event_of(kind, n));
+    let mut chunk = Vec::new();
+    let events: Vec<_> = (0..2000).map(event).collect();
+    events.iter().for_each(|event| events::write_event(&mut chunk, event));
+    (chunk, BytesCount::new(events.iter().map(|event| event.to_string().len() + 1).sum::<usize>()))
 }
 
 /// Their JSON, one text each.
@@ -71,6 +86,20 @@ fn decode(bencher: Bencher) {
     });
 }
 
+/// The stream of each event, from its namespace.
+#[divan::bench(args = kinds_and_mix())]
+fn stream_of_each(bencher: Bencher, name: &str) {
+    let (chunk, bytes) = chunk_of(name);
+    let template = Template::parse("logs-$kubernetes['namespace_name']").unwrap().unwrap();
+    let mut scratch = Scratch::default();
+    bencher.counter(bytes).bench_local(|| {
+        let mut chunk = Chunk::new(&chunk);
+        while let Some(name) = template.next(&mut chunk, "", None, &mut scratch) {
+            black_box(name);
+        }
+    });
+}
+
 /// Writes all records of a chunk.
 fn write(chunk: &[u8], options: &RecordOptions) {
     let (mut chunk, mut writer) = (Chunk::new(chunk), RecordWriter::new(options));
@@ -98,15 +127,10 @@ fn encode(bencher: Bencher) {
 }
 
 /// The same of each kind of event, and of the mix.
-#[divan::bench(args = events::KINDS.map(|(name, _)| name).into_iter().chain(["mix"]))]
+#[divan::bench(args = kinds_and_mix())]
 fn encode_kinds(bencher: Bencher, name: &str) {
-    let kind = events::KINDS.into_iter().find(|(of, _)| *of == name);
-    let event = |n| kind.map_or_else(|| events::mixed_event(n), |(_, kind)| events::event_of(kind, n));
-    let (mut chunk, options) = (Vec::new(), options());
-    let events: Vec<_> = (0..2000).map(event).collect();
-    events.iter().for_each(|event| events::write_event(&mut chunk, event));
-    let bytes = events.iter().map(|event| event.to_string().len() + 1).sum::<usize>();
-    bencher.counter(BytesCount::new(bytes)).bench_local(|| write(&chunk, &options));
+    let ((chunk, bytes), options) = (chunk_of(name), options());
+    bencher.counter(bytes).bench_local(|| write(&chunk, &options));
 }
 
 /// An event of 16 MB, cut to one record: one text, the same text twice, many small ones, numbers.

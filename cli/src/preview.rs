@@ -236,11 +236,11 @@ impl Stages<'_> {
             let (cut, is_part) = (self.records.truncated(), self.records.has_parts());
             if let Some((template, ahead)) = &mut ahead
                 && !self.records.has_parts()
-                && let Some(event) = ahead.next_event()
+                && let Some(name) = template.next(ahead, self.tag_text, origin.tag, &mut scratch)
             {
-                let number = before + event.index + 1;
+                let number = before + ahead.events();
                 let known = |name: &str| self.in_use.contains(name);
-                stream = match template.name(event.body, self.tag_text, origin.tag, &mut scratch) {
+                stream = match name {
                     Some(name) if !known(name) && self.in_use.len() >= self.streams.most => {
                         let default = &self.streams.default;
                         note(&format!("event {number}: max_streams streams are in use; it goes to {default}"));

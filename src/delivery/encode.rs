@@ -169,7 +169,7 @@ impl Encoding {
         let tag = writer.tag_fields(owner.tag.as_bytes(), lanes.template());
         let origin = record::Origin { tag: tag.as_ref(), identity: self.identity };
         let mut chunk = Chunk::resume(&bytes, self.cursor);
-        // The stream depends on the event, which must be read before it is written, since writing may need no tape.
+        // The stream depends on the event, which must be looked at before it is written.
         let mut ahead = lanes.template().then(|| Chunk::resume(&bytes, self.cursor));
         let mut lane = DEFAULT;
         loop {
@@ -186,13 +186,13 @@ impl Encoding {
                     self.passed += 1;
                 }
                 let is_settled = self.settled.get(self.passed).is_some_and(|range| range.contains(&next));
-                let event = ahead.as_mut().and_then(|ahead| ahead.next_event());
                 if is_settled && chunk.next_event().is_some() {
+                    ahead.as_mut().and_then(Chunk::next_event);
                     self.uncounted += u32::from(self.counted);
                     continue;
                 }
-                if let Some(event) = event {
-                    let (chosen, fallback) = lanes.choose(event.body, &owner.tag, tag.as_ref());
+                let choice = ahead.as_mut().and_then(|ahead| lanes.choose(ahead, &owner.tag, tag.as_ref()));
+                if let Some((chosen, fallback)) = choice {
                     match lanes.takes(chosen) {
                         Takes::Yes => {}
                         Takes::Soon => {

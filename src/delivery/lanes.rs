@@ -6,7 +6,7 @@
 use crate::delivery::lane::{Job, Lane};
 use crate::delivery::room::Room;
 use crate::delivery::{Acknowledge, CallId, DeliveryOptions};
-use crate::event::chunk::Value;
+use crate::event::chunk::Chunk;
 use crate::record::remap::TagFields;
 use crate::record::stream::{Scratch, Template};
 use std::collections::{BTreeMap, HashMap};
@@ -121,14 +121,21 @@ impl<'o> Lanes<'o> {
         self.streams.template.is_some()
     }
 
-    /// The lane for an event, and why if it is the default one in place of another.
-    pub fn choose(&mut self, body: Value<'_, '_>, tag: &str, fields: Option<&TagFields>) -> (LaneId, Option<Fallback>) {
-        let Some(template) = &self.streams.template else { return (DEFAULT, None) };
+    /// The lane for the next event of a chunk, which is moved past it, and why if it is the default one in place of another; `None` at
+    /// the chunk's end.
+    pub fn choose(
+        &mut self,
+        chunk: &mut Chunk<'_>,
+        tag: &str,
+        fields: Option<&TagFields>,
+    ) -> Option<(LaneId, Option<Fallback>)> {
+        let streams = self.streams;
+        let Some(template) = &streams.template else { return Some((DEFAULT, None)) };
         let mut scratch = std::mem::take(&mut self.scratch);
-        let chosen = match template.name(body, tag, fields, &mut scratch) {
+        let chosen = template.next(chunk, tag, fields, &mut scratch).map(|name| match name {
             Some(name) => self.named(name),
             None => (DEFAULT, Some(Fallback::NoName)),
-        };
+        });
         self.scratch = scratch;
         chosen
     }

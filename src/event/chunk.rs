@@ -185,7 +185,7 @@ const WASTE: usize = 16;
 
 /// Why a value could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Malformed;
+pub struct Malformed;
 
 /// `seconds` of a group's start and end marker: -1 and -2 as unsigned (Fluent Bit's flb_log_event.h).
 const GROUP_START: u32 = 0xFFFF_FFFF;
@@ -249,14 +249,10 @@ impl<'a> Chunk<'a> {
         if !self.group.is_empty() {
             return None;
         }
-        let (stamp, body) = match self.data.get(self.at.position..)? {
-            [0x92, 0x92, 0xd7, 0x00, rest @ ..] => {
-                let (stamp, rest) = rest.split_first_chunk::<8>()?;
-                (stamp, rest.strip_prefix(b"\x80")?)
-            }
-            [0x92, 0xd7, 0x00, rest @ ..] => rest.split_first_chunk::<8>()?,
-            _ => return None,
-        };
+        let inner = pair(self.data.get(self.at.position..)?)?;
+        let head = pair(inner);
+        let (stamp, rest) = head.unwrap_or(inner).strip_prefix(STAMP)?.split_first_chunk::<8>()?;
+        let body = if head.is_some() { empty_map(rest)? } else { rest };
         match read_head(Token::Ext(stamp)) {
             Head::Time(Some(time)) => Some((time, body)),
             _ => None,
@@ -287,8 +283,9 @@ impl<'a> Chunk<'a> {
                         continue;
                     }
                     // The head of the failed event is not an event itself, so the search begins after it.
-                    let head = self.data.get(start..start + 2).is_some_and(looks_like_event);
-                    self.at.position = self.find_event(start + if head { 2 } else { 1 });
+                    let failed = self.data.get(start..).unwrap_or_default();
+                    let head = pair(failed).map_or(1, |inner| failed.len() - pair(inner).unwrap_or(inner).len());
+                    self.at.position = self.find_event(start + head);
                     continue;
                 }
             }
@@ -347,18 +344,11 @@ impl<'a> Chunk<'a> {
     fn find_event(&self, from: usize) -> usize {
         let mut at = from;
         while let Some(rest) = self.data.get(at..) {
-            let Some(offset) = rest.windows(2).position(looks_like_event) else {
+            let Some(offset) = rest.iter().position(|byte| matches!(byte, 0x92 | 0xdc | 0xdd)) else {
                 break;
             };
             at += offset;
-            let plausible = match self.data.get(at..) {
-                Some([0x92, 0x92, 0xd7, 0x00, ..]) => true,
-                // An empty body means that this is rather the head of an event: time and metadata.
-                Some([0x92, 0xd7, 0x00, rest @ ..]) => rest.get(8) != Some(&0x80),
-                Some([0x92, 0x92, second, ..]) => *second == 0xcf || *second == 0xce || *second == 0xcb,
-                _ => false,
-            };
-            if plausible {
+            if self.data.get(at..).is_some_and(looks_like_event) {
                 return at;
             }
             at += 1;
@@ -404,22 +394,61 @@ impl<'a> Chunk<'a> {
 
     /// Skips `count` values and their contents.
     fn skip(&mut self, count: u64) -> Result<(), Malformed> {
-        let keep = self.tape.len();
-        let mut left = count;
-        while left > 0 {
-            left -= 1;
-            let children = self.read_token()?;
-            self.tape.truncate(keep);
-            left = left.checked_add(children.unwrap_or(0)).ok_or(Malformed)?;
-        }
-        Ok(())
+        let mut reader = Reader { data: self.data, position: self.at.position };
+        let skipped = reader.skip(count);
+        self.at.position = reader.position;
+        skipped
     }
 
     /// Reads one token onto the tape; for a container, only its head, and returns how many values belong to it.
     fn read_token(&mut self) -> Result<Option<u64>, Malformed> {
-        let next = self.tape.len() as u32 + 1;
-        let array = |len: u32| (Token::Array { len, next }, Some(u64::from(len)));
-        let map = |len: u32| (Token::Map { len, next }, Some(u64::from(len) * 2));
+        let mut reader = Reader { data: self.data, position: self.at.position };
+        let read = reader.token();
+        self.at.position = reader.position;
+        let (mut token, children) = read?;
+        if let Token::Array { next, .. } | Token::Map { next, .. } = &mut token {
+            *next = self.tape.len() as u32 + 1;
+        }
+        self.tape.push(token);
+        Ok(children)
+    }
+}
+
+/// Reads msgpack token by token.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    data: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Begins at a byte of the data.
+    pub fn at(data: &'a [u8], position: usize) -> Reader<'a> {
+        Reader { data, position }
+    }
+
+    /// Where the next token begins.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Moves past bytes that were read before.
+    pub fn pass(&mut self, bytes: usize) {
+        self.position += bytes;
+    }
+
+    /// What is left of the data.
+    pub fn rest(&self) -> &'a [u8] {
+        self.data.get(self.position..).unwrap_or_default()
+    }
+
+    /// One token, and how many values belong to it if it is a container; its `next` is not known yet, and 0.
+    ///
+    /// # Errors
+    /// If there is no whole token.
+    pub fn token(&mut self) -> Result<(Token<'a>, Option<u64>), Malformed> {
+        let array = |len: u32| (Token::Array { len, next: 0 }, Some(u64::from(len)));
+        let map = |len: u32| (Token::Map { len, next: 0 }, Some(u64::from(len) * 2));
         let (token, children) = match Marker::from_u8(self.byte()?) {
             Marker::FixPos(value) => (Token::UInt(value.into()), None),
             Marker::FixNeg(value) => (Token::Int(value.into()), None),
@@ -460,17 +489,47 @@ impl<'a> Chunk<'a> {
             Marker::Reserved => return Err(Malformed),
         };
         // Each value has at least one byte: a count that the rest of the chunk cannot hold is wrong.
-        if children.is_some_and(|count| count > (self.data.len() - self.at.position) as u64) {
+        if children.is_some_and(|count| count > (self.data.len() - self.position) as u64) {
             return Err(Malformed);
         }
-        self.tape.push(token);
-        Ok(children)
+        Ok((token, children))
+    }
+
+    /// A string, the most frequent token; `None`, without moving, if there is another one, or none.
+    #[inline]
+    pub fn text(&mut self) -> Option<&'a [u8]> {
+        let (from, length) = match *self.data.get(self.position..)? {
+            [head @ 0xa0..=0xbf, ..] => (self.position + 1, usize::from(head & 31)),
+            [0xd9, length, ..] => (self.position + 2, usize::from(length)),
+            [0xda, high, low, ..] => (self.position + 3, usize::from(u16::from_be_bytes([high, low]))),
+            _ => return None,
+        };
+        let text = self.data.get(from..from + length)?;
+        self.position = from + length;
+        Some(text)
+    }
+
+    /// Moves past `count` values and their contents.
+    ///
+    /// # Errors
+    /// If these are not all there.
+    pub fn skip(&mut self, count: u64) -> Result<(), Malformed> {
+        let mut left = count;
+        while left > 0 {
+            if self.text().is_some() {
+                left -= 1;
+                continue;
+            }
+            let (_, children) = self.token()?;
+            left = (left - 1).checked_add(children.unwrap_or(0)).ok_or(Malformed)?;
+        }
+        Ok(())
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
-        let end = self.at.position.checked_add(len).ok_or(Malformed)?;
-        let bytes = self.data.get(self.at.position..end).ok_or(Malformed)?;
-        self.at.position = end;
+        let end = self.position.checked_add(len).ok_or(Malformed)?;
+        let bytes = self.data.get(self.position..end).ok_or(Malformed)?;
+        self.position = end;
         Ok(bytes)
     }
 
@@ -496,9 +555,35 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// Two bytes that may begin an event: `[[…` or `[fixext8…`.
-fn looks_like_event(pair: &[u8]) -> bool {
-    matches!(pair, [0x92, 0x92 | 0xd7])
+/// The type of a time stamp, and its size.
+const STAMP: &[u8] = b"\xd7\x00";
+
+/// What follows the head of an array of two. Fluent Bit's in_tail writes it as array32 (3.0 to 4.2), others as fixarray.
+#[inline]
+fn pair(data: &[u8]) -> Option<&[u8]> {
+    match data {
+        [0x92, rest @ ..] | [0xdc, 0, 2, rest @ ..] | [0xdd, 0, 0, 0, 2, rest @ ..] => Some(rest),
+        _ => None,
+    }
+}
+
+/// What follows an empty map, as which in_tail writes the metadata: as map32.
+#[inline]
+fn empty_map(data: &[u8]) -> Option<&[u8]> {
+    match data {
+        [0x80, rest @ ..] | [0xde, 0, 0, rest @ ..] | [0xdf, 0, 0, 0, 0, rest @ ..] => Some(rest),
+        _ => None,
+    }
+}
+
+/// Whether an event seems to begin here.
+fn looks_like_event(data: &[u8]) -> bool {
+    let Some(inner) = pair(data) else { return false };
+    match pair(inner) {
+        Some(head) => head.starts_with(STAMP) || matches!(head, [0xcf | 0xce | 0xcb, ..]),
+        // An empty body means that this is rather the head of an event: time and metadata.
+        None => inner.starts_with(STAMP) && inner.get(10..).is_some_and(|body| empty_map(body).is_none()),
+    }
 }
 
 /// msgpack may write a non-negative number as a signed one.
@@ -667,20 +752,26 @@ mod tests {
 
     #[test]
     fn what_cannot_be_decoded_costs_its_own_event() {
-        let good = event(b"\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80");
-        let lies: [&[u8]; 5] = [
-            b"\x92\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80\x81\xa3log\xdb\xff\xff\xff\xff",
-            b"\x92\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80\xdf\xff\xff\xff\xff",
-            b"\x92\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80\x81\xa3log\xc1",
-            b"\xc1\xc1\xc1",
-            b"\x92\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80\xdd\xff\xff\xff\xff\x00",
-        ];
-        for lie in lies {
-            let data = [&good, lie, &good, &good].concat();
-            let (seen, undecodable) = names(&data);
-            assert_eq!(seen.len(), 3, "{lie:02x?}");
-            assert_eq!(undecodable, 1, "{lie:02x?}");
+        // As most inputs write an event, and as in_tail does.
+        for (pair, empty) in
+            [(&b"\x92"[..], &b"\x80"[..]), (b"\xdd\0\0\0\x02", b"\xdf\0\0\0\0"), (b"\xdc\0\x02", b"\xde\0\0")]
+        {
+            let with = |body: &[u8]| [pair, pair, b"\xd7\0\0\0\0\x07\0\0\0\x05", empty, body].concat();
+            let good = with(BODY);
+            let bodies: [&[u8]; 4] = [
+                b"\x81\xa3log\xdb\xff\xff\xff\xff",
+                b"\xdf\xff\xff\xff\xff",
+                b"\x81\xa3log\xc1",
+                b"\xdd\xff\xff\xff\xff\x00",
+            ];
+            for lie in bodies.map(with).into_iter().chain([b"\xc1\xc1\xc1".to_vec()]) {
+                let data = [&good, &lie[..], &good, &good].concat();
+                let (seen, undecodable) = names(&data);
+                assert_eq!(seen.len(), 3, "{lie:02x?}");
+                assert_eq!(undecodable, 1, "{lie:02x?}");
+            }
         }
+        let good = event(b"\x92\xd7\x00\x00\x00\x00\x07\x00\x00\x00\x05\x80");
         // Well-formed, and no event.
         for other in [&b"\xc0"[..], b"\x93\x01\x02\x03", b"\xa3abc", b"\x92\x93\x01\x02\x03\x80", b"\x92\x80\x80"] {
             assert_eq!(names(&[&good, other, &good].concat()), (vec!["Some((7, 5)) Str([120])".to_owned(); 2], 1));

@@ -80,6 +80,11 @@ fn length_bit(name: &[u8]) -> u64 {
 }
 
 impl Paths {
+    /// How many paths there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// Adds a path; returns its number in [`Paths::find`].
     pub fn add(&mut self, path: &Path) -> usize {
         let mut node = &mut self.root;
@@ -128,6 +133,11 @@ impl Node {
         &self.ends
     }
 
+    /// Whether paths go on from here.
+    pub fn goes_on(&self) -> bool {
+        !self.children.is_empty()
+    }
+
     fn find(&self, map: Value<'_, '_>, found: &mut [Option<Found>]) {
         for (key, value) in map.pairs() {
             let (Token::Str(name) | Token::Bin(name)) = key.token() else { continue };
@@ -149,7 +159,7 @@ impl Node {
     }
 
     /// What an earlier key of the same name had below it does not count any more.
-    fn forget(&self, found: &mut [Option<Found>]) {
+    pub fn forget<T>(&self, found: &mut [Option<T>]) {
         for (_, child) in &self.children {
             for number in &child.ends {
                 found[*number] = None;

@@ -4,8 +4,9 @@
 //! `logs-$kubernetes['namespace_name']`, `$TAG`, `$TAG[1]`. A key after `$` is made of letters, digits and `_`, and ends with the
 //! first other character, so that text may follow directly.
 
-use crate::event::chunk::{Token, Value};
+use crate::event::chunk::{Chunk, Token, Value};
 use crate::event::path::{Found, Path, Paths};
+use crate::event::raw::Finder;
 use crate::record::remap::TagFields;
 use crate::service::is_stream_name;
 use std::fmt::Write;
@@ -30,6 +31,7 @@ enum Part {
 /// Buffers that are kept from one event to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
+    finder: Finder,
     found: Vec<Option<Found>>,
     name: String,
 }
@@ -95,37 +97,56 @@ impl Template {
         Ok(Some(Template { parts, paths }))
     }
 
-    /// The name for an event; `None` if a value is missing, or the service would refuse the name. If the event has no text, the
-    /// value comes from the tag, as for the attributes of the record.
-    pub fn name<'s>(
+    /// The name for the next event of a chunk, which is moved past it; `None` at the chunk's end. There is no name if a value is
+    /// missing, or the service would refuse the name. If the event has no text, the value comes from the tag, as for the attributes of
+    /// the record.
+    pub fn next<'s>(
         &self,
-        body: Value<'_, '_>,
+        chunk: &mut Chunk<'_>,
         tag: &str,
         fields: Option<&TagFields>,
         scratch: &'s mut Scratch,
-    ) -> Option<&'s str> {
-        self.paths.find(body, &mut scratch.found);
-        scratch.name.clear();
+    ) -> Option<Option<&'s str>> {
+        let Scratch { finder, found, name } = scratch;
+        let whole = match finder.find(&self.paths, chunk) {
+            Some(data) => self.write(tag, fields, name, |number| finder.token(number, data)),
+            None => {
+                let body = chunk.next_event()?.body;
+                self.paths.find(body, found);
+                let value = |number: usize| found.get(number).copied().flatten();
+                self.write(tag, fields, name, |number| {
+                    Some(Value { tape: body.tape, at: value(number)?.value }.token())
+                })
+            }
+        };
+        Some((whole.is_some() && is_stream_name(name)).then_some(name))
+    }
+
+    /// Writes the name; `None` if a value is missing.
+    fn write<'a>(
+        &self,
+        tag: &str,
+        fields: Option<&TagFields>,
+        name: &mut String,
+        value: impl Fn(usize) -> Option<Token<'a>>,
+    ) -> Option<()> {
+        name.clear();
         for part in &self.parts {
             match part {
-                Part::Text(text) => scratch.name.push_str(text),
-                Part::Tag => scratch.name.push_str(tag),
-                Part::Nth(index) => scratch.name.push_str(tag.split('.').nth(*index)?),
-                Part::Value(number, path) => {
-                    let found = scratch.found.get(*number).copied().flatten();
-                    let token = found.map(|found| Value { tape: body.tape, at: found.value }.token());
-                    match token {
-                        Some(Token::Str(text) | Token::Bin(text)) if !text.is_empty() => {
-                            scratch.name.push_str(std::str::from_utf8(text).ok()?);
-                        }
-                        Some(Token::UInt(number)) => write!(scratch.name, "{number}").ok()?,
-                        Some(Token::Int(number)) => write!(scratch.name, "{number}").ok()?,
-                        _ => scratch.name.push_str(std::str::from_utf8(fields?.at(path)?).ok()?),
+                Part::Text(text) => name.push_str(text),
+                Part::Tag => name.push_str(tag),
+                Part::Nth(index) => name.push_str(tag.split('.').nth(*index)?),
+                Part::Value(number, path) => match value(*number) {
+                    Some(Token::Str(text) | Token::Bin(text)) if !text.is_empty() => {
+                        name.push_str(std::str::from_utf8(text).ok()?);
                     }
-                }
+                    Some(Token::UInt(number)) => write!(name, "{number}").ok()?,
+                    Some(Token::Int(number)) => write!(name, "{number}").ok()?,
+                    _ => name.push_str(std::str::from_utf8(fields?.at(path)?).ok()?),
+                },
             }
         }
-        is_stream_name(&scratch.name).then_some(&scratch.name)
+        Some(())
     }
 }
 
@@ -141,7 +162,7 @@ fn fixed(text: &str) -> Result<Box<str>, String> {
 mod tests {
     use super::*;
     use crate::event::chunk::Chunk;
-    use crate::record::tests::chunk_of;
+    use crate::record::tests::{arbitrary_body, chunk_of};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -151,10 +172,9 @@ mod tests {
     fn name(template: &str, body: &serde_json::Value, tag: &str) -> Option<String> {
         let data = chunk_of(body);
         let mut chunk = Chunk::new(&data);
-        let event = chunk.next_event().unwrap();
         let template = Template::parse(template).unwrap().unwrap();
         let fields = TagFields::parse(tag.as_bytes());
-        template.name(event.body, tag, fields.as_ref(), &mut Scratch::default()).map(str::to_owned)
+        template.next(&mut chunk, tag, fields.as_ref(), &mut Scratch::default()).unwrap().map(str::to_owned)
     }
 
     #[test]
@@ -217,6 +237,39 @@ mod tests {
 
     proptest! {
         #[test]
+        fn events_that_are_read_without_a_tape_have_the_same_names(
+            bodies in prop::collection::vec((arbitrary_body(), 1..3usize), 1..6),
+            damage in prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>())),
+        ) {
+            let mut data = Vec::new();
+            for (body, times) in bodies {
+                for _ in 0..times {
+                    data.extend_from_slice(b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80");
+                    data.extend_from_slice(&body);
+                }
+            }
+            if let Some((at, byte)) = damage {
+                *at.get_mut(&mut data) = byte;
+            }
+            for template in ["$a", "$kubernetes['pod_name']-$a", "$a['b']$b['b']", "$a['b']['a']x$a$kubernetes['labels']['a']", "$kubernetes['labels']"] {
+                let template = Template::parse(template).unwrap().unwrap();
+                let (mut chunk, mut tape, mut scratch) = (Chunk::new(&data), Chunk::new(&data), Scratch::default());
+                while let Some(name) = template.next(&mut chunk, "t", None, &mut scratch) {
+                    let name = name.map(str::to_owned);
+                    let body = tape.next_event().unwrap().body;
+                    let mut found = Vec::new();
+                    template.paths.find(body, &mut found);
+                    let value = |number: usize| found[number].map(|found| Value { tape: body.tape, at: found.value }.token());
+                    let mut expected = String::new();
+                    let whole = template.write("t", None, &mut expected, value);
+                    prop_assert_eq!(name, (whole.is_some() && is_stream_name(&expected)).then_some(expected));
+                    prop_assert_eq!(chunk.resume_state(), tape.resume_state());
+                }
+                prop_assert!(tape.next_event().is_none());
+            }
+        }
+
+        #[test]
         fn no_text_panics_and_each_name_is_one_that_the_service_takes(
             template in "[a$T\\[\\]'G_A0.-]{0,24}",
             value in "\\PC{0,8}",
@@ -224,9 +277,8 @@ mod tests {
         ) {
             let data = chunk_of(&json!({"a": value, "G": {"a": value}}));
             let mut chunk = Chunk::new(&data);
-            let event = chunk.next_event().unwrap();
             if let Ok(Some(template)) = Template::parse(&template)
-                && let Some(name) = template.name(event.body, &tag, None, &mut Scratch::default())
+                && let Some(Some(name)) = template.next(&mut chunk, &tag, None, &mut Scratch::default())
             {
                 prop_assert!(is_stream_name(name), "{name}");
             }

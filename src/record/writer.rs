@@ -4,25 +4,16 @@
 //! without conflicts. Its text is written while it is read; what the mapping moves is written at the end. All other
 //! events are left to [`crate::record::tape`].
 
+use crate::event::known::Known;
 use crate::event::path::Node;
 use crate::record::json::{self, BLOCK, grow, is_special, plain};
 use crate::record::remap::{Remap, Role, TagFields};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// An event with containers nested deeper than this is left to the tape.
 const MOST_LEVELS: usize = 32;
 
 /// So is an event with more keys in a map than this: comparing each key with all others would cost too much.
 const MOST_KEYS: usize = 64;
-
-/// How many `kubernetes` maps are kept with their text: about as many as a node has pods.
-const KNOWN: usize = 128;
-
-/// Larger maps are not kept.
-const KNOWN_BYTES: usize = 4096;
-
-/// How many of its first bytes decide the place of a map: enough for the pod's name, which comes first.
-const TELLING: usize = 128;
 
 /// Writes events, and keeps its buffers and maps from event to event.
 pub struct Writer<'o> {
@@ -39,15 +30,13 @@ pub struct Writer<'o> {
     targets: Vec<bool>,
     /// Attributes that the mapping added to the last event.
     added: usize,
-    /// `kubernetes` maps that were written before, each at a place that depends on its first bytes. All lines of a container have
-    /// the same map, and it is more than half of most events.
-    known: Vec<Known<'o>>,
+    /// `kubernetes` maps that were written before.
+    known: Known<Written<'o>>,
 }
 
-/// A map, its text, and what the mapping moves out of it.
+/// A map's text, and what the mapping moves out of it.
 #[derive(Default)]
-struct Known<'o> {
-    bytes: Vec<u8>,
+struct Written<'o> {
     text: Vec<u8>,
     /// Rules whose source is in it, each with its place there.
     sources: Vec<(usize, usize, &'o Node)>,
@@ -67,7 +56,7 @@ impl<'o> Writer<'o> {
             sources: Vec::new(),
             targets: Vec::new(),
             added: 0,
-            known: Vec::new(),
+            known: Known::default(),
         }
     }
 
@@ -84,8 +73,13 @@ impl<'o> Writer<'o> {
         let (pairs, at) = match *data.first()? {
             head @ 0x81..=0x8f => (usize::from(head & 15), 1),
             0xde => (usize::from(be16(data, 1)?), 3),
+            // As in_tail writes it with a parser.
+            0xdf => (be32(data, 1)? as usize, 5),
             _ => return None,
         };
+        if pairs == 0 {
+            return None;
+        }
         let (read, written) = self.map::<true>(data, (at, 0), pairs, Some(self.remap.paths()), 1)?;
         // The closing brace is written after the added attributes.
         let written = self.write_moved(data, tag, written - 1)?;
@@ -165,6 +159,7 @@ impl<'o> Writer<'o> {
             0xdb => self.string(data, at + 4, be32(data, at)? as usize, end),
             0x80..=0x8f => self.map::<false>(data, (at, end), usize::from(head & 15), node, levels + 1),
             0xde => self.map::<false>(data, (at + 2, end), usize::from(be16(data, at)?), node, levels + 1),
+            0xdf => self.map::<false>(data, (at + 4, end), be32(data, at)? as usize, node, levels + 1),
             0x90..=0x9f => self.array(data, (at, end), usize::from(head & 15), levels + 1),
             0xdd => self.array(data, (at + 4, end), be32(data, at)? as usize, levels + 1),
             0xdc => self.array(data, (at + 2, end), usize::from(be16(data, at)?), levels + 1),
@@ -275,34 +270,28 @@ impl<'o> Writer<'o> {
 
     /// Writes the `kubernetes` map: copies its text, if it was written before.
     fn known(&mut self, data: &[u8], (at, end): Ends, node: &'o Node) -> Option<Ends> {
-        let rest = data.get(at..)?;
-        let place = xxh3_64(rest.get(..TELLING).unwrap_or(rest)) as usize % KNOWN;
-        if let Some(known) = self.known.get(place)
-            // Data that begins with all bytes of a value begins with that value.
-            && !known.bytes.is_empty()
-            && rest.starts_with(&known.bytes)
-        {
-            for (rule, offset, node) in &known.sources {
-                *self.sources.get_mut(*rule)? = Some((at + offset, *node));
+        let place = match self.known.find(data.get(at..)?) {
+            Ok((bytes, known)) => {
+                for (rule, offset, node) in &known.sources {
+                    *self.sources.get_mut(*rule)? = Some((at + offset, *node));
+                }
+                let text = known.text.len();
+                grow(&mut self.room, end, text);
+                self.room.get_mut(end..end + text)?.copy_from_slice(&known.text);
+                return Some((at + bytes, end + text));
             }
-            let (bytes, text) = (known.bytes.len(), known.text.len());
-            grow(&mut self.room, end, text);
-            self.room.get_mut(end..end + text)?.copy_from_slice(&known.text);
-            return Some((at + bytes, end + text));
-        }
+            Err(place) => place,
+        };
         let (read, written) = self.value(data, (at, end), Some(node), 1)?;
-        if read - at <= KNOWN_BYTES {
-            self.known.resize_with(KNOWN, Known::default);
-            let known = self.known.get_mut(place)?;
-            known.bytes.clear();
+        let text = self.room.get(end..written)?;
+        if let Some(known) = self.known.keep(place, data.get(at..read)?) {
             known.text.clear();
             known.sources.clear();
-            known.text.extend_from_slice(self.room.get(end..written)?);
+            known.text.extend_from_slice(text);
             let sources =
                 self.sources.iter().enumerate().filter_map(|(rule, source)| source.map(|(at, node)| (rule, at, node)));
             let within = sources.filter(|(_, source, _)| (at..read).contains(source));
             known.sources.extend(within.map(|(rule, source, node)| (rule, source - at, node)));
-            known.bytes.extend_from_slice(data.get(at..read)?);
         }
         Some((read, written))
     }
