@@ -205,6 +205,26 @@ mod tests {
     }
 
     #[test]
+    fn equal_maps_and_repeated_keys_are_each_their_own() {
+        let head = b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80";
+        // Longer than what decides the place of what is kept of it.
+        let map = [b"\x82\xa1b\xa1x\xa1z\xd9\xc8", &[b'z'; 200][..]].concat();
+        let equal = [b"\x82\xa1a", &map[..], b"\xa1c", &map].concat();
+        for (body, template, expected) in [
+            (&equal[..], "$a['b']-$c['b']", Some("x-x")),
+            (b"\x82\xa1a\x81\xa1b\xa1x\xa1a\x80", "$a['b']", None),
+            (b"\x81\xa1a\x82\xa1b\x81\xa1c\xa1x\xa1b\x81\xa1d\xa1x", "$a['b']['c']", None),
+        ] {
+            let template = Template::parse(template).unwrap().unwrap();
+            let (data, mut scratch) = ([head, body].concat().repeat(2), Scratch::default());
+            let mut chunk = Chunk::new(&data);
+            for _ in 0..2 {
+                assert_eq!(template.next(&mut chunk, "t", None, &mut scratch), Some(expected), "{body:02x?}");
+            }
+        }
+    }
+
+    #[test]
     fn what_the_service_would_not_take_is_no_name() {
         for value in ["", "a/b", "ä", "a b", "../x", "arn:aws:firehose:x", &"a".repeat(65), "a\u{0}", "\"},{"] {
             assert_eq!(name("$k", &json!({ "k": value }), "t"), None, "{value}");
@@ -235,10 +255,24 @@ mod tests {
         assert!(Template::parse("a-name").unwrap().is_none());
     }
 
+    /// Bodies of few keys and values, so that keys are repeated, and attributes have equal maps.
+    fn dense_body() -> impl Strategy<Value = Vec<u8>> {
+        let leaf = prop::sample::select(vec![&b"\xa1x"[..], b"\xa1y", b"\xa0", b"\x07", b"\xc4\x01z"])
+            .prop_map(<[u8]>::to_vec);
+        let value = leaf.prop_recursive(3, 16, 4, |inner| {
+            let key = prop::sample::select(vec![&b"\xa1a"[..], b"\xa1b", b"\xaakubernetes"]);
+            prop::collection::vec((key, inner), 0..4).prop_map(|pairs| {
+                let all: Vec<u8> = pairs.iter().flat_map(|(key, value)| [key, &value[..]].concat()).collect();
+                [&[0x80 | pairs.len() as u8], &all[..]].concat()
+            })
+        });
+        value.prop_filter("an event's body", |body| body[0] >> 4 == 8)
+    }
+
     proptest! {
         #[test]
         fn events_that_are_read_without_a_tape_have_the_same_names(
-            bodies in prop::collection::vec((arbitrary_body(), 1..3usize), 1..6),
+            bodies in prop::collection::vec((prop_oneof![arbitrary_body(), dense_body()], 1..3usize), 1..6),
             damage in prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>())),
         ) {
             let mut data = Vec::new();
