@@ -541,8 +541,8 @@ impl Loop {
             }
             Action::Log { level, text } => self.log.line(level, &text),
             Action::CannotDeliver { setup, stream, text } => {
-                let cure = setup.cure(&stream, &self.config.firehose);
-                let line = format!("cannot deliver: {text}; the records are kept. To fix it: {cure}");
+                let fix = setup.fix(&stream, &self.config.firehose);
+                let line = format!("cannot deliver: {text}; the records are kept. To fix it: {fix}");
                 self.log.line(Level::Error, &line);
             }
         }

@@ -1,4 +1,4 @@
-//! What Amazon Data Firehose is called, accepts and bills. The limits of a whole call are in `delivery/batch.rs`.
+//! What Amazon Data Firehose is called, accepts and bills.
 
 /// The service's name in a signature.
 pub const NAME: &str = "firehose";
@@ -13,6 +13,25 @@ pub const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 /// The most bytes of one record, before base64: 1,000 KiB.
 /// <https://docs.aws.amazon.com/firehose/latest/dev/limits.html>
 pub const MAX_RECORD: usize = 1_024_000;
+
+/// The most records of one call. <https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html>
+pub const MAX_RECORDS: usize = 500;
+
+/// The most bytes of one call: 4 MiB. Whether the service counts them before or after base64 is not said, so the whole
+/// encoded body stays below it.
+pub const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// The body of a call, up to the stream's name, which follows as a JSON string.
+pub const BODY_STREAM: &[u8] = b"{\"DeliveryStreamName\":";
+
+/// From there up to the first record's base64.
+pub const BODY_RECORDS: &[u8] = b",\"Records\":[{\"Data\":\"";
+
+/// What stands between two records: the end of one and the beginning of the next.
+pub const BODY_BETWEEN: &[u8] = b"\"},{\"Data\":\"";
+
+/// What follows the last record.
+pub const BODY_END: &[u8] = b"\"}]}";
 
 /// Each record is billed as a multiple of this many bytes.
 /// <https://aws.amazon.com/firehose/pricing/>

@@ -133,7 +133,7 @@ impl Drop for Moto {
     }
 }
 
-/// The first line of the log that tells what is wrong, and that there is one at most: a cure is not repeated each second.
+/// The first line of the log that tells what is wrong, and that there is one at most: a fix is not repeated each second.
 fn complaint(log: &str) -> &str {
     let mut lines = log.lines().filter(|line| line.contains("cannot deliver: "));
     let line = lines.next().unwrap_or_else(|| panic!("no line says what is wrong\n{log}"));

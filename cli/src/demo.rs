@@ -269,11 +269,11 @@ impl Host {
         };
         // It runs in another folder.
         let program = program.canonicalize().map_err(|error| {
-            let cure = match stand_in {
+            let fix = match stand_in {
                 None => "set FLUENT_BIT to a Fluent Bit's path",
                 Some(_) => "build it with `cargo build --release`",
             };
-            format!("cannot run {}: {error}; {cure}", program.display())
+            format!("cannot run {}: {error}; {fix}", program.display())
         })?;
         let output = Command::new(&program).arg("--version").output();
         let output = output.map_err(|error| format!("cannot run {}: {error}", program.display()))?;

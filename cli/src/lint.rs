@@ -300,7 +300,7 @@ fn generated_from(name: &str, bytes: &[u8]) -> Vec<String> {
 fn table() -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["rule", "severity", "finds", "cure"]);
+    table.set_header(["rule", "severity", "finds", "fix"]);
     for rule in rules::ALL {
         table.add_row([rule.id, rule.severity.word(), rule.finds, rule.fix]);
     }

@@ -15,7 +15,7 @@ pub enum Verdict {
     Nothing,
 }
 
-/// Why a subcommand could not do what it was asked to, with the cure.
+/// Why a subcommand could not do what it was asked to, with the fix.
 #[derive(Debug)]
 pub struct Failure(String);
 

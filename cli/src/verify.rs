@@ -21,7 +21,7 @@ use report::{Check, Format, Report};
 
 /// Check a live setup: configuration, role, pods or tasks, delivery stream, Datadog.
 ///
-/// Each check is ✔ good, ✘ bad with its cure, or ? where it could not be made. Nothing is changed. The Datadog checks need
+/// Each check is ✔ good, ✘ bad with its fix, or ? where it could not be made. Nothing is changed. The Datadog checks need
 /// --site, and DD_API_KEY and DD_APP_KEY in the environment.
 #[derive(ClapArgs)]
 #[command(after_help = "Exit codes:

@@ -304,8 +304,8 @@ fn each_fault_is_found_with_its_cure() {
         let done = world.verify();
         assert_eq!(done.code, 1, "{name}: {done:?}");
         let bad: Vec<&str> =
-            done.stdout.lines().filter(|line| line.starts_with('✘') || line.starts_with("  cure")).collect();
-        assert_eq!(bad.len() % 2, 0, "{name}: a fault without a cure: {bad:?}");
+            done.stdout.lines().filter(|line| line.starts_with('✘') || line.starts_with("  fix")).collect();
+        assert_eq!(bad.len() % 2, 0, "{name}: a fault without a fix: {bad:?}");
         text.push_str(&format!("{name}\n{}\n", bad.join("\n")));
     }
     golden("verify-faults.txt", &text);
@@ -404,8 +404,8 @@ fn each_fault_on_nodes_and_on_ecs_is_found_with_its_cure() {
         let (done, _) = world.verify_with(words);
         assert_eq!(done.code, 1, "{name}: {done:?}");
         let bad: Vec<&str> =
-            done.stdout.lines().filter(|line| line.starts_with('✘') || line.starts_with("  cure")).collect();
-        assert_eq!(bad.len() % 2, 0, "{name}: a fault without a cure: {bad:?}");
+            done.stdout.lines().filter(|line| line.starts_with('✘') || line.starts_with("  fix")).collect();
+        assert_eq!(bad.len() % 2, 0, "{name}: a fault without a fix: {bad:?}");
         text.push_str(&format!("{name}\n{}\n", bad.join("\n")));
     }
     golden("verify-faults-elsewhere.txt", &text);
@@ -612,7 +612,7 @@ fn the_json_says_what_the_lines_say() {
     assert_eq!(of("bad").len() as u64, report["failed"].as_u64().unwrap());
     assert_eq!(of("good").len() as u64, report["good"].as_u64().unwrap());
     assert_eq!(of("unknown").len() as u64, report["not_checked"].as_u64().unwrap());
-    assert!(of("bad").iter().all(|check| check["cure"].is_string()), "{report}");
+    assert!(of("bad").iter().all(|check| check["fix"].is_string()), "{report}");
     assert!(of("unknown").iter().any(|check| check["needs"] == "firehose:DescribeDeliveryStream in IAM"), "{report}");
     let text = world.verify_with(FARGATE).0.stdout;
     for check in checks {

@@ -3,12 +3,13 @@
 //! batches hold exactly these records, in their order.
 #![no_main]
 
-use kubehose::delivery::batch::{Batch, Batcher, MAX_BODY, MAX_RECORDS, Opening};
+use kubehose::delivery::batch::{Batch, Batcher, Opening};
 use kubehose::event::chunk::{Chunk, Cursor, Time, Token, Value};
 use kubehose::options::Config;
 use kubehose::record::pack::Events;
 use kubehose::record::remap::TagFields;
 use kubehose::record::{MAX_RECORD, Next, Origin, RecordOptions, RecordWriter};
+use kubehose::service::{MAX_BODY, MAX_RECORDS};
 use libfuzzer_sys::fuzz_target;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::collections::HashMap;

@@ -4,19 +4,9 @@
 //! part of a batch can be sent again without being encoded again. Records keep their order; none is lost or doubled.
 
 use crate::record::pack::Events;
+use crate::service::{BODY_BETWEEN as BETWEEN, BODY_END as END, BODY_RECORDS, BODY_STREAM, MAX_BODY, MAX_RECORDS};
 use bytes::Bytes;
 use std::ops::Range;
-
-/// The most records of one call. <https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html>
-pub const MAX_RECORDS: usize = 500;
-
-/// The most bytes of one call: 4 MiB. Whether the service counts them before or after base64 is not said, so the whole
-/// encoded body stays below it.
-pub const MAX_BODY: usize = 4 * 1024 * 1024;
-
-/// What stands between two records in a body: the end of one and the beginning of the next.
-const BETWEEN: &[u8] = b"\"},{\"Data\":\"";
-const END: &[u8] = b"\"}]}";
 
 /// A record's place in a body, and the events that it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,9 +112,9 @@ pub struct Opening(Box<[u8]>);
 impl Opening {
     /// For the stream of this name, which has been checked against the service's pattern.
     pub fn new(delivery_stream: &str) -> Opening {
-        let mut text = b"{\"DeliveryStreamName\":".to_vec();
+        let mut text = BODY_STREAM.to_vec();
         crate::record::json::write_string(&mut text, delivery_stream.as_bytes());
-        text.extend_from_slice(b",\"Records\":[{\"Data\":\"");
+        text.extend_from_slice(BODY_RECORDS);
         Opening(text.into())
     }
 

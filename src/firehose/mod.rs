@@ -154,7 +154,7 @@ impl Class {
 
 impl Setup {
     /// What the user can do.
-    pub fn cure(self, stream: &str, config: &FirehoseConfig) -> String {
+    pub fn fix(self, stream: &str, config: &FirehoseConfig) -> String {
         let region = &config.region;
         match self {
             Setup::Credentials => credentials_cure(config, &|name| std::env::var(name).ok()),
@@ -171,34 +171,34 @@ impl Setup {
 
 /// What to check when there are no credentials: the sources that are set up or, if none is, those that could be.
 fn credentials_cure(config: &FirehoseConfig, environment: &dyn Fn(&str) -> Option<String>) -> String {
-    let mut cures = Vec::new();
+    let mut fixes = Vec::new();
     let sts = config.sts_endpoint.as_ref().map(|url| format!(", and that 'sts_endpoint' ({url}) answers"));
     let sts = sts.unwrap_or_default();
     if let Some(role) = &config.role_arn {
-        cures.push(format!(
+        fixes.push(format!(
             "check 'role_arn' ({role}), its trust policy, which must let these credentials call sts:AssumeRole with this 'external_id'{sts}"
         ));
     }
     if let Some(profile) = &config.profile {
-        cures.push(format!("check 'profile' ({profile}) in the shared configuration files"));
+        fixes.push(format!("check 'profile' ({profile}) in the shared configuration files"));
     }
     if let Some(file) = environment("AWS_WEB_IDENTITY_TOKEN_FILE") {
         let role = environment("AWS_ROLE_ARN").unwrap_or_default();
-        cures.push(format!(
+        fixes.push(format!(
             "check AWS_ROLE_ARN ({role}), its trust policy, which must name the cluster's OIDC provider and the service account, and AWS_WEB_IDENTITY_TOKEN_FILE ({file}){sts}"
         ));
     }
     for name in ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"] {
         if let Some(url) = environment(name) {
-            cures.push(format!(
+            fixes.push(format!(
                 "check what answers at {name} ({url}): the EKS Pod Identity agent and association, or the ECS task's role"
             ));
         }
     }
-    if cures.is_empty() {
+    if fixes.is_empty() {
         return "give the pod or host a role (IRSA, EKS Pod Identity, ECS task role, instance profile), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or 'profile'".to_owned();
     }
-    cures.join("; ")
+    fixes.join("; ")
 }
 
 impl fmt::Display for Fault {

@@ -65,8 +65,8 @@ pub fn profile(programs: &mut Programs, setup: &Setup, report: &mut Report) {
     ];
     let found = match programs.aws(&words) {
         Err(why) => {
-            let cure = "name an existing profile and cluster";
-            return report.say(no_answer(what, why, PROFILE, "there is no such profile", cure));
+            let fix = "name an existing profile and cluster";
+            return report.say(no_answer(what, why, PROFILE, "there is no such profile", fix));
         }
         Ok(found) => found,
     };
@@ -90,8 +90,8 @@ pub fn profile(programs: &mut Programs, setup: &Setup, report: &mut Report) {
     report.say(if selects {
         good("the profile selects the namespace", namespace)
     } else {
-        let cure = format!("add a selector for {namespace} to a profile: its pods do not run on Fargate");
-        bad("the profile selects the namespace", format!("no selector is for {namespace}"), cure)
+        let fix = format!("add a selector for {namespace} to a profile: its pods do not run on Fargate");
+        bad("the profile selects the namespace", format!("no selector is for {namespace}"), fix)
     });
     let what = "the pod execution role may put records";
     report.say(match profile["podExecutionRoleArn"].as_str() {
@@ -133,8 +133,8 @@ fn role_check(programs: &mut Programs, setup: &Setup, what: &str, role: &str) ->
     } else if denied.is_empty() {
         good(what, "")
     } else {
-        let cure = format!("attach the output of kubehose iam-policy to {}", role.rsplit('/').next().unwrap_or(role));
-        bad(what, format!("{} is denied on {stream}", denied.join(" and ")), cure)
+        let fix = format!("attach the output of kubehose iam-policy to {}", role.rsplit('/').next().unwrap_or(role));
+        bad(what, format!("{} is denied on {stream}", denied.join(" and ")), fix)
     }
 }
 
@@ -252,8 +252,8 @@ fn task(programs: &mut Programs, setup: &Setup, task: &Value, report: &mut Repor
     let containers = task["containerDefinitions"].as_array().unwrap_or(&empty);
     let mut faults = Vec::new();
     if !containers.iter().any(|container| container["firelensConfiguration"]["type"] == "fluentbit") {
-        let cure = "kubehose manifest --target firelens writes one with a log router";
-        faults.push(bad(what, "no container is a log router of FireLens (fluentbit)", cure));
+        let fix = "kubehose manifest --target firelens writes one with a log router";
+        faults.push(bad(what, "no container is a log router of FireLens (fluentbit)", fix));
     }
     let options: Vec<&Value> = containers
         .iter()
@@ -301,8 +301,8 @@ pub fn stream(programs: &mut Programs, setup: &Setup, report: &mut Report) {
     let words = ["firehose", "describe-delivery-stream", "--delivery-stream-name", setup.stream.as_ref()];
     let found = match programs.aws(&words) {
         Err(why) => {
-            let cure = "create the output of kubehose delivery-stream";
-            return report.say(no_answer(what, why, STREAM, "there is no such stream", cure));
+            let fix = "create the output of kubehose delivery-stream";
+            return report.say(no_answer(what, why, STREAM, "there is no such stream", fix));
         }
         Ok(found) => found,
     };

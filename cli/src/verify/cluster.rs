@@ -104,8 +104,8 @@ pub fn pods(programs: &mut Programs, setup: &Setup, report: &mut Report) {
     let need = in_namespace("list", "pods", &namespace);
     let found = match programs.kubectl(&["get", "pods", "-n", &namespace]) {
         Err(why) => {
-            let cure = "kubehose sample-app writes a workload";
-            return report.say(no_answer(what, why, need, "there is no such namespace", cure));
+            let fix = "kubehose sample-app writes a workload";
+            return report.say(no_answer(what, why, need, "there is no such namespace", fix));
         }
         Ok(found) => found,
     };
@@ -128,9 +128,9 @@ pub fn pods(programs: &mut Programs, setup: &Setup, report: &mut Report) {
         .iter()
         .filter_map(|pod| annotation(pod).filter(|said| said != "LoggingEnabled").map(|said| (said, name_of(pod))));
     let faults = grouped(disabled, on_fargate.len());
-    let cure = "fix what it says, then restart the pods: a changed configuration reaches new pods only";
+    let fix = "fix what it says, then restart the pods: a changed configuration reaches new pods only";
     if !faults.is_empty() {
-        faults.into_iter().for_each(|fault| report.say(bad(what, fault, cure)));
+        faults.into_iter().for_each(|fault| report.say(bad(what, fault, fix)));
     } else if enabled > 0 {
         report.say(good(what, format!("LoggingEnabled on {enabled} of {}", on_fargate.len())));
     } else {
@@ -186,8 +186,8 @@ pub fn daemonset(programs: &mut Programs, setup: &Setup, report: &mut Report) ->
     let need = in_namespace("get", "daemonsets", &namespace);
     let found = match programs.kubectl(&["get", "daemonset", &name, "-n", &namespace]) {
         Err(why) => {
-            let cure = "apply the output of kubehose manifest --target daemonset, or name yours with --daemonset";
-            report.say(no_answer(&what, why, need, &format!("it is missing in {namespace}"), cure));
+            let fix = "apply the output of kubehose manifest --target daemonset, or name yours with --daemonset";
+            report.say(no_answer(&what, why, need, &format!("it is missing in {namespace}"), fix));
             return None;
         }
         Ok(found) => found,
@@ -197,9 +197,8 @@ pub fn daemonset(programs: &mut Programs, setup: &Setup, report: &mut Report) ->
     report.say(match (ready, wanted) {
         (_, 0) => bad(&what, "no node is selected for it", "check its nodeSelector, affinity and tolerations"),
         (ready, wanted) if ready < wanted => {
-            let cure =
-                format!("kubectl describe pods -n {namespace}, and kubectl logs daemonset/{name} -n {namespace}");
-            bad(&what, format!("{ready} of {wanted} pods ready"), cure)
+            let fix = format!("kubectl describe pods -n {namespace}, and kubectl logs daemonset/{name} -n {namespace}");
+            bad(&what, format!("{ready} of {wanted} pods ready"), fix)
         }
         (ready, _) => good(&what, format!("{}, all ready", plural(ready as usize, "pod"))),
     });
@@ -272,8 +271,8 @@ fn router_pods(programs: &mut Programs, daemonset: &Value, namespace: &str, repo
     if faults.is_empty() {
         return report.say(good(what, "none has failed"));
     }
-    let cure = format!("kubectl logs -n {namespace} --previous, of one of them; a wrong option is named there");
-    faults.into_iter().for_each(|fault| report.say(bad(what, fault, cure.clone())));
+    let fix = format!("kubectl logs -n {namespace} --previous, of one of them; a wrong option is named there");
+    faults.into_iter().for_each(|fault| report.say(bad(what, fault, fix.clone())));
 }
 
 /// The role that IRSA gives to a service account; None where it has none.

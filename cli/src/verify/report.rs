@@ -19,7 +19,7 @@ pub enum Format {
 pub enum Mark {
     Good,
     Bad {
-        cure: String,
+        fix: String,
     },
     Unknown {
         need: Option<Need>,
@@ -40,9 +40,9 @@ pub fn good(what: &str, detail: impl Into<String>) -> Check {
     Check { what: what.to_owned(), mark: Mark::Good, detail: detail.into() }
 }
 
-/// It is not, and this is the cure.
-pub fn bad(what: &str, detail: impl Into<String>, cure: impl Into<String>) -> Check {
-    Check { what: what.to_owned(), mark: Mark::Bad { cure: cure.into() }, detail: shortened(&detail.into()) }
+/// It is not, and this is the fix.
+pub fn bad(what: &str, detail: impl Into<String>, fix: impl Into<String>) -> Check {
+    Check { what: what.to_owned(), mark: Mark::Bad { fix: fix.into() }, detail: shortened(&detail.into()) }
 }
 
 /// It could not be checked.
@@ -50,10 +50,10 @@ pub fn unknown(what: &str, detail: impl Into<String>) -> Check {
     Check { what: what.to_owned(), mark: Mark::Unknown { need: None }, detail: shortened(&detail.into()) }
 }
 
-/// A check whose answer could not be had; `missing` and `cure` are for what is not there.
-pub fn no_answer(what: &str, why: NoAnswer, need: Need, missing: &str, cure: &str) -> Check {
+/// A check whose answer could not be had; `missing` and `fix` are for what is not there.
+pub fn no_answer(what: &str, why: NoAnswer, need: Need, missing: &str, fix: &str) -> Check {
     match why {
-        NoAnswer::Missing => bad(what, missing, cure),
+        NoAnswer::Missing => bad(what, missing, fix),
         NoAnswer::Forbidden(said) => {
             Check { what: what.to_owned(), detail: forbidden(&need, &said), mark: Mark::Unknown { need: Some(need) } }
         }
@@ -157,27 +157,27 @@ impl Report {
 }
 
 fn line(check: &Check) -> String {
-    let (sign, colour, cure) = match &check.mark {
+    let (sign, colour, fix) = match &check.mark {
         Mark::Good => ("✔", AnsiColor::Green, None),
-        Mark::Bad { cure } => ("✘", AnsiColor::Red, Some(cure)),
+        Mark::Bad { fix } => ("✘", AnsiColor::Red, Some(fix)),
         Mark::Unknown { .. } | Mark::Skipped => ("?", AnsiColor::Yellow, None),
     };
     let style: Style = colour.on_default().bold();
     let detail = if check.detail.is_empty() { String::new() } else { format!(": {}", check.detail) };
-    let cure = cure.map_or(String::new(), |cure| format!("  cure: {cure}\n"));
-    format!("{style}{sign}{style:#} {}{detail}\n{cure}", check.what)
+    let fix = fix.map_or(String::new(), |fix| format!("  fix: {fix}\n"));
+    format!("{style}{sign}{style:#} {}{detail}\n{fix}", check.what)
 }
 
 fn object(check: &Check) -> Value {
-    let (result, cure, need) = match &check.mark {
+    let (result, fix, need) = match &check.mark {
         Mark::Good => ("good", None, None),
-        Mark::Bad { cure } => ("bad", Some(cure), None),
+        Mark::Bad { fix } => ("bad", Some(fix), None),
         Mark::Unknown { need } => ("unknown", None, need.as_ref().map(ToString::to_string)),
         Mark::Skipped => ("unknown", None, None),
     };
     let mut object = json!({"check": check.what, "result": result, "detail": check.detail});
     if let Some(fields) = object.as_object_mut() {
-        fields.extend(cure.map(|cure| ("cure".to_owned(), json!(cure))));
+        fields.extend(fix.map(|fix| ("fix".to_owned(), json!(fix))));
         fields.extend(need.map(|need| ("needs".to_owned(), json!(need))));
     }
     object

@@ -62,7 +62,7 @@ impl Section {
     }
 }
 
-/// What is wrong with a configuration, with the place and a cure.
+/// What is wrong with a configuration, with the place and a fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Error(pub String);
 
