@@ -1,7 +1,7 @@
 //! The disk: does one thing after the other, late, or not at all.
 
 use crate::host::EventId;
-use crate::service::event_of;
+use crate::service::events_of;
 use kubehose::delivery::room::Copied;
 use kubehose::delivery::{Action, ChunkId, Identity, Input, LetterId, Loaded, Recovered};
 use std::collections::{BTreeMap, VecDeque};
@@ -115,17 +115,11 @@ impl Disk {
                 None
             }
             Task::Letter(letter, record) => {
-                let id = letter_of(&record)?;
-                let outcome = match fails {
-                    true => {
-                        *self.lost.entry(id).or_default() += 1;
-                        Err("full".to_owned())
-                    }
-                    false => {
-                        *self.letters.entry(id).or_default() += 1;
-                        Ok(())
-                    }
-                };
+                let counts = if fails { &mut self.lost } else { &mut self.letters };
+                for id in events_of(&record)? {
+                    *counts.entry(id).or_default() += 1;
+                }
+                let outcome = if fails { Err("full".to_owned()) } else { Ok(()) };
                 Some(Input::Lettered { letter, outcome, discarded: 0 })
             }
         })
@@ -147,9 +141,4 @@ impl Disk {
             })
             .collect()
     }
-}
-
-/// The event of a dead letter: its record, too large ones included.
-fn letter_of(record: &[u8]) -> Result<EventId, String> {
-    event_of(record)
 }

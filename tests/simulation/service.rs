@@ -68,8 +68,8 @@ pub struct Service {
 /// How a call ends.
 pub struct Outcome {
     pub after: Duration,
-    /// The events of the call, in the order of its records.
-    pub ids: Vec<EventId>,
+    /// The events of each record of the call, one but for `simple_aggregation`.
+    pub records: Vec<Vec<EventId>>,
     pub outcome: Result<Reply, Fault>,
 }
 
@@ -89,27 +89,27 @@ impl Service {
         random: &mut fastrand::Rng,
     ) -> Result<Outcome, String> {
         self.calls += 1;
-        let (stream, ids) = read(body)?;
+        let (stream, events) = read(body)?;
         let expected = |id: &EventId| stream == stream_of(*id) || stream == "logs" && self.max_streams < 7;
-        if let Some(id) = ids.iter().find(|id| !expected(id)) {
+        if let Some(id) = events.iter().flatten().find(|id| !expected(id)) {
             return Err(format!("event {id} is sent to {stream} in place of {}", stream_of(*id)));
         }
         let weather = if self.is_well(&stream) { Weather::Fine } else { weather };
-        if ids.len() != records {
-            return Err(format!("a call of {records} records has {}", ids.len()));
+        if events.len() != records {
+            return Err(format!("a call of {records} records has {}", events.len()));
         }
         let near = Duration::from_millis(random.u64(1..200));
         let whole = |class, ambiguous| Err(Fault { class, ambiguous, text: format!("{class:?}") });
         let setup = |setup| whole(Class::Setup(setup), false);
         let reached = !matches!(weather, Weather::Unreachable | Weather::Credentials);
         let refuses_all = self.refuses_all && matches!(weather, Weather::Missing | Weather::Silent);
-        if reached && ids.iter().any(|id| is_poison(*id)) || refuses_all {
+        if reached && events.iter().flatten().any(|id| is_poison(*id)) || refuses_all {
             self.poisoned += 1;
-            return Ok(Outcome { after: near, ids, outcome: whole(Class::Poison, false) });
+            return Ok(Outcome { after: near, records: events, outcome: whole(Class::Poison, false) });
         }
         let outcome = match weather {
             Weather::Fine => {
-                self.accept(&ids, |_| true);
+                self.accept(&events, |_| true);
                 Ok(Reply::default())
             }
             Weather::Throttled if self.throttles_whole => whole(Class::Throttled, false),
@@ -119,24 +119,24 @@ impl Service {
                     Weather::Partial if random.bool() => "InternalFailure",
                     _ => "ServiceUnavailableException",
                 };
-                let refused: Vec<usize> = (0..ids.len()).filter(|_| random.u8(..10) < share).collect();
-                self.accept(&ids, |index| refused.binary_search(&index).is_err());
+                let refused: Vec<usize> = (0..records).filter(|_| random.u8(..10) < share).collect();
+                self.accept(&events, |index| refused.binary_search(&index).is_err());
                 self.partial += 1;
                 let refused = refused.into_iter().map(|index| Refused { index, code: code.to_owned() });
                 Ok(Reply { refused: refused.collect() })
             }
             Weather::Partial => {
-                self.accept(&ids, |_| true);
+                self.accept(&events, |_| true);
                 Ok(Reply::default())
             }
             Weather::Throttled => whole(Class::Throttled, false),
             Weather::Broken => match random.u8(..5) {
                 0 => {
-                    self.accept(&ids, |_| true);
+                    self.accept(&events, |_| true);
                     Ok(Reply::default())
                 }
                 1 | 2 => {
-                    self.accept_untold(&ids);
+                    self.accept_untold(&events);
                     self.ambiguous += 1;
                     whole(Class::Service, true)
                 }
@@ -147,15 +147,16 @@ impl Service {
             },
             Weather::Silent => {
                 if random.bool() {
-                    self.accept_untold(&ids);
+                    self.accept_untold(&events);
                 }
                 self.ambiguous += 1;
-                return Ok(Outcome { after: Duration::from_secs(30), ids, outcome: whole(Class::Service, true) });
+                let after = Duration::from_secs(30);
+                return Ok(Outcome { after, records: events, outcome: whole(Class::Service, true) });
             }
             Weather::Unreachable => setup(Setup::Unreachable),
             Weather::Credentials => {
                 let after = Duration::from_millis(random.u64(1..30_000));
-                return Ok(Outcome { after, ids, outcome: setup(Setup::Credentials) });
+                return Ok(Outcome { after, records: events, outcome: setup(Setup::Credentials) });
             }
             Weather::Missing => setup(Setup::Stream),
             Weather::Quota => {
@@ -164,19 +165,19 @@ impl Service {
                 }
                 let mut refused = Vec::new();
                 let mut room = 300u32.saturating_sub(self.quota.1);
-                for index in 0..ids.len() {
+                for index in 0..records {
                     match room.checked_sub(1) {
                         Some(left) => room = left,
                         None => refused.push(Refused { index, code: "ServiceUnavailableException".to_owned() }),
                     }
                 }
-                let accepted = ids.len() - refused.len();
+                let accepted = records - refused.len();
                 self.quota.1 += accepted as u32;
-                self.accept(&ids, |index| index < accepted);
+                self.accept(&events, |index| index < accepted);
                 Ok(Reply { refused })
             }
         };
-        Ok(Outcome { after: near, ids, outcome })
+        Ok(Outcome { after: near, records: events, outcome })
     }
 
     /// Of several streams half are well, whatever the weather.
@@ -185,25 +186,27 @@ impl Service {
         is_streamed() && (number + self.turn).is_multiple_of(2)
     }
 
-    fn accept(&mut self, ids: &[EventId], which: impl Fn(usize) -> bool) {
-        for (index, id) in ids.iter().enumerate() {
+    fn accept(&mut self, records: &[Vec<EventId>], which: impl Fn(usize) -> bool) {
+        for (index, events) in records.iter().enumerate() {
             if which(index) {
-                self.in_life.add(*id);
-                self.accepted.add(*id);
+                for id in events {
+                    self.in_life.add(*id);
+                    self.accepted.add(*id);
+                }
             }
         }
     }
 
-    fn accept_untold(&mut self, ids: &[EventId]) {
-        self.accept(ids, |_| true);
-        for id in ids {
+    fn accept_untold(&mut self, records: &[Vec<EventId>]) {
+        self.accept(records, |_| true);
+        for id in records.iter().flatten() {
             self.untold.add(*id);
         }
     }
 }
 
-/// The stream of a body, and its events, each of whose records must be what it should be.
-fn read(body: &[u8]) -> Result<(String, Vec<EventId>), String> {
+/// The stream of a body, and the events of each of its records, which must be what they should be.
+fn read(body: &[u8]) -> Result<(String, Vec<Vec<EventId>>), String> {
     if body.len() > 4 * 1024 * 1024 {
         return Err(format!("a body of {} bytes", body.len()));
     }
@@ -213,28 +216,36 @@ fn read(body: &[u8]) -> Result<(String, Vec<EventId>), String> {
     if records.is_empty() || records.len() > 500 {
         return Err(format!("a body of {} records", records.len()));
     }
-    let ids: Result<Vec<EventId>, String> = records
+    let events: Result<Vec<_>, String> = records
         .iter()
         .map(|record| {
             let data = record["Data"].as_str().ok_or("a record without data")?;
             let data = base64_simd::STANDARD.decode_to_vec(data).map_err(|error| error.to_string())?;
-            event_of(&data)
+            events_of(&data)
         })
         .collect();
-    Ok((stream, ids?))
+    Ok((stream, events?))
 }
 
-/// The event of a record, which must be what it should be.
-pub fn event_of(record: &[u8]) -> Result<EventId, String> {
-    let id = id_of(record)?;
-    if record != expected(id, pad_of(id)).as_bytes() {
+/// The events of a record, each of which must be what it should be.
+pub fn events_of(record: &[u8]) -> Result<Vec<EventId>, String> {
+    record.split_inclusive(|byte| *byte == b'\n').map(event_of).collect()
+}
+
+fn event_of(line: &[u8]) -> Result<EventId, String> {
+    let id = id_of(line)?;
+    if line != expected(id, pad_of(id)).as_bytes() {
         return Err(format!("the record of event {id} is another"));
     }
     Ok(id)
 }
 
-/// The event that a record says it is of.
-pub fn id_of(record: &[u8]) -> Result<EventId, String> {
+/// The events that a record says it is of.
+pub fn ids_of(record: &[u8]) -> Result<Vec<EventId>, String> {
+    record.split_inclusive(|byte| *byte == b'\n').map(id_of).collect()
+}
+
+fn id_of(record: &[u8]) -> Result<EventId, String> {
     let begin = String::from_utf8_lossy(&record[..record.len().min(80)]);
     let id = begin.strip_prefix("{\"n\":").and_then(|rest| rest.split_once(',')?.0.parse().ok());
     id.ok_or_else(|| format!("a record: {begin}"))

@@ -2,7 +2,7 @@
 
 use crate::disk::Stored;
 use crate::host::{EventId, Tally, is_streamed, said_of};
-use crate::service::{id_of, is_poison};
+use crate::service::{ids_of, is_poison};
 use kubehose::delivery::{Acknowledge, Action, Input, LetterId};
 use kubehose::firehose::{Class, Fault, Reply};
 use kubehose::metrics::Counts;
@@ -44,6 +44,8 @@ pub struct Watch {
     /// A flush is acknowledged once its records are settled.
     delivered: bool,
     records_per_second: Option<u64>,
+    /// A record may hold several events.
+    joined: bool,
     spooled: BTreeMap<u64, Spooled>,
     /// How often the core was told that an event is settled.
     told: Tally,
@@ -57,9 +59,13 @@ pub struct Watch {
     settled_before: BTreeSet<EventId>,
     /// Events that the last input told of.
     touched: Vec<EventId>,
-    letters: BTreeMap<LetterId, EventId>,
+    /// The events of each record that is being written as a dead letter.
+    letters: BTreeMap<LetterId, Vec<EventId>>,
+    /// Records that were accepted, and their events.
     accepted: u64,
+    accepted_events: u64,
     dead_lettered: u64,
+    /// Events of dead letters that are settled.
     lettered: u64,
     dropped: u64,
     /// Events of chunks that were read back which had been settled before.
@@ -83,6 +89,7 @@ impl Watch {
             spool: options.spool,
             delivered: !options.spool && options.acknowledge == Acknowledge::Delivered,
             records_per_second: options.records_per_second,
+            joined: config.record.pack.aggregate,
             ..Watch::default()
         };
         for (chunk, stored) in chunks {
@@ -103,16 +110,17 @@ impl Watch {
         chunks.flat_map(|chunk| chunk.events.iter().zip(&chunk.noted).filter(|(_, noted)| !**noted).map(|(id, _)| *id))
     }
 
-    /// A call of these events is answered.
-    pub fn answered(&mut self, ids: &[EventId], outcome: &Result<Reply, Fault>, now: Instant) -> Checked {
+    /// A call of records with these events is answered.
+    pub fn answered(&mut self, records: &[Vec<EventId>], outcome: &Result<Reply, Fault>, now: Instant) -> Checked {
         match outcome {
             Ok(reply) => {
                 let mut refused = reply.refused.iter().map(|refused| refused.index).peekable();
                 let mut accepted = 0;
-                for (index, id) in ids.iter().enumerate() {
+                for (index, events) in records.iter().enumerate() {
                     if refused.next_if_eq(&index).is_none() {
-                        self.settled(*id);
-                        // It stays suspect: another copy of it may be in a batch that was refused since then.
+                        // They stay suspect: other copies of them may be in a batch that was refused since then.
+                        events.iter().for_each(|id| self.settled(*id));
+                        self.accepted_events += events.len() as u64;
                         accepted += 1;
                     }
                 }
@@ -128,9 +136,9 @@ impl Watch {
                     }
                 }
                 Class::Poison => {
-                    for id in ids.iter().filter(|id| !is_poison(**id)) {
+                    for id in records.iter().filter(|events| !has_poison(events)).flatten() {
                         let suspect = self.suspects.entry(*id).or_insert(Suspect { since: now, alone: 0 });
-                        suspect.alone += u32::from(ids.len() == 1);
+                        suspect.alone += u32::from(records.len() == 1);
                     }
                 }
                 Class::Setup(_) => {
@@ -174,9 +182,9 @@ impl Watch {
                 self.skipped += loaded.settled.iter().map(|range| u64::from(range.end - range.start)).sum::<u64>();
             }
             Input::Lettered { letter, outcome, .. } => {
-                if let Some(id) = self.letters.remove(letter) {
-                    self.settled(id);
-                    self.lettered += 1;
+                if let Some(events) = self.letters.remove(letter) {
+                    events.iter().for_each(|id| self.settled(*id));
+                    self.lettered += events.len() as u64;
                     self.dropped += u64::from(outcome.is_err());
                 }
             }
@@ -217,16 +225,20 @@ impl Watch {
                 }
             }
             Action::DeadLetter { letter, record, reason, .. } => {
-                let id = id_of(record)?;
+                let events = ids_of(record)?;
                 self.dead_lettered += 1;
-                self.letters.insert(*letter, id);
-                let suspect = self.suspects.get(&id).filter(|_| reason == "Poison");
-                if let Some(Suspect { since, alone }) = suspect
-                    && *alone < BLAME_AFTER
-                    && self.last_accepted.is_none_or(|accepted| accepted < *since)
-                {
-                    return Err(format!("event {id} is blamed after {alone} calls, and no other is accepted either"));
+                let blamed = reason == "Poison" && !has_poison(&events);
+                for id in events.iter().filter(|_| blamed) {
+                    if let Some(Suspect { since, alone }) = self.suspects.get(id)
+                        && *alone < BLAME_AFTER
+                        && self.last_accepted.is_none_or(|accepted| accepted < *since)
+                    {
+                        return Err(format!(
+                            "event {id} is blamed after {alone} calls, and no other is accepted either"
+                        ));
+                    }
                 }
+                self.letters.insert(*letter, events);
             }
             _ => {}
         }
@@ -287,10 +299,10 @@ impl Watch {
                 return Err(format!("{} records are counted as {what}, {seen} were", counted.get()));
             }
         }
-        // While a chunk is encoded, not all of what is skipped has been counted yet.
-        let settled = self.accepted + self.lettered + counts.records_empty.get();
+        // While a chunk is encoded, not all of what is skipped has been counted yet. Of joined records only the records are held.
+        let settled = self.accepted_events + self.lettered + counts.records_empty.get();
         let events = counts.events.get();
-        if events < settled + unsettled || events > settled + unsettled + self.skipped {
+        if events < settled + unsettled || events > settled + unsettled + self.skipped && !self.joined {
             return Err(format!("{events} events, {settled} settled, {unsettled} held, {} skipped", self.skipped));
         }
         Ok(())
@@ -298,12 +310,17 @@ impl Watch {
 
     /// Nothing is held any more.
     pub fn idle(&self, counts: &Counts) -> Checked {
-        let settled = self.accepted + self.lettered + counts.records_empty.get() + self.skipped;
+        let settled = self.accepted_events + self.lettered + counts.records_empty.get() + self.skipped;
         if counts.events.get() != settled {
             return Err(format!("{} events, {settled} settled or skipped", counts.events.get()));
         }
         Ok(())
     }
+}
+
+/// Whether the service refuses a record with these events.
+fn has_poison(events: &[EventId]) -> bool {
+    events.iter().any(|id| is_poison(*id))
 }
 
 /// The events of a chunk of the spool.

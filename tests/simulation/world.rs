@@ -230,8 +230,8 @@ struct World<'o> {
     flushed: BTreeSet<usize>,
     next_flush: u64,
     next_event: EventId,
-    /// The events of each call, and its outcome.
-    open_calls: BTreeMap<CallId, (Vec<EventId>, Result<kubehose::firehose::Reply, kubehose::firehose::Fault>)>,
+    /// The events of each record of each call, and its outcome.
+    open_calls: BTreeMap<CallId, (Vec<Vec<EventId>>, Result<kubehose::firehose::Reply, kubehose::firehose::Fault>)>,
     watch: Watch,
     service: Service,
     disk: Disk,
@@ -286,6 +286,7 @@ fn run_world(seed: u64, trace: bool, lasting: bool) -> Result<Summary, String> {
     let quota = ["100", "100000"][random.usize(..2)];
     let streamed = lasting || seed % 3 == 1 && seed % 11 != 3;
     host::set_streamed(streamed);
+    let aggregated = seed % 5 == 2;
     let max_streams = ["2", "4", "64"][if lasting { 2 } else { (seed / 3 % 3) as usize }];
     let properties = |name: &str| {
         let value = match name {
@@ -293,6 +294,7 @@ fn run_world(seed: u64, trace: bool, lasting: bool) -> Result<Summary, String> {
             "default_delivery_stream" if streamed => "logs",
             "max_streams" if streamed => max_streams,
             "region" => "eu-west-1",
+            "simple_aggregation" if aggregated => "on",
             "delivery_stream" => "logs",
             "oversize" => "drop",
             "spool_dir" if mode == 2 => "/simulated",
@@ -426,7 +428,10 @@ impl World<'_> {
         let arrives =
             |id: &EventId| !is_poison(*id) && pad_of(*id) <= MAX_RECORD && service.is_well(&host::stream_of(*id));
         let events = self.chunks.iter().flat_map(|chunk| chunk.events.iter());
-        let missing: Vec<_> = events.filter(|id| arrives(id) && service.accepted.get(**id) == 0).collect();
+        // A record is dead-lettered with all events that are joined in it.
+        let lettered = |id: &EventId| self.disk.letters.contains_key(id) || self.disk.lost.contains_key(id);
+        let missing = events.filter(|id| arrives(id) && service.accepted.get(**id) == 0 && !lettered(id));
+        let missing: Vec<_> = missing.collect();
         let (missing, first) = (missing.len(), missing.first());
         self.summary.waited = self.now - since;
         match missing {
@@ -578,8 +583,8 @@ impl World<'_> {
                 Ok(())
             }
             Happening::Answer(call) => match self.open_calls.remove(&call) {
-                Some((ids, outcome)) => {
-                    self.watch.answered(&ids, &outcome, self.now)?;
+                Some((records, outcome)) => {
+                    self.watch.answered(&records, &outcome, self.now)?;
                     self.feed(Input::Answered { call, outcome })
                 }
                 None => Ok(()),
@@ -884,7 +889,7 @@ impl World<'_> {
                         outcome.after
                     ));
                     self.watch.call(records, self.open_calls.len(), self.now)?;
-                    self.open_calls.insert(call, (outcome.ids, outcome.outcome));
+                    self.open_calls.insert(call, (outcome.records, outcome.outcome));
                     self.later(outcome.after, Happening::Answer(call));
                 }
                 Action::CancelCall { call } => {
@@ -1055,7 +1060,9 @@ impl World<'_> {
                 return Err(format!("poison {id} was accepted"));
             }
         }
-        if repeated > counts.records_possibly_duplicate {
+        // Of a joined record only the record is counted.
+        let joined = self.config.record.pack.aggregate;
+        if repeated > counts.records_possibly_duplicate && !(joined && counts.records_possibly_duplicate > 0) {
             return Err(format!("{repeated} records were repeated, {} are counted", counts.records_possibly_duplicate));
         }
         if !world {
