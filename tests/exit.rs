@@ -167,3 +167,86 @@ fn what_is_wrong_is_told_even_if_no_flush_ends() {
         }
     });
 }
+
+/// A file system of its own, which can be frozen: what is written to it then waits until it is thawed.
+struct Freezer(std::path::PathBuf);
+
+impl Freezer {
+    /// None, said in one line, where no file system can be mounted.
+    fn mount(folder: &std::path::Path) -> Option<Freezer> {
+        let (image, mount) = (folder.join("disk.img"), folder.join("disk"));
+        fs::create_dir(&mount).unwrap();
+        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        let script = "mkfs.ext4 -q \"$0\" && mount -o loop \"$0\" \"$1\"";
+        let done = std::process::Command::new("sh").args(["-c", script]).args([&image, &mount]).output().unwrap();
+        if !done.status.success() {
+            let why = String::from_utf8_lossy(&done.stderr).lines().last().unwrap_or_default().to_owned();
+            eprintln!("not run, for want of a mounted file system ({why}): a disk that hangs");
+            return None;
+        }
+        Some(Freezer(mount))
+    }
+
+    /// It hangs until what is returned is dropped.
+    fn freeze(&self) -> Frozen<'_> {
+        let done = std::process::Command::new("fsfreeze").arg("--freeze").arg(&self.0).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        Frozen(&self.0)
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).output();
+    }
+}
+
+struct Frozen<'f>(&'f std::path::Path);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("fsfreeze").arg("--unfreeze").arg(self.0).output();
+    }
+}
+
+/// The spool's disk hangs in the middle of the flow. The kernel ends no process one of whose threads waits for such a disk; but the output has
+/// ended in time, and has logged what became of each event.
+#[test]
+fn sigterm_while_the_disk_hangs() {
+    if !real_or_skip("a disk that hangs") {
+        return;
+    }
+    for workers in ["0", "1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(disk) = Freezer::mount(folder.path()) else { return };
+        let server = firehose(true);
+        let shutdown = format!("{SHUTDOWN}s");
+        let (spool, letters) = (disk.0.join("spool").display().to_string(), disk.0.join("dead").display().to_string());
+        let options = [
+            ("Workers", workers),
+            ("shutdown_timeout", shutdown.as_str()),
+            ("spool_dir", spool.as_str()),
+            ("dead_letter_file", letters.as_str()),
+        ];
+        let scene = Scene::new().service("Grace", &GRACE.to_string()).service("Flush", "0.2").tail(1000, &[]);
+        let mut running = scene.output(&server, &options).start();
+        until("events before the disk hangs", Duration::from_secs(30), || server.stats().records_accepted == 1000);
+        let frozen = disk.freeze();
+        running.scene.append(1000..3000);
+        std::thread::sleep(Duration::from_secs(2));
+        let since = Instant::now();
+        running.signal("TERM");
+        let log = || running.log();
+        until("line of the end", Duration::from_secs(GRACE + SHUTDOWN + 5), || log().contains("] ended: "));
+        println!("Workers {workers}: ended {:.1} s after SIGTERM", since.elapsed().as_secs_f64());
+        let log = running.log();
+        let line = log.lines().find(|line| line.contains("] ended: ")).unwrap();
+        // What cannot be stored is delivered from memory, and nothing of it is lost.
+        let events = ended(line, "events");
+        assert!(events > 1000, "Workers {workers}: nothing came while the disk hung\n{log}");
+        assert_eq!((ended(line, "accepted"), ended(line, "dropped")), (events, 0), "Workers {workers}\n{log}");
+        drop(frozen);
+        let status = running.wait(Duration::from_secs(10));
+        assert!(status.success(), "Workers {workers}: {status}\n{log}");
+    }
+}
