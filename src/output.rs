@@ -13,7 +13,7 @@ use crate::metrics::{self, ByStream, Counts, Snapshot};
 use crate::options::Config;
 use crate::storage::chunks::Revoker;
 use crate::storage::letters::DeadLetter;
-use crate::storage::{AtStart, Storage, Task};
+use crate::storage::{AtStart, Busy, Storage, Task};
 use crate::{REVISION, VERSION};
 use crossbeam_channel::RecvTimeoutError;
 use futures_util::StreamExt;
@@ -48,6 +48,10 @@ const SHOW_ALONE: Duration = Duration::from_secs(5);
 
 /// How often, while flushes wait, the thread checks whether the host has been asked to end.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// A disk that has done nothing for so long is said to hang, once a minute.
+const DISK_HANGS: Duration = Duration::from_secs(5);
+const DISK_HANGS_AGAIN: Duration = Duration::from_secs(60);
 
 static INSTANCES: Lazy<Mutex<HashMap<Handle, Arc<Instance>>>> = Lazy::new(Mutex::default);
 static NEXT: AtomicUsize = AtomicUsize::new(1);
@@ -302,10 +306,12 @@ impl Driver {
             counts: counts.clone(),
             events: inbox,
             tasks,
+            disk: Busy::default(),
             at_start,
         };
+        let busy = loop_.disk.clone();
         host::without_signals(|| {
-            let disk_ended = storage.start(task_queue, move |input| {
+            let disk_ended = storage.start(task_queue, busy, move |input| {
                 // The receiver is gone only at the very end.
                 let _ = done.send(Event::Input(input));
             })?;
@@ -392,6 +398,7 @@ struct Loop {
     by_stream: ByStream,
     events: UnboundedReceiver<Event>,
     tasks: crossbeam_channel::Sender<Task>,
+    disk: Busy,
     at_start: AtStart,
 }
 
@@ -414,7 +421,7 @@ impl Loop {
         let mut flushes: HashMap<FlushId, crossbeam_channel::Sender<Told>> = HashMap::new();
         let mut out = Vec::new();
         let (mut published, mut unpublished, mut stopping) = (Instant::now(), true, false);
-        let mut unshown = None;
+        let (mut unshown, mut hangs) = (None, None);
         delivery.handle(Input::Tick, present(), &mut out);
         loop {
             // A flush that is answered shows the lines that wait.
@@ -432,6 +439,7 @@ impl Loop {
                 self.publish();
             }
             let now = Instant::now();
+            let disk = self.look_at_disk(now, &mut hangs);
             let unshown_since = self.log.waits().then(|| *unshown.get_or_insert(now));
             match unshown_since {
                 None => unshown = None,
@@ -445,7 +453,7 @@ impl Loop {
             let publish = unpublished.then(|| published + PUBLISH_EVERY);
             let look = (!flushes.is_empty() && !stopping).then(|| now + LOOK);
             let core = delivery.wake_at();
-            let wake = [core, publish, look, show].into_iter().flatten().min();
+            let wake = [core, publish, look, show, disk].into_iter().flatten().min();
             if core.is_some_and(|core| core <= now) || !self.events.is_empty() {
                 // The connections are tasks of their own, and run only while this one yields.
                 tokio::task::yield_now().await;
@@ -492,6 +500,28 @@ impl Loop {
         if config.streams.template.is_some() {
             self.by_stream.lines().iter().for_each(|line| self.log.line(Level::Info, line));
         }
+    }
+
+    /// Logs that the disk hangs, and that it does no more. Returns when to look again.
+    fn look_at_disk(&self, now: Instant, logged: &mut Option<Instant>) -> Option<Instant> {
+        let Some(since) = self.disk.since() else {
+            if logged.take().is_some() {
+                self.log.line(Level::Info, "the disk of spool_dir or dead_letter_file answers again");
+            }
+            return None;
+        };
+        let due = logged.map_or(since + DISK_HANGS, |logged| logged + DISK_HANGS_AGAIN);
+        if now < due {
+            return Some(due);
+        }
+        *logged = Some(now);
+        let seconds = (now - since).as_secs();
+        let line = format!(
+            "the disk of spool_dir or dead_letter_file has not answered for {seconds} s; events are delivered meanwhile, but chunks are \
+             acknowledged only once they are on it or delivered"
+        );
+        self.log.line(Level::Warn, &line);
+        Some(now + DISK_HANGS_AGAIN)
     }
 
     /// Executes an action of the core.

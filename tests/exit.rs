@@ -216,37 +216,43 @@ fn sigterm_while_the_disk_hangs() {
     if !real_or_skip("a disk that hangs") {
         return;
     }
-    for workers in ["0", "1"] {
-        let folder = tempfile::tempdir().unwrap();
-        let Some(disk) = Freezer::mount(folder.path()) else { return };
-        let server = firehose(true);
-        let shutdown = format!("{SHUTDOWN}s");
-        let (spool, letters) = (disk.0.join("spool").display().to_string(), disk.0.join("dead").display().to_string());
-        let options = [
-            ("Workers", workers),
-            ("shutdown_timeout", shutdown.as_str()),
-            ("spool_dir", spool.as_str()),
-            ("dead_letter_file", letters.as_str()),
-        ];
-        let scene = Scene::new().service("Grace", &GRACE.to_string()).service("Flush", "0.2").tail(1000, &[]);
-        let mut running = scene.output(&server, &options).start();
-        until("events before the disk hangs", Duration::from_secs(30), || server.stats().records_accepted == 1000);
-        let frozen = disk.freeze();
-        running.scene.append(1000..3000);
-        std::thread::sleep(Duration::from_secs(2));
-        let since = Instant::now();
-        running.signal("TERM");
-        let log = || running.log();
-        until("line of the end", Duration::from_secs(GRACE + SHUTDOWN + 5), || log().contains("] ended: "));
-        println!("Workers {workers}: ended {:.1} s after SIGTERM", since.elapsed().as_secs_f64());
-        let log = running.log();
-        let line = log.lines().find(|line| line.contains("] ended: ")).unwrap();
-        // What cannot be stored is delivered from memory, and nothing of it is lost.
-        let events = ended(line, "events");
-        assert!(events > 1000, "Workers {workers}: nothing came while the disk hung\n{log}");
-        assert_eq!((ended(line, "accepted"), ended(line, "dropped")), (events, 0), "Workers {workers}\n{log}");
-        drop(frozen);
-        let status = running.wait(Duration::from_secs(10));
-        assert!(status.success(), "Workers {workers}: {status}\n{log}");
-    }
+    std::thread::scope(|scope| {
+        for workers in ["0", "1"] {
+            scope.spawn(move || disk_hangs(workers));
+        }
+    });
+}
+
+fn disk_hangs(workers: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = Freezer::mount(folder.path()) else { return };
+    let server = firehose(true);
+    let shutdown = format!("{SHUTDOWN}s");
+    let (spool, letters) = (disk.0.join("spool").display().to_string(), disk.0.join("dead").display().to_string());
+    let options = [
+        ("Workers", workers),
+        ("shutdown_timeout", shutdown.as_str()),
+        ("spool_dir", spool.as_str()),
+        ("dead_letter_file", letters.as_str()),
+    ];
+    let scene = Scene::new().service("Grace", &GRACE.to_string()).service("Flush", "0.2").tail(1000, &[]);
+    let mut running = scene.output(&server, &options).start();
+    until("events before the disk hangs", Duration::from_secs(30), || server.stats().records_accepted == 1000);
+    let frozen = disk.freeze();
+    running.scene.append(1000..3000);
+    let log = || running.log();
+    until("line that the disk hangs", Duration::from_secs(30), || log().contains("has not answered for"));
+    let since = Instant::now();
+    running.signal("TERM");
+    until("line of the end", Duration::from_secs(GRACE + SHUTDOWN + 5), || log().contains("] ended: "));
+    println!("Workers {workers}: ended {:.1} s after SIGTERM", since.elapsed().as_secs_f64());
+    let log = running.log();
+    let line = log.lines().find(|line| line.contains("] ended: ")).unwrap();
+    // What cannot be stored is delivered from memory, and nothing of it is lost.
+    let events = ended(line, "events");
+    assert!(events > 1000, "Workers {workers}: nothing came while the disk hung\n{log}");
+    assert_eq!((ended(line, "accepted"), ended(line, "dropped")), (events, 0), "Workers {workers}\n{log}");
+    drop(frozen);
+    let status = running.wait(Duration::from_secs(10));
+    assert!(status.success(), "Workers {workers}: {status}\n{log}");
 }

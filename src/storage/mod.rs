@@ -20,6 +20,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,33 @@ struct Spool {
     delivery_stream: String,
     /// Chunks whose files are damaged: once what could be read of them is settled, the files are kept.
     damaged: BTreeSet<ChunkId>,
+}
+
+/// Since when the thread has been at its present task.
+#[derive(Clone, Debug)]
+pub struct Busy {
+    start: Instant,
+    /// Milliseconds from the start, and one; 0 if there is no task.
+    since: Arc<AtomicU64>,
+}
+
+impl Default for Busy {
+    fn default() -> Self {
+        Busy { start: Instant::now(), since: Arc::default() }
+    }
+}
+
+impl Busy {
+    /// Since when; `None` if there is no task.
+    pub fn since(&self) -> Option<Instant> {
+        let millis = self.since.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.start + Duration::from_millis(millis))
+    }
+
+    fn set(&self, busy: bool) {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.since.store(if busy { millis + 1 } else { 0 }, Ordering::Relaxed);
+    }
 }
 
 /// What was found at the start.
@@ -129,6 +157,7 @@ impl Storage {
     pub fn start(
         mut self,
         tasks: crossbeam_channel::Receiver<Task>,
+        busy: Busy,
         done: impl Fn(Input) + Send + 'static,
     ) -> io::Result<crossbeam_channel::Receiver<()>> {
         let (running, ended) = crossbeam_channel::bounded(0);
@@ -139,12 +168,14 @@ impl Storage {
                     None => tasks.recv().map_err(|_| RecvTimeoutError::Disconnected),
                     Some(due) => tasks.recv_deadline(due),
                 };
+                busy.set(true);
                 let input = match task {
                     Ok(task) => self.run(task),
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => break,
                 };
                 let synced = self.sync(Instant::now());
+                busy.set(false);
                 for input in input.into_iter().chain(synced) {
                     done(input);
                 }

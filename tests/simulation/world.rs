@@ -231,7 +231,7 @@ struct World<'o> {
     next_flush: u64,
     next_event: EventId,
     /// The events of each record of each call, and its outcome.
-    open_calls: BTreeMap<CallId, (Vec<Vec<EventId>>, Result<kubehose::firehose::Reply, kubehose::firehose::Fault>)>,
+    open_calls: BTreeMap<CallId, (Vec<Vec<EventId>>, Outcome)>,
     watch: Watch,
     service: Service,
     disk: Disk,
@@ -265,6 +265,8 @@ struct World<'o> {
 }
 
 type Checked = Result<(), String>;
+
+type Outcome = Result<kubehose::firehose::Reply, kubehose::firehose::Fault>;
 
 /// Runs the world of a seed to its end; the first invariant that does not hold is the error.
 pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
