@@ -8,6 +8,7 @@ use kubehose::event::chunk::{Chunk, Cursor, Time, Token, Value};
 use kubehose::options::Config;
 use kubehose::record::pack::Events;
 use kubehose::record::remap::TagFields;
+use kubehose::record::stream::{Scratch, Template};
 use kubehose::record::{MAX_RECORD, Next, Origin, RecordOptions, RecordWriter};
 use kubehose::service::{MAX_BODY, MAX_RECORDS};
 use libfuzzer_sys::fuzz_target;
@@ -48,6 +49,11 @@ static RECORDS: LazyLock<Vec<RecordOptions>> = LazyLock::new(|| {
         Config::read(&get, &|_| None).unwrap_or_else(|error| panic!("{error}")).record
     };
     OPTIONS.iter().map(|set| read(set)).collect()
+});
+
+static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
+    let text = "x-$kubernetes['namespace_name']-$kubernetes['labels']['app']$a['b']$log";
+    Template::parse(text).ok().flatten().unwrap_or_else(|| panic!("no template: {text}"))
 });
 
 /// JSON, in whose objects no key stands twice at any depth.
@@ -214,5 +220,15 @@ fuzz_target!(|bytes: &[u8]| {
             batched.extend(records_of(&last));
         }
         assert!(batched == written, "the batches hold other records than were written");
+    }
+    // The stream of each event is found without its tape, and the chunk is then where the tape would leave it.
+    let (mut ahead, mut tape, mut scratch) = (Chunk::new(bytes), Chunk::new(bytes), Scratch::default());
+    loop {
+        let named = TEMPLATE.next(&mut ahead, TAG, fields.as_ref(), &mut scratch).is_some();
+        assert_eq!(named, tape.next_event().is_some());
+        assert_eq!(ahead.resume_state(), tape.resume_state());
+        if !named {
+            break;
+        }
     }
 });
