@@ -1,4 +1,4 @@
-//! Runs kubectl, aws and curl, for reading only: each call has a time limit, each answer a maximal size, each fault one line.
+//! Runs kubectl, aws and curl, read-only: each call has a time limit, each answer a maximal size, each fault one line.
 
 use std::collections::HashMap;
 use std::io::{Read, Write as _};
@@ -15,20 +15,20 @@ use super::permissions::Need;
 pub enum NoAnswer {
     /// The thing does not exist.
     Missing,
-    /// It may not be read; what was said.
+    /// Access is denied; the program's message.
     Forbidden(String),
-    /// The call failed this time.
+    /// This call failed.
     Failed(String),
     /// The program does not work here, so no other call can succeed.
     Unusable(String),
-    /// The program was found not to work before.
+    /// The program has failed before.
     Known,
 }
 
 /// An answer: JSON.
 pub type Answer = Result<Value, NoAnswer>;
 
-/// The most bytes of an answer: more than thousands of pods have.
+/// The most bytes of an answer: enough for thousands of pods.
 const MAX_ANSWER: u64 = 64 << 20;
 /// The most characters of a fault.
 const MAX_SAID: usize = 300;
@@ -76,7 +76,7 @@ impl Programs {
         self.ask("aws", &all, None)
     }
 
-    /// GET through curl; what is secret goes through a pipe, since the words of a command can be read by others.
+    /// GET through curl; secrets go through a pipe, since other users can read a command line.
     pub fn curl(&mut self, url: &str, headers: &[(&str, &str)]) -> Answer {
         let seconds = self.limit.as_secs().max(1).to_string();
         let words = ["--silent", "--show-error", "--fail", "--max-time", &seconds, "--config", "-", url];
@@ -116,7 +116,7 @@ impl Programs {
     }
 }
 
-/// What a program that ended left behind.
+/// The output of a program that has ended.
 struct Ended {
     good: bool,
     said: Vec<u8>,
@@ -140,14 +140,14 @@ fn call(program: &str, words: &[String], input: Option<&str>, limit: Duration) -
         .spawn()
         .map_err(|error| Failed::Start(error.to_string()))?;
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-        // A program that has gone says why on its own.
+        // If the program has exited, its own message says why.
         let _ = stdin.write_all(input.as_bytes());
     }
     let said = reader(child.stdout.take());
     let complaint = reader(child.stderr.take());
     let result = wait(&mut child, &said, &complaint, end);
     if result.is_err() {
-        // What it has started itself may go on, and holds nothing of ours.
+        // Its own children may go on; they hold none of our pipes.
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -178,7 +178,7 @@ fn wait(
     }
 }
 
-/// All that comes out of a pipe, up to one byte over the limit, once it ends.
+/// Reads a pipe to its end, up to one byte over the limit.
 fn reader(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
@@ -191,7 +191,7 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// What a program's complaint means.
+/// The meaning of a program's error message.
 fn fault(program: &str, complaint: &str) -> NoAnswer {
     let said = |prefix: &str| {
         let line = complaint.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it failed without a word").trim();
@@ -201,7 +201,7 @@ fn fault(program: &str, complaint: &str) -> NoAnswer {
     let missing = ["(NotFound)", "NoSuchEntity", "NotFoundException", "Unable to describe task definition"];
     let forbidden = ["(Forbidden)", "AccessDenied", "not authorized to perform", "UnauthorizedOperation", "error: 403"];
     let throttled = ["Throttling", "Rate exceeded", "TooManyRequests", "too many requests", "error: 429"];
-    // An expired certificate is another matter.
+    // An expired certificate is not an expired token.
     let expired = complaint.to_ascii_lowercase().contains("expired") && !complaint.contains("certificate");
     let unusable: &[&str] = match program {
         "aws" => &[
@@ -239,7 +239,7 @@ fn fault(program: &str, complaint: &str) -> NoAnswer {
     }
 }
 
-/// A text for one line: without control characters, and shortened.
+/// A text for one line: shortened, and without control characters.
 pub fn shortened(text: &str) -> String {
     let mut out: String = text.chars().filter(|c| !c.is_control()).take(MAX_SAID).collect();
     if text.chars().nth(MAX_SAID).is_some() {
@@ -248,7 +248,7 @@ pub fn shortened(text: &str) -> String {
     out
 }
 
-/// What a fault says of the permission that is missing.
+/// The missing permission that an error message names.
 pub fn forbidden(need: &Need, said: &str) -> String {
     format!("may not be read; it needs {need} (kubehose verify --permissions writes all of them): {said}")
 }

@@ -13,7 +13,7 @@ use crate::lint;
 use crate::lint::rules::Severity;
 use crate::verdict::plural;
 
-/// The cluster of kubectl, and a check if it may be the wrong one: a healthy wrong cluster would pass all others.
+/// The cluster of kubectl, and a check if it may be the wrong one: a healthy wrong cluster would pass all other checks.
 pub fn context(programs: &mut Programs, setup: &Setup) -> (Option<String>, Option<Check>) {
     let what = "kubectl's cluster";
     let found = match programs.kubectl(&["config", "view", "--minify"]) {
@@ -23,7 +23,7 @@ pub fn context(programs: &mut Programs, setup: &Setup) -> (Option<String>, Optio
     };
     let name = found["clusters"][0]["name"].as_str().unwrap_or_default().to_owned();
     let Some(cluster) = &setup.cluster else { return (Some(name), None) };
-    // `aws eks update-kubeconfig` calls it by its ARN, eksctl by <name>.<region>.eksctl.io; others as they like.
+    // `aws eks update-kubeconfig` names it by its ARN, eksctl <name>.<region>.eksctl.io; other tools choose freely.
     let is_meant = name.split(['/', '.']).any(|word| word == cluster.as_ref());
     let check = (!is_meant).then(|| unknown(what, format!("{name} may not be {cluster}; --context names another")));
     (Some(name), check)
@@ -56,7 +56,7 @@ pub fn aws_logging(programs: &mut Programs, setup: &Setup, report: &mut Report) 
     }
 }
 
-/// What lint finds in a manifest; many findings of one rule are one line.
+/// What lint finds in a manifest; findings of one rule share a line.
 fn linted(what: &str, manifest: &Value, report: &mut Report) {
     let text = manifest.to_string();
     let mut errors: BTreeMap<&str, (String, usize, &str)> = BTreeMap::new();
@@ -142,7 +142,7 @@ fn name_of(pod: &Value) -> String {
     pod["metadata"]["name"].as_str().unwrap_or("a pod").to_owned()
 }
 
-/// The same fault of many pods in one line: what it is, how many, and some of their names.
+/// A fault that many pods share, in one line: the fault, the number of pods, and some of their names.
 fn grouped(faults: impl Iterator<Item = (String, String)>, all: usize) -> Vec<String> {
     let mut pods: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (fault, pod) in faults {
@@ -236,7 +236,7 @@ pub fn daemonset(programs: &mut Programs, setup: &Setup, report: &mut Report) ->
     Some(spec["serviceAccountName"].as_str().unwrap_or("default").to_owned())
 }
 
-/// Why pods of the router do not run, or did not.
+/// Why pods of the router do not run, or have crashed.
 fn router_pods(programs: &mut Programs, daemonset: &Value, namespace: &str, report: &mut Report) {
     let what = "the router's pods";
     let labels: Vec<String> = daemonset["spec"]["selector"]["matchLabels"]

@@ -1,4 +1,4 @@
-//! What `verify` reads, and with which permissions of IAM and of the cluster; `verify --permissions` writes both.
+//! The permissions in IAM and in the cluster that `verify` needs; `verify --permissions` writes them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ pub enum Need {
     Cluster { verb: &'static str, resource: &'static str, namespace: Option<String> },
     /// A scope of Datadog's application key.
     Datadog(&'static str),
-    /// What everybody may.
+    /// Allowed to everybody.
     None,
 }
 
@@ -77,7 +77,7 @@ pub fn needs(target: Target, namespace: &str) -> Vec<Need> {
 /// The group that the roles are bound to; an access entry of EKS puts somebody into it.
 const GROUP: &str = "kubehose-verify";
 
-/// The names that resources of a policy are made of; what is not known is `*`.
+/// The names in a policy's ARNs; an unknown one is `*`.
 pub struct Names<'n> {
     pub partition: &'n str,
     pub region: &'n str,
@@ -89,7 +89,7 @@ pub struct Names<'n> {
 }
 
 impl Names<'_> {
-    /// What an action is about.
+    /// The resource of an action.
     fn resource(&self, action: &str) -> String {
         let Self { partition, region, account, cluster, fargate_profile, stream, service } = self;
         let arn = |what: &str, id: String| format!("arn:{partition}:{what}:{region}:{account}:{id}");
@@ -100,7 +100,7 @@ impl Names<'_> {
             "firehose:DescribeDeliveryStream" => arn("firehose", format!("deliverystream/{stream}")),
             "ecs:DescribeServices" => arn("ecs", format!("service/{cluster}/{service}")),
             "iam:SimulatePrincipalPolicy" => format!("arn:{partition}:iam::{account}:role/*"),
-            // Of metrics and of task definitions IAM knows no resources.
+            // IAM has no resources for metrics and task definitions.
             _ => "*".to_owned(),
         }
     }
@@ -128,7 +128,7 @@ pub fn rbac(needs: &[Need]) -> Value {
         if let Need::Cluster { verb, resource, namespace } = need {
             let group = if *resource == "daemonsets" { "apps" } else { "" };
             let mut rule = json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]});
-            // Of all namespaces one, since its label is no secret but others' names may be.
+            // One namespace only: the names of others may be confidential.
             if namespace.is_none() {
                 rule["resourceNames"] = json!([fargate::NAMESPACE]);
             }

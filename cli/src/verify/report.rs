@@ -1,4 +1,4 @@
-//! What `verify` says, as it goes: a line a check, or one JSON document.
+//! The output of `verify`: a line for each check as it is made, or one JSON document.
 
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
@@ -15,7 +15,7 @@ pub enum Format {
     Json,
 }
 
-/// What came of a check.
+/// The result of a check.
 pub enum Mark {
     Good,
     Bad {
@@ -35,22 +35,22 @@ pub struct Check {
     pub detail: String,
 }
 
-/// It is in order.
+/// A check that passed.
 pub fn good(what: &str, detail: impl Into<String>) -> Check {
     Check { what: what.to_owned(), mark: Mark::Good, detail: detail.into() }
 }
 
-/// It is not, and this is the fix.
+/// A check that failed, with its fix.
 pub fn bad(what: &str, detail: impl Into<String>, fix: impl Into<String>) -> Check {
     Check { what: what.to_owned(), mark: Mark::Bad { fix: fix.into() }, detail: shortened(&detail.into()) }
 }
 
-/// It could not be checked.
+/// A check that could not be made.
 pub fn unknown(what: &str, detail: impl Into<String>) -> Check {
     Check { what: what.to_owned(), mark: Mark::Unknown { need: None }, detail: shortened(&detail.into()) }
 }
 
-/// A check whose answer could not be had; `missing` and `fix` are for what is not there.
+/// A check without an answer; `missing` and `fix` are used if the thing does not exist.
 pub fn no_answer(what: &str, why: NoAnswer, need: Need, missing: &str, fix: &str) -> Check {
     match why {
         NoAnswer::Missing => bad(what, missing, fix),
@@ -68,11 +68,11 @@ pub struct Report {
     good: usize,
     bad: usize,
     unknown: usize,
-    /// What was not checked for a reason that was said before.
+    /// Checks left out for a reason that was given before.
     skipped: Vec<String>,
-    /// What has failed.
+    /// Failed checks.
     faults: Vec<String>,
-    /// Why stdout does not accept lines any more.
+    /// Why stdout accepts no more lines.
     failure: Option<Failure>,
 }
 
@@ -103,7 +103,7 @@ impl Report {
         }
     }
 
-    /// Says what came of a check, at once.
+    /// Writes the result of a check at once.
     pub fn say(&mut self, check: Check) {
         let first = self.good + self.bad + self.unknown == 0;
         match check.mark {
@@ -128,7 +128,7 @@ impl Report {
         }
     }
 
-    /// The end, and its verdict.
+    /// Ends the report; returns the exit code's verdict.
     pub fn end(self) -> Outcome {
         let Self { good, bad, unknown, .. } = self;
         if let Some(failure) = self.failure {

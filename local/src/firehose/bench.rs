@@ -1,7 +1,7 @@
 //! The page of the local bench, and what it shows: the last records and calls, and counts second by second.
 //!
-//! A page gets everything over one stream of server-sent events; the first carries what is kept, each later one what is
-//! new since. Nothing is fetched from elsewhere, and nothing is kept unless the page was asked for at the start.
+//! A page gets everything over one stream of server-sent events: the first carries what is kept, each later one what is
+//! new. Nothing is fetched from other sites, and nothing is kept without `--ui`.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -47,7 +47,7 @@ fn is_local_name(host: &str) -> bool {
 }
 
 /// Why a request to the administration is refused, if another site's page may be behind it: it must name this machine, and whatever page
-/// makes it must come from here. Who is no browser sends no `Origin`.
+/// makes it must come from here. Only browsers send `Origin`.
 pub(super) fn foreign(head: &hyper::http::request::Parts) -> Option<String> {
     let header = |name| head.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
     // HTTP/2 has the name in the URI, and HTTP/1.1 may.
@@ -66,11 +66,11 @@ pub(super) fn foreign(head: &hyper::http::request::Parts) -> Option<String> {
     Some(format!("the administration is not answered to a page of {origin:?}"))
 }
 
-/// Records and calls that are kept for a page that opens later.
+/// Records and calls kept for a page that opens later.
 const RECORDS_KEPT: usize = 500;
 const FAILED_KEPT: usize = 200;
 const CALLS_KEPT: usize = 200;
-/// Seconds that the plot goes back.
+/// Seconds of the plot.
 const SECONDS_KEPT: usize = 300;
 /// The bytes of a record that are shown.
 const TEXT_BYTES: usize = 16 * 1024;
@@ -85,13 +85,13 @@ pub(super) struct Bench(Mutex<Shown>);
 #[derive(Debug, Default)]
 struct Shown {
     records: Recent<Record>,
-    /// Those that were not accepted; one that is sent again and fails again is there twice.
+    /// Those that were refused; one that is sent again and fails again is listed twice.
     failed: Recent<Record>,
     calls: Recent<Call>,
     seconds: VecDeque<Second>,
 }
 
-/// The last of a sequence, and how many there were before.
+/// The last items of a sequence, and the number of earlier ones.
 #[derive(Debug)]
 struct Recent<T> {
     items: VecDeque<T>,
@@ -121,7 +121,7 @@ impl<T> Recent<T> {
     }
 }
 
-/// A record that was offered.
+/// A record of a call.
 #[derive(Debug, Clone, Serialize)]
 struct Record {
     id: u64,
@@ -130,10 +130,10 @@ struct Record {
     stream: String,
     bytes: u64,
     billed: u64,
-    /// Its beginning, where it is long.
+    /// Its beginning, if it is long.
     text: String,
     whole: bool,
-    /// Why it was not accepted.
+    /// Why it was refused.
     reason: Option<String>,
 }
 
@@ -151,7 +151,7 @@ impl Record {
     }
 }
 
-/// One call, as it ended.
+/// One finished call.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Call {
     pub id: u64,
@@ -165,7 +165,7 @@ pub(super) struct Call {
     pub billed: u64,
 }
 
-/// What one second brought.
+/// The counts of one second.
 #[derive(Debug, Clone, Default, Serialize)]
 struct Second {
     at: u64,
@@ -271,7 +271,7 @@ struct Event<'a> {
     failed: Vec<&'a Record>,
     calls: Vec<&'a Call>,
     seconds: Vec<&'a Second>,
-    /// Only when they are others than the last event's.
+    /// Only if they differ from the last event's.
     faults: Option<Faults>,
 }
 

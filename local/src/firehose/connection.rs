@@ -21,18 +21,18 @@ struct BreakerState {
 }
 
 impl Breaker {
-    /// Has the connection reset (RST): what was not yet read or written is lost.
+    /// Resets the connection (RST): unread and unwritten data is lost.
     pub fn reset(&self) {
         self.0.reset.store(true, Ordering::Release);
         self.close();
     }
 
-    /// Has the connection closed (FIN) without another byte.
+    /// Closes the connection (FIN) without another byte.
     pub fn close(&self) {
         self.0.broken.notify_one();
     }
 
-    /// Comes back when the connection is to end.
+    /// Returns when the connection must end.
     pub async fn broken(&self) {
         self.0.broken.notified().await;
     }
@@ -58,9 +58,9 @@ impl Drop for Breakable {
     }
 }
 
-/// Has `stream` end with a reset when it is dropped.
+/// Makes `stream` end with a reset when it is dropped.
 pub(super) fn reset(stream: &TcpStream) {
-    // It fails only for a socket that is gone already.
+    // Fails only for a closed socket.
     let _ = stream.set_zero_linger();
 }
 

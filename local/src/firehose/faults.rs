@@ -1,4 +1,4 @@
-//! The faults that a server shows on request, and the state that decides which request or record meets one.
+//! The faults that a server simulates, and the state that decides which request or record gets one.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -209,7 +209,7 @@ impl Contradiction {
     }
 }
 
-/// The faults in force and how far their counters and buckets are.
+/// The active faults, and the state of their counters and buckets.
 #[derive(Debug)]
 pub(super) struct FaultState {
     faults: Faults,
@@ -227,7 +227,7 @@ pub(super) struct FaultState {
     request_bucket: Bucket,
 }
 
-/// What a request is going to meet, decided when its head has been read.
+/// The fault of a request, decided when its head has been read.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Fate {
     pub down: bool,
@@ -242,7 +242,7 @@ pub(super) struct Fate {
     pub poison: String,
 }
 
-/// What a record meets.
+/// The fault of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecordFate {
     Accepted,
@@ -274,18 +274,18 @@ impl FaultState {
         &self.faults
     }
 
-    /// Puts other faults in force. The counters of "every Nth" go on, the buckets begin full.
+    /// Activates other faults. The counters of "every Nth" continue, the buckets start full.
     pub fn set(&mut self, faults: Faults) {
         self.record_bucket = Bucket::new(faults.quota_records_per_second);
         self.byte_bucket = Bucket::new(faults.quota_bytes_per_second);
         self.request_bucket = Bucket::new(faults.quota_requests_per_second);
         self.requests_since_set = 0;
-        // Nobody gets as far as a request while connections are refused, so that the time would never begin.
+        // No request arrives while connections are refused, so the time would never begin.
         self.first_request = (faults.down == Down::Refuse && faults.down_after_ms == 0).then(Instant::now);
         self.faults = faults;
     }
 
-    /// How the server is out of reach at `now`.
+    /// Whether the server is down at `now`, and how.
     pub fn down(&self, now: Instant) -> Down {
         let Faults { down, down_after_ms: after, down_for_ms: lasts, .. } = self.faults;
         if down == Down::Off || (after == 0 && lasts == 0) {
@@ -307,7 +307,7 @@ impl FaultState {
         self.first_request.get_or_insert(now);
     }
 
-    /// Counts a request and says what it meets.
+    /// Counts a request and returns its fault.
     pub fn request(&mut self, now: Instant) -> Fate {
         self.attempt(now);
         let down = self.down(now) != Down::Off;
@@ -348,7 +348,7 @@ impl FaultState {
         Some(Contradiction::of(self.contradictions - 1))
     }
 
-    /// Counts a record of `len` bytes and says what it meets.
+    /// Counts a record of `len` bytes and returns its fault.
     pub fn record(&mut self, len: usize, now: Instant) -> RecordFate {
         self.records += 1;
         let every = self.faults.fail_every_record;
@@ -356,7 +356,7 @@ impl FaultState {
             return RecordFate::Failed(self.faults.record_error);
         }
         let len = len as u64;
-        // Look at both before taking from either: a record that fails on bytes has not used up the other quota.
+        // Check both before using either: a record that fails on bytes does not use up the other quota.
         if self.record_bucket.has(1, now) && self.byte_bucket.has(len, now) {
             self.record_bucket.take(1, now);
             self.byte_bucket.take(len, now);
@@ -367,7 +367,7 @@ impl FaultState {
     }
 }
 
-/// A token bucket that holds one second's worth. A rate of 0 is without limit.
+/// A token bucket that holds one second's worth. A rate of 0 means no limit.
 #[derive(Debug, Default)]
 struct Bucket {
     rate: f64,

@@ -21,13 +21,13 @@ use super::memory::{CoroutineStack, Exposed};
 pub(super) struct Instance {
     /// Its name in log lines: the alias, or the plugin's name and a number.
     pub name: CString,
-    /// What the plugin may ask for; the first of a name counts.
+    /// Its properties; if a name is repeated, the first counts.
     pub properties: Vec<(String, Option<CString>)>,
     /// The level of `flb_output_log_check`.
     pub log_level: Level,
 }
 
-/// What the proxy keeps for an instance; the plugin puts its own handle in. Freed when it is dropped.
+/// The proxy's context of an instance, in which the plugin stores its handle. Freed when dropped.
 #[derive(Debug)]
 pub(super) struct Context(*mut flb_plugin_proxy_context);
 
@@ -69,7 +69,7 @@ pub(super) struct Library {
     path: PathBuf,
     name: String,
     def: Definition,
-    /// The ONE struct that every Init of this library gets.
+    /// The one struct that every Init of this library gets.
     plugin: Mutex<PluginStruct>,
     init: Init,
     pre_run: Option<PreRegister>,
@@ -81,7 +81,7 @@ pub(super) struct Library {
     unregister: Option<Register>,
 }
 
-// SAFETY: the handle and the functions may be used from any thread; what needs an order is ordered by the engine.
+// SAFETY: the handle and the functions may be used from any thread; the engine serialises the calls that need it.
 unsafe impl Send for Library {}
 // SAFETY: as above; the struct that Init writes over is behind a lock.
 unsafe impl Sync for Library {}
@@ -99,7 +99,7 @@ impl Drop for PluginStruct {
     }
 }
 
-/// `struct flb_plugin_proxy_def` as an old host allocates it: these 32 bytes, full of garbage, and somebody else's after
+/// `struct flb_plugin_proxy_def` as an old host allocates it: 32 bytes with garbage, and other memory behind
 /// them.
 struct Definition(*mut u8);
 
@@ -121,7 +121,7 @@ impl Definition {
         self.0.cast()
     }
 
-    /// Whether the bytes behind the definition are as they were.
+    /// Whether the bytes behind the definition are unchanged.
     fn is_whole(&self) -> bool {
         // SAFETY: the allocation has these bytes, and all are initialised.
         let after = unsafe { std::slice::from_raw_parts(self.0.add(DEFINITION_BYTES), AFTER_BYTES) };
@@ -139,7 +139,7 @@ impl Drop for Definition {
 impl Library {
     /// Loads and registers a plugin. `hot_reload` says whether another set of plugins is running.
     ///
-    /// Nothing comes back if the plugin does not want to be registered, which the real host takes silently.
+    /// Returns nothing if the plugin refuses to be registered, which the real host ignores silently.
     pub fn load(path: &Path, hot_reload: bool) -> Result<Option<Library>, String> {
         let file = path.file_name().unwrap_or_default();
         if file.as_bytes().starts_with(b"flb-") {
@@ -194,7 +194,7 @@ impl Library {
         Ok(Some(library))
     }
 
-    /// Checks what Register has written, and gives the plugin's name.
+    /// Checks what Register wrote, and returns the plugin's name.
     fn definition(&self) -> Result<String, String> {
         let path = self.path.display();
         if !self.def.is_whole() {
@@ -225,7 +225,7 @@ impl Library {
         &self.name
     }
 
-    /// Initialises an instance. The struct is the same for all of them, and written over by the next.
+    /// Initialises an instance. All share one struct, which the next one overwrites.
     pub fn init(&self, instance: &Instance, context: &Context) -> Result<(), ()> {
         let mut plugin = self.plugin.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // SAFETY: the struct was allocated in `load`. `api` points to a static, the instance is kept by the engine until
@@ -244,7 +244,7 @@ impl Library {
         Ok(())
     }
 
-    /// Tells the plugin that it is about to run.
+    /// Calls the plugin's PreRun.
     pub fn pre_run(&self, hot_reload: bool) {
         if let Some(pre_run) = self.pre_run {
             // SAFETY: called as the ABI says; the host ignores the result.
@@ -252,7 +252,7 @@ impl Library {
         }
     }
 
-    /// Flushes on the coroutine's stack, with data that is gone afterwards. Gives the plugin's answer.
+    /// Flushes on the coroutine's stack, with data that is inaccessible afterwards. Returns the plugin's answer.
     pub fn flush(
         &self,
         context: &Context,
@@ -330,7 +330,7 @@ fn last_error() -> String {
     }
 }
 
-/// `struct flb_api` of 2.0 and later. What an output has no use for is not there.
+/// `struct flb_api` of 2.0 and later, without the entries that no output uses.
 #[repr(C)]
 struct Api {
     output_get_property: unsafe extern "C" fn(*const c_char, *mut flb_output_instance) -> *const c_char,
@@ -351,11 +351,11 @@ static API: Api = Api {
     input_log_check: 0,
     output_log_check: flb_output_log_check,
 };
-// What the plugin is told to find at offset 0 is there.
+// The entry that the plugin uses is at offset 0.
 const _: () =
     assert!(std::mem::offset_of!(Api, output_get_property) == std::mem::offset_of!(flb_api, output_get_property));
 
-/// Gives a property of an output, or NULL if there is none or it is empty.
+/// Returns a property of an output, or NULL if there is none or it is empty.
 unsafe extern "C" fn output_get_property(key: *const c_char, ins: *mut flb_output_instance) -> *const c_char {
     if key.is_null() || ins.is_null() {
         return ptr::null();
@@ -403,8 +403,8 @@ pub unsafe extern "C" fn flb_output_name(ins: *mut flb_output_instance) -> *cons
 ///
 /// In C it takes any number of arguments. A variadic function cannot be defined in stable Rust; one with five fixed
 /// arguments can be called as if it were variadic on x86-64 System V and on Linux's AArch64, where the first arguments
-/// travel in the same registers either way. kubehose always passes `"%s"` and one string; any other format is written
-/// as it stands.
+/// are passed in the same registers either way. kubehose always passes `"%s"` and one string; any other format is written
+/// unchanged.
 ///
 /// # Safety
 /// `fmt` is a C string, and so is `arg` if `fmt` is `"%s"`.
@@ -416,7 +416,7 @@ pub unsafe extern "C" fn flb_log_print(
     fmt: *const c_char,
     arg: *const c_char,
 ) {
-    // The real one has a line buffer of this size on the caller's stack: whoever logs on a coroutine finds out here.
+    // The real one has a line buffer of this size on the caller's stack: a plugin that logs on a coroutine's stack overflows it here, too.
     std::hint::black_box(&mut [0u8; 8 * 1024]);
     if fmt.is_null() {
         return;

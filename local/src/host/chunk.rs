@@ -1,4 +1,4 @@
-//! Chunks: the events of one input and tag, gathered until they are flushed.
+//! Chunks: the events of one input and tag, collected until they are flushed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use super::event::{self, Body, EventForm, Time};
 /// A chunk takes events until it holds this many bytes; the last event may go over it, as in the real host.
 const FULL_BYTES: usize = 2_048_000;
 
-/// A chunk that is not written to any more.
+/// A closed chunk.
 #[derive(Debug)]
 pub(super) struct Chunk {
     /// Its name in log lines.
@@ -19,9 +19,9 @@ pub(super) struct Chunk {
     pub tag: String,
     /// The events, as concatenated msgpack.
     pub data: Vec<u8>,
-    /// How many they are.
+    /// Their number.
     pub events: u64,
-    /// The bytes that all chunks hold, this one's among them.
+    /// The bytes of all chunks, including this one.
     held: Arc<AtomicUsize>,
 }
 
@@ -31,7 +31,7 @@ impl Drop for Chunk {
     }
 }
 
-/// The chunks that are being filled.
+/// The open chunks.
 pub(super) struct Chunks {
     form: EventForm,
     open: Vec<Chunk>,
@@ -69,7 +69,7 @@ impl Chunks {
         }
     }
 
-    /// Closes all chunks and gives them out, the oldest first.
+    /// Closes all chunks and returns them, the oldest first.
     pub fn take(&mut self) -> Vec<Chunk> {
         let mut chunks = std::mem::take(&mut self.full);
         chunks.append(&mut self.open);

@@ -150,18 +150,18 @@ fn run(args: &Args) -> Result<u8, Error> {
 fn stop(notices: &crossbeam_channel::Sender<Notice>, signal: &str, number: i32) {
     abi::exit_signal.store(number, std::sync::atomic::Ordering::Relaxed);
     log!(Info, "[engine] caught signal ({signal})");
-    // An engine that has ended already needs no telling.
+    // The engine may have ended already.
     let _ = notices.send(Notice::Stop(false));
 }
 
-/// How a run of the pipeline has ended.
+/// How a run of the pipeline ended.
 enum Code {
     Stopped,
     Reload,
     Failed,
 }
 
-/// The life of the instances, from Init to ExitCtx, all on the pipeline's thread as in the real host.
+/// Runs the instances from Init to ExitCtx, on the pipeline's thread as in the real host.
 fn pipeline(engine: &mut Engine, hot_reload: bool) -> Code {
     let code = match engine.initialize(hot_reload) {
         Err(()) => Code::Failed,

@@ -27,7 +27,7 @@ impl Section {
         self.properties.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// A switch: on/off, true/false, yes/no.
+    /// A boolean: on/off, true/false, yes/no.
     pub fn switch(&self, name: &str, default: bool) -> Result<bool, Error> {
         match self.get(name).map(str::to_ascii_lowercase).as_deref() {
             None => Ok(default),
@@ -45,7 +45,7 @@ impl Section {
         }
     }
 
-    /// Refuses properties that nobody here knows, rather than running something else than what was asked for.
+    /// Refuses unknown properties: ignoring one would run another configuration than the one given.
     pub fn only(&self, known: &[&str]) -> Result<(), Error> {
         match self.properties.iter().find(|(key, _)| !known.iter().any(|name| key.eq_ignore_ascii_case(name))) {
             None => Ok(()),
@@ -157,12 +157,12 @@ impl Reader {
     }
 }
 
-/// A file that is named in a configuration, relative to its directory.
+/// The path of a file named in a configuration, relative to its directory.
 pub(super) fn beside(directory: &Path, file: &str) -> PathBuf {
     directory.join(file)
 }
 
-/// Replaces `${NAME}`; what is not set is empty.
+/// Replaces `${NAME}`; an unset variable is empty.
 fn expand(text: &str, variables: &HashMap<String, String>) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;

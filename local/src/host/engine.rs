@@ -35,14 +35,14 @@ const CORE_PROPERTIES: &[&str] = &[
 ];
 const CORE_PREFIXES: &[&str] = &["net.", "tls", "oauth2"];
 
-/// Inputs pause while chunks hold more than this: a stand-in has no storage to put them into.
+/// Inputs pause while chunks hold more than this; there is no `storage.path` here.
 const MAX_HELD_BYTES: usize = 512 << 20;
 
 /// `[SERVICE]`.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
     pub flush: Duration,
-    /// None waits until everything is flushed.
+    /// None: waits until everything is flushed.
     pub grace: Option<Duration>,
     pub scheduler_base: u64,
     pub scheduler_cap: u64,
@@ -53,7 +53,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Reads `[SERVICE]`, or takes the defaults. Files are relative to the configuration's directory.
+    /// Reads `[SERVICE]`, or uses the defaults. Files are relative to the configuration's directory.
     pub fn read(sections: &[Section], directory: &std::path::Path) -> Result<Service, Error> {
         let none = Section { name: "SERVICE".to_owned(), properties: Vec::new(), place: String::new() };
         let section = sections.iter().find(|section| section.name == "SERVICE").unwrap_or(&none);
@@ -141,7 +141,7 @@ impl Totals {
     }
 }
 
-/// Where a chunk goes to.
+/// The outputs of a chunk.
 enum Route {
     Wildcard(String),
     Regex(Regex),
@@ -184,7 +184,7 @@ struct Output {
     library: Arc<Library>,
     context: Arc<Context>,
     route: Route,
-    /// None is without limit.
+    /// None: no limit.
     retry_limit: Option<u32>,
     wanted_workers: usize,
     workers: Vec<(Sender<Task>, JoinHandle<()>)>,
@@ -206,15 +206,15 @@ struct Task {
     attempts: u32,
 }
 
-/// What the engine is told while it runs.
+/// Messages to the engine while it runs.
 pub(super) enum Notice {
     /// A worker's flush has returned.
     Flushed(FlushedTask),
-    /// The service is to end; `true` for a hot reload.
+    /// The service must stop; `true` for a hot reload.
     Stop(bool),
 }
 
-/// A task and what its flush answered.
+/// A task and the answer of its flush.
 pub(super) struct FlushedTask {
     task: Task,
     answer: i32,
@@ -238,7 +238,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Makes the instances of a configuration. Nothing is initialised yet.
+    /// Creates the instances of a configuration, without initialising them.
     pub fn new(
         sections: &[Section],
         service: Service,
@@ -284,7 +284,7 @@ impl Engine {
         })
     }
 
-    /// Where the engine takes notices.
+    /// The sender of messages to the engine.
     pub fn sender(&self) -> Sender<Notice> {
         self.sender.clone()
     }
@@ -301,7 +301,7 @@ impl Engine {
             if output.library.init(&output.instance, &output.context).is_err() {
                 log!(Error, "[output] failed to initialize '{}' plugin", output.library.name());
                 log!(Error, "[engine] output initialization failed");
-                // The one that failed is gone before the others get their exit.
+                // The one that failed is removed before the exit of the others is called.
                 self.outputs.remove(at);
                 return Err(());
             }
@@ -343,8 +343,8 @@ impl Engine {
         Ok((sender, thread))
     }
 
-    /// Runs until it is told to stop, an input is done, or there is nothing more to do; then flushes what is left within
-    /// the grace period. Gives back whether the end is that of a hot reload.
+    /// Runs until it is asked to stop, an input has ended, or nothing remains to do; then flushes the remaining chunks within
+    /// the grace period. Returns whether it stops for a hot reload.
     pub fn run(&mut self) -> std::io::Result<bool> {
         self.stack = Some(CoroutineStack::new(self.service.stack_size)?);
         log!(Info, "[engine] started (pid={})", std::process::id());
@@ -400,14 +400,14 @@ impl Engine {
                 let next = self.retries.iter().map(|(due, _)| *due).fold(next_flush, Instant::min);
                 let wait = next.saturating_duration_since(Instant::now()).min(Duration::from_millis(20));
                 if let Ok(notice) = self.notices.recv_timeout(wait) {
-                    // Back into the queue, so that one place handles it.
+                    // Back into the queue, so that it is handled in one place.
                     let _ = self.sender.send(notice);
                 }
             }
         }
     }
 
-    /// Sends a chunk to every output that wants it.
+    /// Sends a chunk to every output whose `Match` fits.
     fn dispatch(&mut self, chunk: Chunk, stopping: bool) {
         let chunk = Arc::new(chunk);
         let number = self.totals.chunks;
@@ -420,7 +420,7 @@ impl Engine {
         }
     }
 
-    /// Flushes a task: here and now without workers, else on the next one.
+    /// Flushes a task: on this thread without workers, otherwise on the next worker.
     fn start(&mut self, task: Task, stopping: bool) {
         let output = &mut self.outputs[task.output];
         if output.workers.is_empty() {
@@ -449,7 +449,7 @@ impl Engine {
         }
     }
 
-    /// Does with a chunk what its flush has answered.
+    /// Handles the answer of a flush: OK, ERROR or RETRY.
     fn flushed(&mut self, mut task: Task, answer: i32, stopping: bool) {
         let output = &self.outputs[task.output];
         let chunk = &task.chunk;
@@ -502,14 +502,14 @@ impl Engine {
         }
     }
 
-    /// A random wait in seconds between the base and what has doubled with each attempt.
+    /// A random wait in seconds between the base and a bound that doubles with each attempt.
     fn backoff(&self, attempts: u32) -> u64 {
         let Service { scheduler_base: base, scheduler_cap: cap, .. } = self.service;
         let highest = base.saturating_mul(2u64.saturating_pow(attempts)).min(cap);
         fastrand::u64(base..=highest.max(base))
     }
 
-    /// Ends every instance: its workers are joined, then come PreExit and ExitCtx.
+    /// Ends every instance: joins its workers, then calls PreExit and ExitCtx.
     pub fn exit(&mut self, hot_reload: bool) {
         self.totals.left = (self.running + self.retries.len()) as u64;
         for mut output in std::mem::take(&mut self.outputs) {
@@ -519,7 +519,7 @@ impl Engine {
             }
             output.library.exit(&output.context, hot_reload);
         }
-        // What workers finished while they were joined.
+        // Flushes that workers finished while they were joined.
         for notice in self.notices.try_iter() {
             if let Notice::Flushed(FlushedTask { task, answer: 1 }) = notice {
                 self.totals.ok += 1;
@@ -550,7 +550,7 @@ fn flush(library: &Library, context: &Context, task: &Task, stack: &mut Coroutin
     answer
 }
 
-/// Makes the output of an `[OUTPUT]`.
+/// Creates the output of an `[OUTPUT]`.
 fn output(section: &Section, number: usize, libraries: &[Arc<Library>], service_level: Level) -> Result<Output, Error> {
     let kind = section.get("name").ok_or_else(|| section.error("[OUTPUT] needs a Name".to_owned()))?;
     let library = libraries.iter().find(|library| library.name().eq_ignore_ascii_case(kind)).ok_or_else(|| {
@@ -599,7 +599,7 @@ fn output(section: &Section, number: usize, libraries: &[Arc<Library>], service_
     })
 }
 
-/// Sets the level of the host's own lines.
+/// Sets the level of the host's own log lines.
 pub(super) fn set_log_level(service: &Service, verbose: bool) {
     log::set_level(if verbose { service.log_level.max(Level::Debug) } else { service.log_level });
 }

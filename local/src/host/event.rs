@@ -1,11 +1,11 @@
-//! An event, and the msgpack that a plugin is given of it.
+//! An event, and its msgpack as plugins get it.
 
 use std::fmt;
 
 use rmp::encode as pack;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// A value of an event's body. Text may be anything, as lines of a file may.
+/// A value of an event's body. Text may be any bytes, as the lines of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Nil,
@@ -18,10 +18,10 @@ pub(super) enum Value {
     Map(Body),
 }
 
-/// The entries of a map, in the order in which they came.
+/// The entries of a map, in their order.
 pub(super) type Body = Vec<(Vec<u8>, Value)>;
 
-/// When something happened: seconds and nanoseconds since 1970.
+/// A time: seconds and nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Time {
     pub seconds: u32,
@@ -53,7 +53,7 @@ pub(super) enum EventForm {
     V2,
 }
 
-/// Appends an event. Writing to memory does not fail, hence the results that are let go.
+/// Appends an event. Writing to memory cannot fail, so the results are ignored.
 pub(super) fn append(buffer: &mut Vec<u8>, form: EventForm, time: Time, body: &Body) {
     let _ = pack::write_array_len(buffer, 2);
     if form == EventForm::V2 {
@@ -62,7 +62,7 @@ pub(super) fn append(buffer: &mut Vec<u8>, form: EventForm, time: Time, body: &B
     let _ = pack::write_ext_meta(buffer, 8, 0);
     buffer.extend_from_slice(&time.seconds.to_be_bytes());
     buffer.extend_from_slice(&time.nanoseconds.to_be_bytes());
-    // The real host writes these two maps before it knows how long they get, hence in the widest form.
+    // The real host's in_tail writes these two maps before it knows their size, hence as map32.
     if form == EventForm::V2 {
         append_wide_map_len(buffer, 0);
     }
@@ -118,7 +118,7 @@ fn append_value(buffer: &mut Vec<u8>, value: &Value) {
     }
 }
 
-/// What is larger than msgpack can say does not fit into memory here either.
+/// Lengths beyond msgpack's limit do not fit into memory here.
 fn length(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }

@@ -53,7 +53,7 @@ pub(super) fn write(level: i32, text: &str) {
         _ => "     ",
     };
     let now = jiff::Timestamp::now().strftime("%Y/%m/%d %H:%M:%S.%3f");
-    // One write per line, so that lines of several threads do not mix. Nobody is left to tell if stderr is gone.
+    // One write per line, so that lines of several threads do not mix. An error is ignored: there is nowhere to report it.
     let _ = std::io::stderr().write_all(format!("[{now}] [{name}] {text}\n").as_bytes());
 }
 

@@ -1,7 +1,7 @@
-//! Memory whose misuse is seen: coroutine stacks with a guard, and chunks that are read-only and then gone.
+//! Memory that detects misuse: coroutine stacks with guard pages, and chunks that are read-only during a flush and inaccessible after it.
 //!
-//! The real host gives a plugin a small stack without a guard page, and a buffer that it frees after the flush: going
-//! over either corrupts the heap in silence. Here it ends the process with a message that says what has happened.
+//! The real host gives a plugin a small stack without a guard page, and a buffer that it frees after the flush: an overflow
+//! or a late access corrupts the heap in silence. Here it ends the process with a message that says what happened.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -38,7 +38,7 @@ impl Watched {
     }
 }
 
-/// Watches a range; without a free place a fault there ends the process all the same, only unexplained.
+/// Watches a range. If the table is full, a fault there still ends the process, but without the message.
 fn watch(start: usize, end: usize, watch: Watch) -> Option<usize> {
     WATCHED.iter().position(|place| {
         let free = place.start.compare_exchange(0, start, Ordering::AcqRel, Ordering::Relaxed).is_ok();
@@ -57,10 +57,10 @@ fn unwatch(place: Option<usize>) {
     }
 }
 
-/// The action that was there before ours.
+/// The signal action before ours.
 static FORMER: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// Has faults in watched ranges explained on stderr before the process ends.
+/// Installs the handler that explains faults in watched ranges on stderr before the process ends.
 pub(super) fn explain_faults() {
     FORMER.get_or_init(|| {
         // SAFETY: a sigaction of zeros is a valid value of that plain C struct.
@@ -76,7 +76,7 @@ pub(super) fn explain_faults() {
     });
 }
 
-/// Explains a fault and lets it happen again without a handler. Does only what a signal handler may.
+/// Explains a fault, and lets it happen again without a handler. Does only what a signal handler may do.
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
     // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler, and SIGSEGV fills the address in.
     let address = unsafe { (*info).si_addr() } as usize;
@@ -99,7 +99,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, _context: *mut
             b"\nkubehose-host: USE AFTER RETURN: the plugin used a chunk's data or tag after the flush had returned.\n"
         }
         _ => {
-            // None of ours: the former handler gets it when the instruction is tried again.
+            // Not in a watched range: the former handler gets it when the instruction runs again.
             if let Some(former) = FORMER.get() {
                 // SAFETY: the struct came from sigaction and is valid for the process's life.
                 unsafe { libc::sigaction(signal, former, ptr::null_mut()) };
@@ -108,7 +108,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, _context: *mut
         }
     };
     // SAFETY: write and signal are async-signal-safe, and the message is a live slice. The default action then ends the
-    // process when the instruction is tried again.
+    // process when the instruction runs again.
     unsafe {
         libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
         libc::signal(signal, libc::SIG_DFL);
@@ -120,14 +120,14 @@ fn page() -> usize {
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
-/// Anonymous memory of our own, in whole pages, unmapped when dropped.
+/// Anonymous memory in whole pages, unmapped when dropped.
 struct Mapping {
     start: usize,
     len: usize,
 }
 
 impl Mapping {
-    /// Memory that cannot be touched yet.
+    /// Maps inaccessible memory.
     fn reserve(len: usize) -> io::Result<Self> {
         let len = len.next_multiple_of(page());
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that exists.
@@ -153,7 +153,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours and whole, and those who were lent addresses in it are done.
+        // SAFETY: the mapping is ours and whole, and nobody uses addresses in it any more.
         unsafe { libc::munmap(self.start as *mut c_void, self.len) };
     }
 }
@@ -165,9 +165,9 @@ pub(super) struct CoroutineStack {
     watched: Option<usize>,
 }
 
-/// Far more than a page, since a function with large locals jumps over a single one.
+/// Far more than a page: a function with large locals would skip a single one.
 const STACK_GUARD_BYTES: usize = 1 << 20;
-/// What an unused part of a stack holds, to see how deep it was used.
+/// Fills the unused part of a stack, to measure how deep it was used.
 const UNUSED: u8 = 0xa5;
 
 impl CoroutineStack {
@@ -182,7 +182,7 @@ impl CoroutineStack {
         Ok(CoroutineStack { mapping, size, watched })
     }
 
-    /// The bytes that were used at most since it was made.
+    /// The most bytes used since it was created.
     pub fn deepest(&self) -> usize {
         let start = (self.mapping.start + STACK_GUARD_BYTES) as *const u8;
         // SAFETY: the stack is mapped and initialised; no code runs on it while it is borrowed here by its only owner.
@@ -262,7 +262,7 @@ impl Exposed {
     }
 }
 
-/// Chunks that are gone but whose addresses stay reserved for a while, so that a late use is seen for what it is.
+/// Chunks that are gone but whose addresses stay reserved for a while, so that a late access is recognised as one.
 static GONE: Mutex<VecDeque<(Mapping, [Option<usize>; 2])>> = Mutex::new(VecDeque::new());
 const GONE_KEPT: usize = 64;
 
@@ -272,7 +272,7 @@ impl Drop for Exposed {
         if let Some(place) = self.watched[0].and_then(|at| WATCHED.get(at)) {
             place.watch.store(Watch::ChunkGone as u8, Ordering::Release);
         }
-        // Mapped anew without access rather than only protected: that gives the memory back.
+        // Mapped again without access instead of only protected: this returns the memory to the system.
         // SAFETY: the range is the readable part of our own mapping, and the flush that was lent it has returned.
         let replaced = unsafe {
             libc::mmap(

@@ -23,7 +23,7 @@ enum Format {
 }
 
 impl Parser {
-    /// Reads a `[PARSER]`; gives its name too.
+    /// Reads a `[PARSER]`; returns its name, too.
     pub fn from_section(section: &Section) -> Result<(String, Parser), Error> {
         section.only(&["name", "format", "regex", "time_key", "time_format", "time_keep"])?;
         let name = section.get("name").ok_or_else(|| section.error("[PARSER] needs a Name".to_owned()))?;
@@ -48,7 +48,7 @@ impl Parser {
         Ok((name.to_owned(), parser))
     }
 
-    /// What a line says, or nothing if it does not fit.
+    /// The fields of a line; nothing if it does not match.
     pub fn parse(&self, line: &[u8]) -> Option<(Option<Time>, Body)> {
         let mut body = match &self.format {
             Format::Json => match serde_json::from_slice(line).ok()? {
@@ -58,7 +58,7 @@ impl Parser {
             Format::Regex(regex) => {
                 let captures = regex.captures(line)?;
                 let names = regex.capture_names().flatten();
-                // A group that took nothing is left out, as in the real host.
+                // An empty group is left out, as in the real host.
                 let found = names.filter_map(|name| Some((name, captures.name(name)?)));
                 found
                     .filter(|(_, text)| !text.is_empty())
@@ -81,9 +81,9 @@ impl Parser {
     }
 }
 
-/// Reads a time in the form that `Time_Format` says; without a zone it is UTC.
+/// Parses a time by `Time_Format`; without a zone it is UTC.
 fn parse_time(text: &str, format: &str) -> Option<Time> {
-    // By far the most frequent form, that of the container runtimes.
+    // The format of the container runtimes, by far the most frequent.
     if format.starts_with("%Y-%m-%dT%H:%M:%S")
         && let Ok(time) = text.parse::<jiff::Timestamp>()
     {
@@ -105,7 +105,7 @@ fn parse_time(text: &str, format: &str) -> Option<Time> {
 /// Joins the lines that a container runtime has split (`multiline.parser cri`), per stream.
 #[derive(Debug, Default)]
 pub(super) struct CriJoin {
-    /// By stream: what has come of a line whose end has not.
+    /// By stream: the parts so far of an unfinished line.
     partial: HashMap<Vec<u8>, (Time, Body)>,
 }
 
@@ -118,7 +118,7 @@ struct CriLine<'a> {
 }
 
 impl CriJoin {
-    /// Takes a line; gives an event when one is complete. A line of another form is an event by itself, under `log`.
+    /// Adds a line; returns an event when one is complete. A line in another format is an event by itself, under `log`.
     pub fn line(&mut self, line: &[u8]) -> Option<(Time, Body)> {
         let Some(cri) = split_cri(line) else {
             return Some((Time::now(), vec![(b"log".to_vec(), Value::Text(line.to_vec()))]));

@@ -11,14 +11,14 @@ use super::chunk::Chunks;
 use super::configuration::{Error, Section};
 use super::parser::Parser;
 
-/// What an input has done when it was asked.
+/// The result of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// There may be more at once.
+    /// More events may be available at once.
     More,
-    /// Nothing for now.
+    /// No events now.
     Idle,
-    /// Nothing any more, and the service is to end.
+    /// No more events ever; the service must stop.
     Done,
 }
 
@@ -28,7 +28,7 @@ pub(super) trait Input: Send {
     fn collect(&mut self, chunks: &mut Chunks) -> Progress;
 }
 
-/// Makes the input of an `[INPUT]`. `number` tells inputs of the same kind apart.
+/// Creates the input of an `[INPUT]`. `number` distinguishes inputs of the same kind.
 pub(super) fn from_section(
     section: &Section,
     number: usize,

@@ -1,4 +1,4 @@
-//! `[INPUT] Name stdin`: one JSON object per line, or whatever its parser reads.
+//! `[INPUT] Name stdin`: one JSON object per line, or lines for its parser.
 
 use std::io::BufRead;
 use std::sync::Arc;

@@ -33,7 +33,7 @@ pub(super) struct Tail {
     join_cri: bool,
     exit_on_eof: bool,
     files: HashMap<PathBuf, Followed>,
-    /// Whether files that turn up are read from their beginning: those of the start only if asked for.
+    /// Whether new files are read from their beginning: those found at the start only with `Read_from_Head`.
     from_head: bool,
     refreshed: Option<Instant>,
     buffer: Vec<u8>,
@@ -63,7 +63,7 @@ impl Tail {
             "multiline.parser",
             "read_from_head",
             "exit_on_eof",
-            // What the real host tunes with; of no consequence here.
+            // Tuning of the real host, without effect here.
             "refresh_interval",
             "mem_buf_limit",
             "skip_long_lines",
@@ -108,7 +108,7 @@ impl Tail {
         })
     }
 
-    /// Looks for files that are new, or new under an old name.
+    /// Looks for new files, also under a known name.
     fn refresh(&mut self) {
         for path in self.paths.iter().filter_map(|pattern| glob::glob(pattern).ok()).flatten().flatten() {
             if self.exclude.iter().any(|pattern| pattern.matches_path(&path)) {
@@ -138,7 +138,7 @@ impl Tail {
     }
 }
 
-/// Puts the path in the place of a tag's `*`, with dots for slashes.
+/// Replaces a tag's `*` by the path, with dots for slashes.
 fn expand_tag(tag: &str, path: &Path) -> String {
     let path = path.to_string_lossy().replace('/', ".");
     tag.replacen('*', path.trim_start_matches('.'), 1)
@@ -152,7 +152,7 @@ impl Input for Tail {
         let mut progress = if self.exit_on_eof { Progress::Done } else { Progress::Idle };
         let Tail { files, buffer, key, path_key, parser, join_cri, name, .. } = self;
         for (path, followed) in files {
-            // A file that has become shorter was emptied, and is written anew.
+            // A file that has become shorter was truncated, and is read from its beginning.
             if followed.file.metadata().is_ok_and(|metadata| metadata.len() < followed.offset) {
                 followed.offset = followed.file.seek(SeekFrom::Start(0)).unwrap_or_default();
                 followed.rest.clear();
