@@ -100,6 +100,9 @@ fn a_steady_flow_under_changing_faults_loses_nothing_and_holds_its_size() {
     assert!(fourth <= third + third / 10, "RSS grows: {third} MB, then {fourth} MB");
     let threads: Vec<u64> = samples[half..].iter().map(|sample| sample.2).collect();
     assert!(threads.iter().max() == threads.iter().min(), "threads: {threads:?}");
-    let descriptors = samples[half..].iter().map(|sample| sample.3);
-    assert!(descriptors.clone().max() <= descriptors.min().map(|least| least + 16));
+    // Connections come and go with the number of calls in flight; their most does not grow.
+    let most = |part: &[(u64, u64, u64, usize)]| part.iter().map(|sample| sample.3).max().unwrap();
+    let (third, fourth) = samples[half..].split_at(half / 2);
+    let (third, fourth) = (most(third), most(fourth));
+    assert!(fourth <= third + 4, "descriptors grow: {third}, then {fourth}");
 }
