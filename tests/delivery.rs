@@ -126,7 +126,7 @@ fn connections_cut_after_the_records_were_taken_are_counted() {
     let cut = server.stats().records_accepted_then_cut;
     let told = ended(&log, "possibly_duplicate");
     println!(
-        "kubehose-matrix | every 10th connection cut after taking | 1 | {} | {repeated} | {told} | {} |",
+        "kubehose-matrix | every 10th connection cut after accepting | 1 | {} | {repeated} | {told} | {} |",
         arrived.len(),
         server.stats().requests
     );
