@@ -12,8 +12,9 @@ use crate::host::{self, FlushData, Gate, Handle, Level, Log, Metrics, Output, St
 use crate::metrics::{self, ByStream, Counts, Snapshot};
 use crate::options::Config;
 use crate::storage::chunks::Revoker;
+use crate::storage::hang::{Busy, Said, Watch};
 use crate::storage::letters::DeadLetter;
-use crate::storage::{AtStart, Busy, Storage, Task};
+use crate::storage::{AtStart, Storage, Task};
 use crate::{REVISION, VERSION};
 use crossbeam_channel::RecvTimeoutError;
 use futures_util::StreamExt;
@@ -48,10 +49,6 @@ const SHOW_ALONE: Duration = Duration::from_secs(5);
 
 /// How often, while flushes wait, the thread checks whether the host has been asked to end.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// A disk that has done nothing for so long is said to hang, once a minute.
-const DISK_HANGS: Duration = Duration::from_secs(5);
-const DISK_HANGS_AGAIN: Duration = Duration::from_secs(60);
 
 static INSTANCES: Lazy<Mutex<HashMap<Handle, Arc<Instance>>>> = Lazy::new(Mutex::default);
 static NEXT: AtomicUsize = AtomicUsize::new(1);
@@ -421,7 +418,7 @@ impl Loop {
         let mut flushes: HashMap<FlushId, crossbeam_channel::Sender<Told>> = HashMap::new();
         let mut out = Vec::new();
         let (mut published, mut unpublished, mut stopping) = (Instant::now(), true, false);
-        let (mut unshown, mut hangs) = (None, None);
+        let (mut unshown, mut watch) = (None, Watch::default());
         delivery.handle(Input::Tick, present(), &mut out);
         loop {
             // A flush that is answered shows the lines that wait.
@@ -439,7 +436,7 @@ impl Loop {
                 self.publish();
             }
             let now = Instant::now();
-            let disk = self.look_at_disk(now, &mut hangs);
+            let disk = self.look_at_disk(now, &mut watch);
             let unshown_since = self.log.waits().then(|| *unshown.get_or_insert(now));
             match unshown_since {
                 None => unshown = None,
@@ -503,25 +500,23 @@ impl Loop {
     }
 
     /// Logs that the disk hangs, and that it does no more. Returns when to look again.
-    fn look_at_disk(&self, now: Instant, logged: &mut Option<Instant>) -> Option<Instant> {
-        let Some(since) = self.disk.since() else {
-            if logged.take().is_some() {
+    fn look_at_disk(&self, now: Instant, watch: &mut Watch) -> Option<Instant> {
+        let (said, again) = watch.look(self.disk.since(), now);
+        match said {
+            Some(Said::Hangs(since)) => {
+                let seconds = since.as_secs();
+                let line = format!(
+                    "the disk of spool_dir or dead_letter_file has not answered for {seconds} s; events are delivered meanwhile, but \
+                     chunks are acknowledged only once they are on it or delivered"
+                );
+                self.log.line(Level::Warn, &line);
+            }
+            Some(Said::AnswersAgain) => {
                 self.log.line(Level::Info, "the disk of spool_dir or dead_letter_file answers again");
             }
-            return None;
-        };
-        let due = logged.map_or(since + DISK_HANGS, |logged| logged + DISK_HANGS_AGAIN);
-        if now < due {
-            return Some(due);
+            None => {}
         }
-        *logged = Some(now);
-        let seconds = (now - since).as_secs();
-        let line = format!(
-            "the disk of spool_dir or dead_letter_file has not answered for {seconds} s; events are delivered meanwhile, but chunks are \
-             acknowledged only once they are on it or delivered"
-        );
-        self.log.line(Level::Warn, &line);
-        Some(now + DISK_HANGS_AGAIN)
+        again
     }
 
     /// Executes an action of the core.

@@ -106,7 +106,7 @@ fn the_spool_goes_out_at_the_next_start() {
 }
 
 #[test]
-fn a_spool_in_use_or_out_of_reach_stops_the_start_with_a_cure() {
+fn a_spool_in_use_or_out_of_reach_stops_the_start_with_a_fix() {
     let server = firehose(false);
     let scene = Scene::new();
     let spool = scene.path("spool").display().to_string();

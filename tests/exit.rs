@@ -209,8 +209,8 @@ impl Drop for Frozen<'_> {
     }
 }
 
-/// The spool's disk hangs in the middle of the flow. The kernel ends no process one of whose threads waits for such a disk; but the output has
-/// ended in time, and has logged what became of each event.
+/// The spool's disk hangs in the middle of the flow, answers, and hangs again, until the end. The kernel ends no process one of
+/// whose threads waits for such a disk; but the output has ended in time, and has logged what became of each event.
 #[test]
 fn sigterm_while_the_disk_hangs() {
     if !real_or_skip("a disk that hangs") {
@@ -238,10 +238,17 @@ fn disk_hangs(workers: &str) {
     let scene = Scene::new().service("Grace", &GRACE.to_string()).service("Flush", "0.2").tail(1000, &[]);
     let mut running = scene.output(&server, &options).start();
     until("events before the disk hangs", Duration::from_secs(30), || server.stats().records_accepted == 1000);
-    let frozen = disk.freeze();
-    running.scene.append(1000..3000);
     let log = || running.log();
-    until("line that the disk hangs", Duration::from_secs(30), || log().contains("has not answered for"));
+    let said = |words: &str| log().matches(words).count();
+    let mut frozen = disk.freeze();
+    running.scene.append(1000..3000);
+    until("line that the disk hangs", Duration::from_secs(30), || said("has not answered for") == 1);
+    drop(frozen);
+    until("line that the disk answers", Duration::from_secs(30), || said("answers again") == 1);
+    until("events after the disk hung", Duration::from_secs(30), || server.stats().records_accepted == 3000);
+    frozen = disk.freeze();
+    running.scene.append(3000..5000);
+    until("line that the disk hangs again", Duration::from_secs(30), || said("has not answered for") == 2);
     let since = Instant::now();
     running.signal("TERM");
     until("line of the end", Duration::from_secs(GRACE + SHUTDOWN + 5), || log().contains("] ended: "));
@@ -250,7 +257,7 @@ fn disk_hangs(workers: &str) {
     let line = log.lines().find(|line| line.contains("] ended: ")).unwrap();
     // What cannot be stored is delivered from memory, and nothing of it is lost.
     let events = ended(line, "events");
-    assert!(events > 1000, "Workers {workers}: nothing came while the disk hung\n{log}");
+    assert!(events > 3000, "Workers {workers}: nothing came while the disk hung\n{log}");
     assert_eq!((ended(line, "accepted"), ended(line, "dropped")), (events, 0), "Workers {workers}\n{log}");
     drop(frozen);
     let status = running.wait(Duration::from_secs(10));

@@ -152,7 +152,7 @@ fn moto_accepts_our_signatures_and_its_bucket_holds_each_event_once() {
 }
 
 #[test]
-fn an_unknown_stream_is_named_with_its_cure() {
+fn an_unknown_stream_is_named_with_its_fix() {
     let Some(programs) = programs("an unknown stream in moto") else { return };
     let moto = Moto::start(programs);
     let log = moto.send(10, &moto.secret, "no-such-stream");
@@ -164,7 +164,7 @@ fn an_unknown_stream_is_named_with_its_cure() {
 
 // moto refuses a signature in XML.
 #[test]
-fn a_wrong_secret_is_named_with_its_cure() {
+fn a_wrong_secret_is_named_with_its_fix() {
     let Some(programs) = programs("a wrong secret in moto") else { return };
     let moto = Moto::start(programs);
     let log = moto.send(10, "not the secret of this key", STREAM);

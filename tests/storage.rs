@@ -358,7 +358,7 @@ fn files_that_are_exchanged_while_the_spool_is_open_are_neither_followed_nor_ove
 }
 
 #[test]
-fn a_folder_that_is_not_safe_or_in_use_is_refused_with_the_cure() {
+fn a_folder_that_is_not_safe_or_in_use_is_refused_with_the_fix() {
     let base = tempfile::tempdir().unwrap();
     let folder = base.path().join("spool");
     fs::create_dir(&folder).unwrap();
@@ -632,7 +632,7 @@ fn a_dead_letter_file_that_is_torn_moved_or_deleted_goes_on_whole() {
 }
 
 #[test]
-fn a_dead_letter_file_that_cannot_be_used_is_refused_with_the_cure() {
+fn a_dead_letter_file_that_cannot_be_used_is_refused_with_the_fix() {
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("dead");
     let refused = |path: &Path| Letters::open(path, 1 << 20).unwrap_err().to_string();

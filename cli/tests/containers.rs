@@ -226,8 +226,8 @@ fn env_lines(environment: &[(&str, String)]) -> String {
         .collect()
 }
 
-/// A free port of the machine's, since podman binds the pods' ports there. It is none that the system gives to connections and to
-/// the tests that run meanwhile, which begin at 32768.
+/// The manifest with a free port in place of its own: podman binds a pod's ports on this machine. The port is below 32768, where
+/// those begin that the system gives to the other tests.
 fn on_a_free_port(manifest: &str) -> String {
     let first = 20_000 + std::process::id() as u16 % 10_000;
     let free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();

@@ -240,7 +240,7 @@ fn a_good_setup_passes_every_check() {
 }
 
 #[test]
-fn each_fault_is_found_with_its_cure() {
+fn each_fault_is_found_with_its_fix() {
     let cases: Vec<(&str, World)> = vec![
         ("no label", World::good().but("get namespace aws-observability", |v| v["metadata"]["labels"] = json!({}))),
         (
@@ -312,7 +312,7 @@ fn each_fault_is_found_with_its_cure() {
 }
 
 #[test]
-fn each_fault_on_nodes_and_on_ecs_is_found_with_its_cure() {
+fn each_fault_on_nodes_and_on_ecs_is_found_with_its_fix() {
     for (world, words) in [(World::nodes(), NODES), (World::ecs(), ECS)] {
         let (done, _) = world.verify_with(words);
         assert_eq!(done.code, 0, "{done:?}");

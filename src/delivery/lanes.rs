@@ -122,15 +122,14 @@ impl<'o> Lanes<'o> {
     }
 
     /// The lane for the next event of a chunk, which is moved past it, and why if it is the default one in place of another; `None` at
-    /// the chunk's end.
+    /// the chunk's end, and without a template.
     pub fn choose(
         &mut self,
         chunk: &mut Chunk<'_>,
         tag: &str,
         fields: Option<&TagFields>,
     ) -> Option<(LaneId, Option<Fallback>)> {
-        let streams = self.streams;
-        let Some(template) = &streams.template else { return Some((DEFAULT, None)) };
+        let template = self.streams.template.as_ref()?;
         let mut scratch = std::mem::take(&mut self.scratch);
         let chosen = template.next(chunk, tag, fields, &mut scratch).map(|name| match name {
             Some(name) => self.named(name),

@@ -446,7 +446,15 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// If there is no whole token.
+    #[inline]
     pub fn token(&mut self) -> Result<(Token<'a>, Option<u64>), Malformed> {
+        match self.text() {
+            Some(text) => Ok((Token::Str(text), None)),
+            None => self.any_token(),
+        }
+    }
+
+    fn any_token(&mut self) -> Result<(Token<'a>, Option<u64>), Malformed> {
         let array = |len: u32| (Token::Array { len, next: 0 }, Some(u64::from(len)));
         let map = |len: u32| (Token::Map { len, next: 0 }, Some(u64::from(len) * 2));
         let (token, children) = match Marker::from_u8(self.byte()?) {
@@ -497,7 +505,7 @@ impl<'a> Reader<'a> {
 
     /// A string, the most frequent token; `None`, without moving, if there is another one, or none.
     #[inline]
-    pub fn text(&mut self) -> Option<&'a [u8]> {
+    fn text(&mut self) -> Option<&'a [u8]> {
         let (from, length) = match *self.data.get(self.position..)? {
             [head @ 0xa0..=0xbf, ..] => (self.position + 1, usize::from(head & 31)),
             [0xd9, length, ..] => (self.position + 2, usize::from(length)),
@@ -516,10 +524,6 @@ impl<'a> Reader<'a> {
     pub fn skip(&mut self, count: u64) -> Result<(), Malformed> {
         let mut left = count;
         while left > 0 {
-            if self.text().is_some() {
-                left -= 1;
-                continue;
-            }
             let (_, children) = self.token()?;
             left = (left - 1).checked_add(children.unwrap_or(0)).ok_or(Malformed)?;
         }
@@ -558,7 +562,8 @@ impl<'a> Reader<'a> {
 /// The type of a time stamp, and its size.
 const STAMP: &[u8] = b"\xd7\x00";
 
-/// What follows the head of an array of two. Fluent Bit's in_tail writes it as array32 (3.0 to 4.2), others as fixarray.
+/// What follows the head of an array of two. in_tail of Fluent Bit 3.2 and 4.2 writes it as array32, others as
+/// fixarray.
 #[inline]
 fn pair(data: &[u8]) -> Option<&[u8]> {
     match data {

@@ -42,10 +42,10 @@ impl Finder {
                     reader = attribute;
                     reader.pass(bytes);
                 }
-                Err(place) => {
+                Err(unknown) => {
                     value(&mut reader, child, &mut self.found, 1).ok()?;
                     let whole = data.get(attribute.position()..reader.position())?;
-                    if let Some(below) = self.known.keep(place, whole) {
+                    if let Some(below) = self.known.keep(unknown, whole) {
                         below.clear();
                         let found = self.found.iter().enumerate();
                         let within =
@@ -68,13 +68,6 @@ impl Finder {
 
 /// Reads a key. If no path goes on with it, moves past its value, too.
 fn key<'p>(reader: &mut Reader<'_>, node: &'p Node) -> Result<Option<&'p Node>, Malformed> {
-    if let Some(name) = reader.text() {
-        let child = node.child(name);
-        if child.is_none() {
-            reader.skip(1)?;
-        }
-        return Ok(child);
-    }
     let (key, contents) = reader.token()?;
     let child = match key {
         Token::Str(name) | Token::Bin(name) => node.child(name),

@@ -157,7 +157,7 @@ impl Setup {
     pub fn fix(self, stream: &str, config: &FirehoseConfig) -> String {
         let region = &config.region;
         match self {
-            Setup::Credentials => credentials_cure(config, &|name| std::env::var(name).ok()),
+            Setup::Credentials => credentials_fix(config, &|name| std::env::var(name).ok()),
             Setup::Refused => format!("check that the credentials belong to an existing user or role, have not expired, and that the clock is right; the region signed for is {region}"),
             Setup::Denied => format!("allow firehose:PutRecordBatch on arn:aws:firehose:{region}:<account>:deliverystream/{stream} (kubehose iam-policy writes the policy), and the key of its encryption if it has one"),
             Setup::Stream => format!("check 'delivery_stream' and 'region': {stream} in {region}, in the account of the credentials"),
@@ -170,7 +170,7 @@ impl Setup {
 }
 
 /// What to check when there are no credentials: the sources that are set up or, if none is, those that could be.
-fn credentials_cure(config: &FirehoseConfig, environment: &dyn Fn(&str) -> Option<String>) -> String {
+fn credentials_fix(config: &FirehoseConfig, environment: &dyn Fn(&str) -> Option<String>) -> String {
     let mut fixes = Vec::new();
     let sts = config.sts_endpoint.as_ref().map(|url| format!(", and that 'sts_endpoint' ({url}) answers"));
     let sts = sts.unwrap_or_default();

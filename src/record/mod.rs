@@ -277,7 +277,7 @@ impl<'o> RecordWriter<'o> {
         self.tape.collisions()
     }
 
-    /// How many events took the longer way over the tape, at twice the cost.
+    /// How many events took the longer way over the tape.
     pub fn by_tape(&self) -> u64 {
         self.by_tape
     }

@@ -270,7 +270,7 @@ impl<'o> Writer<'o> {
 
     /// Writes the `kubernetes` map: copies its text, if it was written before.
     fn known(&mut self, data: &[u8], (at, end): Ends, node: &'o Node) -> Option<Ends> {
-        let place = match self.known.find(data.get(at..)?) {
+        let unknown = match self.known.find(data.get(at..)?) {
             Ok((bytes, known)) => {
                 for (rule, offset, node) in &known.sources {
                     *self.sources.get_mut(*rule)? = Some((at + offset, *node));
@@ -280,11 +280,11 @@ impl<'o> Writer<'o> {
                 self.room.get_mut(end..end + text)?.copy_from_slice(&known.text);
                 return Some((at + bytes, end + text));
             }
-            Err(place) => place,
+            Err(unknown) => unknown,
         };
         let (read, written) = self.value(data, (at, end), Some(node), 1)?;
         let text = self.room.get(end..written)?;
-        if let Some(known) = self.known.keep(place, data.get(at..read)?) {
+        if let Some(known) = self.known.keep(unknown, data.get(at..read)?) {
             known.text.clear();
             known.sources.clear();
             known.text.extend_from_slice(text);

@@ -6,6 +6,7 @@
 mod chunk_file;
 pub mod chunks;
 mod files;
+pub mod hang;
 pub mod letters;
 mod notes;
 
@@ -13,6 +14,7 @@ use crate::delivery::room::Copied;
 use crate::delivery::{ChunkId, Identity, Input, LetterId, Loaded, Recovered};
 use crate::error::Error;
 use crate::storage::chunks::{Chunks, Damaged, Found, Revoker};
+use crate::storage::hang::Busy;
 use crate::storage::letters::{DeadLetter, Letters};
 use crossbeam_channel::RecvTimeoutError;
 use std::collections::BTreeSet;
@@ -20,7 +22,6 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,33 +72,6 @@ struct Spool {
     delivery_stream: String,
     /// Chunks whose files are damaged: once what could be read of them is settled, the files are kept.
     damaged: BTreeSet<ChunkId>,
-}
-
-/// Since when the thread has been at its present task.
-#[derive(Clone, Debug)]
-pub struct Busy {
-    start: Instant,
-    /// Milliseconds from the start, and one; 0 if there is no task.
-    since: Arc<AtomicU64>,
-}
-
-impl Default for Busy {
-    fn default() -> Self {
-        Busy { start: Instant::now(), since: Arc::default() }
-    }
-}
-
-impl Busy {
-    /// Since when; `None` if there is no task.
-    pub fn since(&self) -> Option<Instant> {
-        let millis = self.since.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.start + Duration::from_millis(millis))
-    }
-
-    fn set(&self, busy: bool) {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.since.store(if busy { millis + 1 } else { 0 }, Ordering::Relaxed);
-    }
 }
 
 /// What was found at the start.
