@@ -245,7 +245,9 @@ fn disk_hangs(workers: &str) {
     until("line that the disk hangs", Duration::from_secs(30), || said("has not answered for") == 1);
     drop(frozen);
     until("line that the disk answers", Duration::from_secs(30), || said("answers again") == 1);
-    until("events after the disk hung", Duration::from_secs(30), || server.stats().records_accepted == 3000);
+    // Fluent Bit 1.9 reads 64 KB of what is appended at once, and the rest when more is appended.
+    until("events after the disk hung", Duration::from_secs(30), || server.stats().records_accepted > 1000);
+    let before = server.stats().records_accepted;
     frozen = disk.freeze();
     running.scene.append(3000..5000);
     until("line that the disk hangs again", Duration::from_secs(30), || said("has not answered for") == 2);
@@ -257,7 +259,7 @@ fn disk_hangs(workers: &str) {
     let line = log.lines().find(|line| line.contains("] ended: ")).unwrap();
     // What cannot be stored is delivered from memory, and nothing of it is lost.
     let events = ended(line, "events");
-    assert!(events > 3000, "Workers {workers}: nothing came while the disk hung\n{log}");
+    assert!(events > before, "Workers {workers}: nothing came while the disk hung\n{log}");
     assert_eq!((ended(line, "accepted"), ended(line, "dropped")), (events, 0), "Workers {workers}\n{log}");
     drop(frozen);
     let status = running.wait(Duration::from_secs(10));
