@@ -111,7 +111,8 @@ impl Signer {
             .settings(SigningSettings::default())
             .build()?;
         let headers = [("content-type", service::CONTENT_TYPE), ("x-amz-target", service::TARGET)];
-        let request = SignableRequest::new("POST", &*self.url, headers.into_iter(), SignableBody::Bytes(&body))?;
+        let body_hash = SignableBody::Precomputed(hex(ring::digest::digest(&ring::digest::SHA256, &body).as_ref()));
+        let request = SignableRequest::new("POST", &*self.url, headers.into_iter(), body_hash)?;
         let (instructions, _) = sign(request, &params.into())?.into_parts();
         let mut request = http::Request::post(self.uri.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static(service::CONTENT_TYPE))
@@ -122,6 +123,16 @@ impl Signer {
         debug_assert!(request.headers().contains_key(AUTHORIZATION));
         Ok(request)
     }
+}
+
+/// Bytes as the signature has them: two lowercase digits each.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // A String takes all that is written to it.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The URL of the service, by the SDK's rules: AWS_ENDPOINT_URL_FIREHOSE, AWS_ENDPOINT_URL, the profile's settings, FIPS and
