@@ -1,4 +1,4 @@
-//! `kill -9`, restarts, and the spool: what the host or the spool keeps arrives.
+//! `kill -9`, restarts, and the spool: everything that the host or the spool stores arrives.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,7 +16,8 @@ use std::time::Duration;
 const EVENTS: usize = 20_000;
 const KILLS: usize = 20;
 
-/// Kills the host `KILLS` times while records flow, then lets it run to the end. Gives how often each event arrived.
+/// Kills the host `KILLS` times while records flow, then lets it run to the end. Returns how many events arrived, and
+/// how many repeats.
 fn killed_again_and_again(server: &Server, options: &[(&str, &str)], service: &[(&str, &str)]) -> (usize, usize) {
     let mut scene = Scene::new().service("Flush", "0.2");
     for (key, value) in service {
@@ -37,7 +38,7 @@ fn killed_again_and_again(server: &Server, options: &[(&str, &str)], service: &[
         scene.append(next..next + EVENTS / KILLS);
         let before = server.stats().records_accepted;
         let running = scene.start();
-        // Somewhere in the flow: at a different moment each time.
+        // Kill at a different moment of the flow each time.
         until("record", Duration::from_secs(30), || server.stats().records_accepted > before);
         std::thread::sleep(Duration::from_millis(13 * kill as u64 % 61));
         scene = running.kill();
@@ -65,7 +66,7 @@ fn killed_with_the_hosts_own_storage_nothing_is_lost() {
     let (unique, repeated) = killed_again_and_again(&server, &[("Workers", "1"), ("concurrency", "1")], &storage);
     println!("kubehose-matrix | kill -9, 20 times, storage.type filesystem | 1 | {unique} | {repeated} | | |");
     assert_eq!(unique, EVENTS);
-    // What was in flight: at each kill the chunk of the flush that waited, and those answered RETRY: here, one.
+    // At each kill the chunk of the waiting flush and those answered RETRY may repeat: one chunk here.
     assert!(repeated <= KILLS * EVENTS / KILLS, "{repeated} repeated");
 }
 
@@ -80,13 +81,13 @@ fn killed_with_a_spool_nothing_is_lost_that_was_acknowledged() {
     let (unique, repeated) = killed_again_and_again(&server, &options, &storage);
     println!("kubehose-matrix | kill -9, 20 times, spool_dir | 0 | {unique} | {repeated} | | |");
     assert_eq!(unique, EVENTS);
-    // One call at a time is in flight, so at each kill one call's reply may be missing: 500 records.
+    // One call at a time is in flight, so each kill can lose at most one reply: 500 records.
     assert!(repeated <= KILLS * 500, "{repeated} repeated");
 }
 
 #[test]
-fn the_spool_goes_out_at_the_next_start() {
-    // The endpoint is down; the spool takes everything; the next process delivers it, each once.
+fn the_spool_is_delivered_at_the_next_start() {
+    // The endpoint is down, and the spool stores everything; the next process delivers each event exactly once.
     let server = firehose(true);
     let scene = Scene::new();
     let spool = scene.path("spool").display().to_string();
@@ -106,7 +107,7 @@ fn the_spool_goes_out_at_the_next_start() {
 }
 
 #[test]
-fn a_spool_in_use_or_out_of_reach_stops_the_start_with_a_fix() {
+fn a_spool_that_is_in_use_or_unusable_stops_the_start_and_names_the_fix() {
     let server = firehose(false);
     let scene = Scene::new();
     let spool = scene.path("spool").display().to_string();
@@ -134,7 +135,7 @@ fn a_full_spool_falls_back_to_delivery() {
 
 #[test]
 fn a_disk_that_is_full_falls_back_to_delivery() {
-    // A file system of 4 MB, in a name space of its own.
+    // A file system of 4 MB.
     let mounted = std::process::Command::new("sh")
         .args(["-c", "d=$(mktemp -d) && mount -t tmpfs -o size=4m tmpfs $d && echo $d"])
         .output()

@@ -1,7 +1,9 @@
-//! Credentials: each source that clusters and hosts have, its rotation, its absence and its faults, in the host.
+//! Credentials: each source that clusters and hosts provide, with its rotation, its absence and its faults, in the
+//! host.
 //!
-//! The Firehose of these tests takes only what is signed with the key that the source under test gives, with its session
-//! token. Sources are small servers here, which answer as STS or a metadata service does; moto's STS is in tests/moto.rs.
+//! The Firehose endpoint in these tests accepts only calls signed with the key and session token of the source under
+//! test. Sources are small servers here, which answer as STS or a metadata service does; tests/moto.rs uses moto's
+//! STS.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,13 +26,13 @@ use std::time::Duration;
 const EVENTS: usize = 500;
 const ROLE: &str = "arn:aws:iam::123456789012:role/logs";
 
-/// What the instance metadata service says of its tokens, and nobody else looks for.
+/// A header that only the instance metadata service needs; other clients ignore it.
 const IMDS_TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n";
 
-/// In place of a status: the connection is closed without an answer.
+/// Used in place of a status: closes the connection without a reply.
 const CUT: u16 = 0;
 
-/// A request to a source.
+/// A request to a credentials source.
 #[derive(Clone, Debug)]
 struct Ask {
     /// Method, path, version.
@@ -39,7 +41,7 @@ struct Ask {
     body: String,
 }
 
-/// A source of credentials on this machine.
+/// A credentials source on this machine.
 struct Source {
     url: String,
     asks: Arc<Mutex<Vec<Ask>>>,
@@ -70,7 +72,7 @@ impl Source {
                         "HTTP/1.1 {status} \r\nContent-Length: {}\r\n{IMDS_TTL}Connection: close\r\n\r\n",
                         body.len()
                     );
-                    // Who does not wait for the answer has given up, and asks again.
+                    // A client that has closed the connection has given up, and retries.
                     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
                 });
             }
@@ -100,26 +102,26 @@ fn read(stream: &TcpStream) -> Option<Ask> {
     Some(Ask { line, headers, body: String::from_utf8(body).unwrap() })
 }
 
-/// A key with a session token, all of whose texts can be told apart.
+/// A key with a session token; each part is distinct, so that a leak in the log is recognised.
 fn key(name: &str) -> AccessKey {
     let name = name.to_uppercase();
     let session_token = Some(format!("SESSION/{name}/TOKEN+="));
     AccessKey { session_token, ..AccessKey::new(format!("ASIA{name}"), format!("SECRET/{name}/KEY+")) }
 }
 
-/// A time that is near enough that the SDK asks for new credentials before its next call.
+/// An expiration so soon that the SDK renews the credentials before its next call.
 fn soon() -> String {
     (Timestamp::now() + SignedDuration::from_secs(2)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// What a metadata service or a process says.
+/// The reply of a metadata service or a credential process.
 fn as_json(key: &AccessKey) -> String {
     json!({"Version": 1, "AccessKeyId": key.id, "SecretAccessKey": key.secret,
         "SessionToken": key.session_token, "Token": key.session_token, "Expiration": soon()})
     .to_string()
 }
 
-/// What STS says to `action`.
+/// The reply of STS to `action`.
 fn as_xml(action: &str, key: &AccessKey) -> String {
     let (id, secret, token, expiration) = (&key.id, &key.secret, key.session_token.as_ref().unwrap(), soon());
     format!(
@@ -130,7 +132,7 @@ fn as_xml(action: &str, key: &AccessKey) -> String {
     )
 }
 
-/// What STS says to those whom a role's trust policy does not let in.
+/// The reply of STS to a caller that the role's trust policy does not allow.
 fn not_authorized(action: &str) -> (u16, String) {
     let text = format!(
         "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>AccessDenied</Code>\
@@ -144,9 +146,9 @@ fn firehose_with(keys: Vec<AccessKey>) -> Server {
     Server::start(Options { access_keys: keys, ..firehose_options(true) }).unwrap()
 }
 
-/// A host without credentials that tells all it does.
+/// A host without credentials, with debug logs.
 fn scene() -> Scene {
-    // The engine asks again soon, and what waited in the log is shown.
+    // The engine retries soon, and the lines waiting in the log are shown.
     let scene = Scene::new().without_credentials().service("Log_Level", "debug");
     scene.service("Scheduler.Base", "1").service("Scheduler.Cap", "1").tail(EVENTS, &[("Refresh_Interval", "1")])
 }
@@ -156,7 +158,7 @@ fn start(scene: Scene, server: &Server, more: &[(&str, &str)]) -> Running {
     scene.output(server, &[&options[..], more].concat()).start()
 }
 
-/// Waits until `count` events have arrived, ends the host, and gives its log, in which no secret may stand.
+/// Waits until `count` events have arrived, ends the host, and returns its log, which must contain no secret.
 fn end(mut running: Running, server: &Server, count: usize, secrets: &[&str]) -> String {
     arrived(&running, server, count);
     running.signal("TERM");
@@ -181,16 +183,16 @@ fn assert_silent(log: &str, secrets: &[&str]) {
     for secret in secrets.iter().copied().chain(["SECRET/", "SESSION/"]) {
         let percent = secret.replace('/', "%2F").replace('+', "%2B").replace('=', "%3D");
         for secret in [secret, &percent] {
-            assert!(!log.contains(secret), "{secret} stands in the log\n{log}");
+            assert!(!log.contains(secret), "{secret} is in the log\n{log}");
         }
     }
     assert!(log.contains("[debug]"), "{log}");
 }
 
-/// The first line that says what is wrong, waited for.
+/// Waits for the first log line with an error, and returns it.
 fn complaint(running: &Running) -> String {
     let mut found = None;
-    until("line that says what is wrong", Duration::from_secs(60), || {
+    until("log line with the error", Duration::from_secs(60), || {
         found = running.log().lines().find(|line| line.contains("cannot deliver: ")).map(str::to_owned);
         found.is_some() || running.log().contains("] ended: ")
     });
@@ -204,7 +206,7 @@ fn assert_says(line: &str, words: &[&str]) {
 }
 
 #[test]
-fn a_role_is_assumed_with_its_external_id_and_the_endpoint_stays() {
+fn a_role_is_assumed_with_its_external_id_and_the_firehose_endpoint_is_kept() {
     let (own, role) = (AccessKey::new(KEY, SECRET), key("role"));
     let server = firehose_with(vec![role.clone()]);
     let trusted = Arc::new(Mutex::new("another-id"));
@@ -264,7 +266,7 @@ fn irsa_asks_the_sts_endpoint_and_reads_a_rotated_token() {
 }
 
 #[test]
-fn a_role_is_assumed_with_irsas_credentials_both_at_the_sts_endpoint() {
+fn a_role_is_assumed_with_irsa_credentials_both_from_the_sts_endpoint() {
     let (web, role) = (key("web"), key("role"));
     let server = firehose_with(vec![role.clone()]);
     let sts = Source::start({
@@ -287,7 +289,7 @@ fn a_role_is_assumed_with_irsas_credentials_both_at_the_sts_endpoint() {
 }
 
 #[test]
-fn irsa_that_is_refused_is_told_and_loses_nothing() {
+fn refused_irsa_is_logged_and_loses_nothing() {
     let web = key("web");
     let server = firehose_with(vec![web.clone()]);
     let sts = Source::start({
@@ -329,7 +331,8 @@ enum Trouble {
     Hangs,
 }
 
-/// A source of each kind fails at the first look-up and again at a later one, while many batches wait for credentials.
+/// A source of each kind fails at the first look-up and again at a later one, while many batches wait for
+/// credentials.
 fn fails_and_recovers(kind: Kind, trouble: Trouble, workers: &str) {
     const MANY: usize = 4000;
     let what = format!("{kind:?}, {trouble:?}, Workers {workers}");
@@ -397,7 +400,7 @@ fn fails_and_recovers(kind: Kind, trouble: Trouble, workers: &str) {
                 .environment("AWS_EC2_METADATA_SERVICE_ENDPOINT", url);
         }
         Kind::Process => {
-            // It asks the source, and is as good or bad as that.
+            // It calls the source, and fails when that fails.
             fs::write(&script, format!("#!/bin/sh\nexec curl -sSf {url}/process\n")).unwrap();
             fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
             let config = format!("[profile process]\ncredential_process = {}\n", script.display());
@@ -411,14 +414,14 @@ fn fails_and_recovers(kind: Kind, trouble: Trouble, workers: &str) {
     assert!(!source.asks().is_empty() && server.stats().requests == 0, "{what}: the fault did not fire");
     *state.lock().unwrap() = Trouble::None;
     arrived(&running, &server, MANY);
-    // Credentials of this source are never good for long: there is a look-up before the next call, too.
+    // These credentials expire soon, so there is a look-up before the next call, too.
     *state.lock().unwrap() = trouble;
     let asks = source.asks().len();
     running.scene.append(MANY..2 * MANY);
     until("look-up", Duration::from_secs(30), || source.asks().len() > asks);
     std::thread::sleep(Duration::from_secs(4));
     let between = server.stats().records_accepted;
-    // The SDK goes on with an instance profile's last credentials when it can get no new ones.
+    // The SDK keeps using an instance profile's last credentials when it cannot get new ones.
     assert!(between < 2 * MANY as u64 || kind == Kind::InstanceProfile, "{what}: the fault did not fire");
     *state.lock().unwrap() = Trouble::None;
     arrived(&running, &server, 2 * MANY);
@@ -447,7 +450,7 @@ fn every_source_that_cuts_connections_recovers() {
 }
 
 #[test]
-fn every_source_that_refuses_late_recovers() {
+fn every_source_that_refuses_after_a_delay_recovers() {
     every_kind_fails_and_recovers(Trouble::Forbidden);
 }
 
@@ -456,7 +459,7 @@ fn every_source_that_hangs_recovers() {
     every_kind_fails_and_recovers(Trouble::Hangs);
 }
 
-/// What EKS Pod Identity and ECS give a container: an URL, and a token to show there that rotates.
+/// EKS Pod Identity and ECS provide a container with a URL, and a token to send there, which rotates.
 #[test]
 fn pod_identity_reads_its_token_again_when_it_rotates() {
     let (one, two) = (key("pod1"), key("pod2"));
@@ -487,11 +490,12 @@ fn pod_identity_reads_its_token_again_when_it_rotates() {
     assert!(agent.asks().iter().all(|ask| ask.line.starts_with("GET /v1/credentials ")));
 }
 
-/// ECS's address is 169.254.170.2, and no other: the test runs once more in a network of its own, where it has it.
+/// The SDK accepts only 169.254.170.2 as ECS's address: the test runs again in its own network namespace, which has
+/// that address.
 #[test]
-fn an_ecs_tasks_role_is_asked_for_at_its_own_address() {
+fn an_ecs_tasks_role_is_requested_at_the_ecs_address() {
     let setup = "ip link set lo up && ip address add 169.254.170.2/32 dev lo";
-    if !inside("an_ecs_tasks_role_is_asked_for_at_its_own_address", &["--net"], setup) {
+    if !inside("an_ecs_tasks_role_is_requested_at_the_ecs_address", &["--net"], setup) {
         return;
     }
     let task = key("task");
@@ -506,7 +510,7 @@ fn an_ecs_tasks_role_is_asked_for_at_its_own_address() {
     assert!(agent.asks().iter().all(|ask| ask.line.starts_with("GET /v2/credentials/0123-4567 ")));
 }
 
-/// Files as `aws configure` writes them, and others, in the scene's folder.
+/// Writes the two files of `aws configure` to the scene's folder, and points the host at them.
 fn with_profiles(scene: Scene, config: &str, credentials: &str) -> Scene {
     let files = ["config", "credentials"].map(|name| scene.path(name));
     fs::write(&files[0], config).unwrap();
@@ -524,7 +528,7 @@ fn profile_of(name: &str, key: &AccessKey) -> String {
 }
 
 #[test]
-fn the_profile_of_the_option_goes_before_that_of_the_environment() {
+fn the_profile_option_takes_precedence_over_the_environment() {
     let (default, environment, option) = (key("default"), key("environment"), key("option"));
     let files = [profile_of("default", &default), profile_of("from-env", &environment), profile_of("mine", &option)];
     for (variable, given, expected) in
@@ -541,13 +545,13 @@ fn the_profile_of_the_option_goes_before_that_of_the_environment() {
 }
 
 #[test]
-fn a_profile_that_is_not_there_is_named() {
+fn a_missing_profile_is_named() {
     let server = firehose_with(vec![key("mine")]);
     let scene = with_profiles(scene(), "", &profile_of("other", &key("other")));
     let file = scene.path("credentials");
     let running = start(scene, &server, &[("profile", "mine")]);
     assert_says(&complaint(&running), &["mine", "'profile'"]);
-    // It is added to the file while the host runs.
+    // The profile is added to the file while the host runs.
     fs::write(&file, profile_of("mine", &key("mine"))).unwrap();
     end(running, &server, EVENTS, &[]);
 }
@@ -562,7 +566,7 @@ fn a_credential_process_is_run_again_when_its_credentials_expire() {
     let config = format!("[profile process]\ncredential_process = cat {}\n", answer.display());
     let running = start(with_profiles(scene, &config, ""), &server, &[("profile", "process")]);
     arrived(&running, &server, EVENTS);
-    // Whole, as `cat` may read it at any time.
+    // Replaced atomically, because `cat` may read it at any time.
     fs::write(answer.with_extension("new"), as_json(&two)).unwrap();
     fs::rename(answer.with_extension("new"), &answer).unwrap();
     server.set_access_keys(vec![two.clone()]);
@@ -572,7 +576,7 @@ fn a_credential_process_is_run_again_when_its_credentials_expire() {
 }
 
 #[test]
-fn a_credential_process_that_fails_is_told() {
+fn a_failing_credential_process_is_logged() {
     let process = key("process");
     let server = firehose_with(vec![process.clone()]);
     let scene = scene();
@@ -609,7 +613,7 @@ fn a_profile_assumes_its_role_at_the_sts_endpoint() {
 }
 
 #[test]
-fn without_credentials_the_line_says_what_was_tried_and_they_may_come_later() {
+fn without_credentials_the_log_names_the_sources_tried_and_later_ones_are_used() {
     let later = key("later");
     let server = firehose_with(vec![later.clone()]);
     let scene = scene();
@@ -621,12 +625,12 @@ fn without_credentials_the_line_says_what_was_tried_and_they_may_come_later() {
     assert_eq!(server.stats().requests, 0);
     fs::write(&file, profile_of("default", &later)).unwrap();
     let log = end(running, &server, EVENTS, &[]);
-    // One line for all its tries.
+    // One log line for all its retries.
     assert_eq!(log.matches("cannot deliver: ").count(), 1, "{log}");
 }
 
 #[test]
-fn a_source_that_answers_rubbish_is_told_and_loses_nothing() {
+fn a_source_that_returns_garbage_is_logged_and_loses_nothing() {
     for (status, rubbish, says) in [
         (500, "internal SECRET/IN/ANSWER".to_owned(), "500"),
         (404, "<html>SECRET/IN/ANSWER</html>".to_owned(), "404"),
@@ -655,7 +659,7 @@ fn a_source_that_answers_rubbish_is_told_and_loses_nothing() {
 }
 
 #[test]
-fn an_sts_that_answers_rubbish_or_is_not_there_is_told_and_loses_nothing() {
+fn an_sts_that_returns_garbage_or_is_down_is_logged_and_loses_nothing() {
     let role = key("role");
     for (status, rubbish) in
         [(500, "SECRET/IN/ANSWER"), (200, "<html>SECRET/IN/ANSWER"), (502, "<html>SECRET/IN/ANSWER</html>")]
@@ -675,7 +679,7 @@ fn an_sts_that_answers_rubbish_or_is_not_there_is_told_and_loses_nothing() {
         *mended.lock().unwrap() = true;
         end(running, &server, EVENTS, &[SECRET]);
     }
-    // Nobody listens there, for now.
+    // Nothing listens at that address yet.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
@@ -689,7 +693,7 @@ fn an_sts_that_answers_rubbish_or_is_not_there_is_told_and_loses_nothing() {
 }
 
 #[test]
-fn credentials_that_the_service_refuses_are_told_and_looked_for_again() {
+fn credentials_that_the_service_rejects_are_logged_and_looked_up_again() {
     let (old, new) = (key("old"), key("new"));
     let server = firehose_with(vec![new.clone()]);
     let scene = with_profiles(scene(), "", &profile_of("default", &old));
@@ -704,7 +708,7 @@ fn credentials_that_the_service_refuses_are_told_and_looked_for_again() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_is_told_and_corrected_for() {
+fn a_wrong_clock_is_logged_and_corrected_for() {
     for (clock_ahead_s, words) in
         [(3630, "60 minutes behind the service's"), (-7230, "120 minutes ahead of the service's")]
     {
@@ -714,7 +718,7 @@ fn a_clock_that_is_wrong_is_told_and_corrected_for() {
         let mut running = start(scene, &server, &[]);
         assert_says(&complaint(&running), &["InvalidSignatureException", words, "is corrected for"]);
         arrived(&running, &server, EVENTS);
-        // Then somebody sets it.
+        // Then the clock is set right.
         server.set_faults(Faults::default());
         running.scene.append(EVENTS..2 * EVENTS);
         arrived(&running, &server, 2 * EVENTS);

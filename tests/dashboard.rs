@@ -1,4 +1,4 @@
-//! The dashboard and the alerts in `examples/` speak of metrics that exist, and the dashboard of all of them.
+//! The dashboard and the alerts in `examples/` use only metrics that exist, and the dashboard shows all of them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 const DASHBOARD: &str = include_str!("../examples/grafana/kubehose.json");
 const RULES: &str = include_str!("../examples/prometheus/kubehose.rules.yaml");
 
-/// Every series that the host's endpoint shows.
+/// Every series on the host's metrics endpoint.
 fn series() -> BTreeSet<String> {
     let named = COUNTERS.iter().chain(&GAUGES).map(|(name, _, _)| *name).chain([ERRORS.0]);
     let mut all: BTreeSet<String> = named.map(|name| format!("kubehose_{}", name.to_str().unwrap())).collect();
@@ -23,13 +23,13 @@ fn series() -> BTreeSet<String> {
     all
 }
 
-/// The names of ours in an expression.
+/// Our metrics' names in an expression.
 fn names(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with("kubehose")).map(str::to_owned).collect()
 }
 
-/// The names that an expression gives in `class="…"` or `class=~"…|…"`.
+/// The classes in an expression's `class="…"` or `class=~"…|…"`.
 fn classes(expression: &str) -> Vec<String> {
     let parts = expression.split("class=").skip(1);
     parts.flat_map(|part| part.split('"').nth(1).unwrap().split('|').map(str::to_owned).collect::<Vec<_>>()).collect()
@@ -41,13 +41,13 @@ fn assert_exist(expression: &str) {
     assert!(!names.is_empty(), "no metric of kubehose in: {expression}");
     for name in names {
         assert!(series.contains(&name), "there is no metric {name}, in: {expression}");
-        // A counter alone only ever grows: what tells something is how fast.
+        // A counter only ever grows: its rate is what matters.
         if ["_total", "_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end)) {
             for (at, _) in expression.match_indices(&name) {
                 let before = &expression[..at];
                 assert!(
                     ["rate(", "increase(", "label_values("].iter().any(|call| before.ends_with(call)),
-                    "{name} stands alone in: {expression}"
+                    "{name} is used without a rate in: {expression}"
                 );
             }
         }
@@ -64,7 +64,7 @@ fn the_dashboard_shows_every_metric_and_no_other() {
     let mut shown = BTreeSet::new();
     let mut ids = BTreeSet::new();
     for panel in dashboard["panels"].as_array().unwrap() {
-        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{}: its id is another's", panel["title"]);
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{}: another panel has the same id", panel["title"]);
         if panel["type"] == "row" {
             continue;
         }
@@ -83,8 +83,8 @@ fn the_dashboard_shows_every_metric_and_no_other() {
 }
 
 #[test]
-fn the_alerts_speak_of_metrics_that_exist() {
-    // The scalars in the order of the file, so that one follows the key that it belongs to.
+fn the_alerts_use_only_metrics_that_exist() {
+    // All scalars in the order of the file, so that a value follows its key.
     let scalars: Vec<String> = Parser::new_from_str(RULES)
         .filter_map(|event| match event.unwrap().0 {
             Event::Scalar(text, ..) => Some(text.into_owned()),
@@ -112,7 +112,7 @@ fn the_alerts_speak_of_metrics_that_exist() {
     ] {
         assert!(watched.contains(&format!("kubehose_{wanted}")), "no alert on {wanted}");
     }
-    // What passes by itself wakes nobody.
+    // Classes of errors that pass by themselves raise no alert.
     let woken: BTreeSet<String> = expressions.iter().flat_map(|expression| classes(expression)).collect();
     let known = Counts::default().snapshot().errors;
     let lasting =

@@ -1,6 +1,6 @@
-//! The delivery contract under faults: nothing lost, nothing twice, with the host's defaults (`Retry_Limit` 1).
+//! The delivery contract under faults: no event lost, none repeated, with the host's defaults (`Retry_Limit` 1).
 //!
-//! `kubehose-matrix` in the output marks the rows of a table; `make faults` prints it.
+//! Lines with `kubehose-matrix` in the output are rows of a table; `make faults` prints it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 const EVENTS: usize = 20_000;
 
-/// One row: the faults, more options of the output, and what must come of it besides "each once".
+/// One row of the table: the faults, and more options of the output.
 struct Row<'r> {
     name: &'r str,
     faults: Faults,
@@ -29,12 +29,12 @@ fn row(name: &str, faults: Faults) -> Row<'_> {
     Row { name, faults, options: &[] }
 }
 
-/// Runs a row with Workers 0 and 1; gives what the last run logged.
+/// Runs a row with Workers 0 and 1, where each event must arrive exactly once; returns the log of the last run.
 fn each_once(row: Row<'_>) -> String {
     let mut last = String::new();
     for workers in ["0", "1"] {
         let server = Server::start(Options { faults: row.faults.clone(), ..firehose_options(true) }).unwrap();
-        // The exit waits for what is still on its way: what is under test is delivery, not haste.
+        // Long enough for all records in flight: this tests delivery, not a fast exit.
         let options = [&[("Workers", workers), ("shutdown_timeout", "2m")], row.options].concat();
         let log = Scene::new().events(EVENTS).output(&server, &options).run();
         let arrived = arrivals(&server);
@@ -92,7 +92,7 @@ fn a_quota_of_5000_records_a_second() {
     let quota = Faults { quota_records_per_second: 5000, ..Faults::default() };
     let log = each_once(row("quota 5,000 records/s", quota.clone()));
     assert!(ended(&log, "throttled") > 0);
-    // Told of the quota, it stays under it.
+    // With this option it stays under the quota.
     let told = [("records_per_second", "4900")];
     let log = each_once(Row { name: "the same, records_per_second 4900", faults: quota, options: &told });
     assert_eq!(ended(&log, "resent"), 0);
@@ -104,7 +104,7 @@ fn replies_after_a_second_and_a_half() {
 }
 
 #[test]
-fn replies_after_forty_seconds_are_given_up_and_made_again() {
+fn calls_without_a_reply_for_forty_seconds_time_out_and_are_retried() {
     // Two requests of the run stall for longer than request_timeout (30 s).
     each_once(row("replies after 40 s", Faults { stall_every: 20, stall_ms: 40_000, ..Faults::default() }));
 }
@@ -117,7 +117,7 @@ fn connections_refused_or_reset_before_the_request_is_read() {
 }
 
 #[test]
-fn connections_cut_after_the_records_were_taken_are_counted() {
+fn repeats_after_connections_cut_late_are_counted() {
     let faults = Faults { cut_after_every: 10, ..Faults::default() };
     let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
     let log = Scene::new().events(EVENTS).output(&server, &[("Workers", "1"), ("shutdown_timeout", "2m")]).run();
@@ -146,7 +146,7 @@ fn credentials_that_come_late() {
         .tail(EVENTS, &[])
         .output(&server, &[("shutdown_timeout", "1m")])
         .start();
-    until("complaint", Duration::from_secs(30), || running.log().contains("cannot deliver"));
+    until("log line with the error", Duration::from_secs(30), || running.log().contains("cannot deliver"));
     let log = running.log();
     assert!(log.contains("AWS_ACCESS_KEY_ID") && !log.contains(SECRET), "{log}");
     fs::write(&file, format!("[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n")).unwrap();
@@ -181,7 +181,9 @@ fn credentials_that_expire_and_are_rotated() {
         .tail(EVENTS, &[])
         .output(&server, &[("concurrency", "1"), ("shutdown_timeout", "1m")])
         .start();
-    until("complaint", Duration::from_secs(30), || running.log().contains("cannot deliver: ExpiredToken"));
+    until("log line with the error", Duration::from_secs(30), || {
+        running.log().contains("cannot deliver: ExpiredToken")
+    });
     write("AKIDROTATED", "another-secret");
     until("20,000 records", Duration::from_secs(120), || server.stats().records_accepted >= EVENTS as u64);
     running.signal("TERM");
@@ -196,8 +198,8 @@ fn credentials_that_expire_and_are_rotated() {
 }
 
 #[test]
-fn a_poison_record_is_put_aside_alone() {
-    // The number stands in one record of 10,000 each.
+fn only_the_poison_record_is_dead_lettered() {
+    // One record in 10,000 contains this number.
     let faults = Faults { poison: "line 7777 ".to_owned(), ..Faults::default() };
     let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
     let scene = Scene::new();
@@ -226,7 +228,7 @@ fn a_poison_record_is_put_aside_alone() {
 }
 
 #[test]
-fn a_record_of_three_megabytes_is_cut_and_the_others_are_not() {
+fn a_record_of_three_megabytes_is_truncated_and_no_other() {
     let server = firehose(true);
     let scene = Scene::new();
     let mut large = event(1_000_000);
@@ -248,17 +250,17 @@ fn a_record_of_three_megabytes_is_cut_and_the_others_are_not() {
         }
     }
     assert!(arrived.iter().all(|times| *times == 1), "{log}");
-    let cut = cut.expect("the large one");
+    let cut = cut.expect("the large record is truncated");
     let missing = cut["kubehose_truncated"].as_u64().unwrap();
     assert_eq!(cut["log"].as_str().unwrap().len() as u64 + missing, 3_000_000);
     println!("kubehose-matrix | one record of 3 MB | 0 | 20,000 and 1 cut | 0 | 0 | {} |", server.stats().requests);
 }
 
 #[test]
-fn a_full_disk_for_dead_letters_hurts_nothing_else() {
+fn a_full_disk_loses_dead_letters_and_nothing_else() {
     let faults = Faults { poison: "line 7777 ".to_owned(), ..Faults::default() };
     let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
-    // A file system of its own, which is full before the first letter.
+    // A separate file system, which is full before the first dead letter.
     let script =
         "d=$(mktemp -d) && mount -t tmpfs -o size=64k tmpfs $d && { cat /dev/zero >$d/fill 2>/dev/null; echo $d; }";
     let mounted = std::process::Command::new("sh").args(["-c", script]).output().unwrap();
@@ -283,8 +285,8 @@ fn a_full_disk_for_dead_letters_hurts_nothing_else() {
 }
 
 #[test]
-fn a_chunk_that_is_refused_and_comes_again() {
-    // The buffer takes a chunk or two; the others are refused with RETRY and come again.
+fn chunks_refused_by_a_full_buffer_arrive_after_a_retry() {
+    // The buffer holds a chunk or two; the others are answered RETRY, and are flushed again.
     let server =
         Server::start(Options { faults: Faults { latency_ms: 300, ..Faults::default() }, ..firehose_options(true) })
             .unwrap();
@@ -309,9 +311,9 @@ fn a_chunk_that_is_refused_and_comes_again() {
     println!("kubehose-matrix | refused chunks come again | 0 | {EVENTS} | 0 | 0 | {} |", server.stats().requests);
 }
 
-/// One call at a time, and a host that ends while nearly all chunks still wait in their files.
+/// One call at a time, and the host exits while nearly all chunks are still in the spool.
 #[test]
-fn what_waits_in_the_spool_goes_out_at_the_exit() {
+fn chunks_waiting_in_the_spool_are_delivered_during_exit() {
     let server =
         Server::start(Options { faults: Faults { latency_ms: 100, ..Faults::default() }, ..firehose_options(true) })
             .unwrap();
@@ -322,11 +324,11 @@ fn what_waits_in_the_spool_goes_out_at_the_exit() {
     let mut running = scene.events(EVENTS).output(&server, &options).start();
     assert!(running.wait(Duration::from_secs(120)).success());
     assert_each_once(&server, EVENTS, &running.log());
-    assert_eq!(fs::read_dir(&spool).unwrap().count(), 1, "only the lock stays");
+    assert_eq!(fs::read_dir(&spool).unwrap().count(), 1, "only the lock file remains");
 }
 
 #[test]
-fn acknowledged_when_taken_or_spooled_everything_arrives() {
+fn everything_arrives_when_acknowledged_as_buffered_or_spooled() {
     for workers in ["0", "4"] {
         let faults = || Faults { fail_every_record: 100, fail_every_request: 10, latency_ms: 20, ..Faults::default() };
         let server = Server::start(Options { faults: faults(), ..firehose_options(true) }).unwrap();
@@ -342,11 +344,11 @@ fn acknowledged_when_taken_or_spooled_everything_arrives() {
         let mut running = scene.events(EVENTS).output(&server, &options).start();
         assert!(running.wait(Duration::from_secs(120)).success());
         assert_each_once(&server, EVENTS, &running.log());
-        assert_eq!(fs::read_dir(&spool).unwrap().count(), 1, "only the lock stays");
+        assert_eq!(fs::read_dir(&spool).unwrap().count(), 1, "only the lock file remains");
     }
 }
 
-/// A file, a tag and hence a chunk for each container.
+/// One file, and therefore one tag and one chunk, for each container.
 const CONTAINERS: usize = 60;
 const LINES: usize = 40;
 
@@ -365,7 +367,7 @@ fn containers(scene: Scene) -> Scene {
 fn chunks_share_calls() {
     const POISON: usize = 777;
     let spool = ("spool_dir", "FOLDER");
-    // Whether no flush waits for the end of the delivery, or eight at once do.
+    // Either no flush waits for its delivery, or eight wait at once.
     for how in [("acknowledge", "buffered"), spool, ("Workers", "8")] {
         let poison = format!("line {POISON} ");
         let faults = Faults { fail_every_record: 9, fail_every_request: 7, poison, ..Faults::default() };
@@ -384,7 +386,7 @@ fn chunks_share_calls() {
         let arrived = arrivals(&server);
         assert_eq!(arrived.len() as u64, all, "{log}");
         assert!(!arrived.contains_key(&POISON) && arrived.values().all(|times| *times == 1), "{log}");
-        // Without what is sent again, five calls are enough. Flushes that wait for what is sent again end one by one.
+        // Without resends five calls are enough. With Workers, flushes that wait for a resend end one by one.
         let requests = server.stats().requests;
         assert!(how.0 == "Workers" || requests < CONTAINERS as u64, "{requests} calls for {CONTAINERS} chunks\n{log}");
         let letter: serde_json::Value = serde_json::from_str(fs::read_to_string(&letters).unwrap().trim()).unwrap();
@@ -404,12 +406,13 @@ fn chunks_whose_flushes_wait_at_the_same_time_share_calls() {
     running.signal("TERM");
     assert!(running.wait(Duration::from_secs(60)).success());
     assert!(arrivals(&server).values().all(|times| *times == 1));
-    // A third to half of them; more where the workers come late. With a call for each chunk there can be no fewer.
+    // Usually a third to half of the chunks; more where the workers are slow. One call for each chunk would make at
+    // least as many calls as chunks.
     let requests = server.stats().requests as usize;
     assert!(requests < CONTAINERS, "{requests} calls");
 }
 
-/// Events in the chunks of a spool, by the beginning of their lines.
+/// The number of events in a spool's chunks, counted by the start of their lines.
 fn events_in(spool: &Path) -> usize {
     let files = fs::read_dir(spool).into_iter().flatten().map(|file| file.unwrap().path());
     let chunks = files.filter(|file| file.extension().is_some_and(|kind| kind == "chunk"));
@@ -418,7 +421,7 @@ fn events_in(spool: &Path) -> usize {
 }
 
 #[test]
-fn of_chunks_that_share_calls_only_what_was_not_settled_comes_again_after_a_crash() {
+fn after_a_crash_only_unsettled_events_of_chunks_that_share_calls_are_repeated() {
     let faults = Faults { fail_every_request: 1, ..Faults::default() };
     let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
     let scene = Scene::new();
@@ -426,21 +429,22 @@ fn of_chunks_that_share_calls_only_what_was_not_settled_comes_again_after_a_cras
     let spool = folder.display().to_string();
     let options = [("spool_dir", spool.as_str()), ("concurrency", "1"), ("shutdown_timeout", "2m")];
     let running = containers(scene).output(&server, &options).start();
-    // However slowly the host reads: what it has not handed over when it is killed, no spool can bring back.
+    // Wait for the host to pass on everything, however slowly it reads: the spool can only recover what reached the
+    // plugin.
     until("all in the spool", Duration::from_secs(60), || events_in(&folder) == CONTAINERS * LINES);
     server.set_faults(Faults { latency_ms: 300, fail_every_record: 9, ..Faults::default() });
     until("two calls", Duration::from_secs(60), || server.stats().records_accepted > 800);
     let killed = running.kill();
     let before = server.stats().records_accepted;
-    assert!(before < (CONTAINERS * LINES) as u64, "it was over before it was killed");
-    // All that is left is in the spool: this one reads no files.
+    assert!(before < (CONTAINERS * LINES) as u64, "all records were delivered before the kill");
+    // All remaining events are in the spool: this host reads no files.
     let options = [("spool_dir", spool.as_str()), ("shutdown_timeout", "2m")];
     let mut running = Scene::new().tail(0, &[]).output(&server, &options).start();
     until("the rest", Duration::from_secs(60), || arrivals(&server).len() == CONTAINERS * LINES);
     running.signal("TERM");
     assert!(running.wait(Duration::from_secs(60)).success());
     let repeated = arrivals(&server).values().filter(|times| **times > 1).count();
-    assert!(repeated <= 500, "{repeated} records came again; one call was in flight");
-    assert_eq!(fs::read_dir(&spool).unwrap().count(), 1, "only the lock stays");
+    assert!(repeated <= 500, "{repeated} records were repeated, and one call of at most 500 was in flight");
+    assert_eq!(fs::read_dir(&spool).unwrap().count(), 1, "only the lock file remains");
     drop(killed);
 }

@@ -1,4 +1,5 @@
-//! SIGTERM while the endpoint is out of order: the host ends in time, in every mode, and what had been acknowledged is accounted for.
+//! SIGTERM while the endpoint fails: in every mode the host exits in time, and all acknowledged events are accounted
+//! for.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,7 +24,7 @@ enum Endpoint {
     Refuses,
     Hangs,
     Throttles,
-    /// The endpoint is well; it is the source of credentials that never answers.
+    /// The endpoint is healthy, but the credentials source never answers.
     NoCredentials,
 }
 
@@ -46,7 +47,7 @@ fn ends_in_time(endpoint: Endpoint, mode: Mode, workers: &str, outputs: usize) {
     };
     let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
     let mut scene = Scene::new().service("Grace", &GRACE.to_string()).tail(EVENTS, &[]);
-    // A source that takes connections and never answers.
+    // A credentials source that accepts connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     if matches!(endpoint, Endpoint::NoCredentials) {
         let url = format!("http://{}", silent.local_addr().unwrap());
@@ -68,7 +69,8 @@ fn ends_in_time(endpoint: Endpoint, mode: Mode, workers: &str, outputs: usize) {
         folders.push((letters, spool));
     }
     let mut running = scene.start();
-    // Until chunks wait: each mode has acknowledged or holds some, and in `delivered` more are queued behind them.
+    // Wait until chunks queue up: each mode has acknowledged or holds some, and in `delivered` more are queued behind
+    // them.
     std::thread::sleep(Duration::from_secs(5));
     let since = Instant::now();
     running.signal("TERM");
@@ -79,7 +81,7 @@ fn ends_in_time(endpoint: Endpoint, mode: Mode, workers: &str, outputs: usize) {
     assert_eq!(log.matches("] ended: ").count(), outputs, "{what}\n{log}");
     assert_eq!(server.stats().records_accepted, 0, "{what}: the fault did not fire");
     for (number, (letters, spool)) in folders.iter().enumerate() {
-        // The counts of this output alone: `ended:` lines stand in the order of the outputs.
+        // Only this output's counts: the `ended:` lines are in the order of the outputs.
         let lines: Vec<&str> = log.lines().filter(|line| line.contains("] ended: ")).collect();
         let of = |name| ended(lines[number], name);
         let letters = fs::read_to_string(letters).unwrap_or_default().lines().count() as u64;
@@ -100,7 +102,7 @@ fn ends_in_time(endpoint: Endpoint, mode: Mode, workers: &str, outputs: usize) {
     }
 }
 
-/// All modes, side by side: they wait, and do little else.
+/// Runs all modes in parallel: they spend nearly all their time waiting.
 fn every_mode_ends_in_time(endpoint: Endpoint) {
     std::thread::scope(|scope| {
         for mode in [Mode::Delivered, Mode::Buffered, Mode::Spool] {
@@ -127,14 +129,14 @@ fn sigterm_while_the_endpoint_throttles() {
 }
 
 #[test]
-fn sigterm_while_no_credentials_are_to_be_had() {
+fn sigterm_while_credentials_are_unavailable() {
     every_mode_ends_in_time(Endpoint::NoCredentials);
 }
 
-/// With one chunk in the spool, in memory, or with a flush that waits long, no thread of the host comes by for as long as nothing more is
-/// logged: what is wrong must be told all the same.
+/// If one chunk waits (in the spool, in memory or in a long flush) and the application logs nothing more, no host
+/// thread calls the plugin. The error must be logged all the same.
 #[test]
-fn what_is_wrong_is_told_even_if_no_flush_ends() {
+fn errors_are_logged_even_if_no_flush_ends() {
     if !real_or_skip("lines without a flush") {
         return;
     }
@@ -161,18 +163,18 @@ fn what_is_wrong_is_told_even_if_no_flush_ends() {
                 let running = scene.output(&server, &options).start();
                 let told =
                     || running.log().lines().any(|line| line.contains("cannot deliver: ") && line.contains("] ["));
-                until(&format!("line that says what is wrong, {mode:?}"), Duration::from_secs(30), told);
+                until(&format!("log line with the error, {mode:?}"), Duration::from_secs(30), told);
                 assert!(!running.log().contains("] ended: "), "{}", running.log());
             });
         }
     });
 }
 
-/// A file system of its own, which can be frozen: what is written to it then waits until it is thawed.
+/// A separate file system that can be frozen: writes to it block until it is thawed.
 struct Freezer(std::path::PathBuf);
 
 impl Freezer {
-    /// None, said in one line, where no file system can be mounted.
+    /// Returns None, and prints one line saying so, where no file system can be mounted.
     fn mount(folder: &std::path::Path) -> Option<Freezer> {
         let (image, mount) = (folder.join("disk.img"), folder.join("disk"));
         fs::create_dir(&mount).unwrap();
@@ -187,7 +189,7 @@ impl Freezer {
         Some(Freezer(mount))
     }
 
-    /// It hangs until what is returned is dropped.
+    /// The file system hangs until the returned value is dropped.
     fn freeze(&self) -> Frozen<'_> {
         let done = std::process::Command::new("fsfreeze").arg("--freeze").arg(&self.0).output().unwrap();
         assert!(done.status.success(), "{done:?}");
@@ -209,8 +211,9 @@ impl Drop for Frozen<'_> {
     }
 }
 
-/// The spool's disk hangs in the middle of the flow, answers, and hangs again, until the end. The kernel ends no process one of
-/// whose threads waits for such a disk; but the output has ended in time, and has logged what became of each event.
+/// The spool's disk hangs while events flow, recovers, then hangs again until the end. The kernel cannot end a
+/// process while one of its threads is blocked on such a disk, but the output ends in time and logs the outcome of
+/// every event.
 #[test]
 fn sigterm_while_the_disk_hangs() {
     if !real_or_skip("a disk that hangs") {
@@ -242,24 +245,24 @@ fn disk_hangs(workers: &str) {
     let said = |words: &str| log().matches(words).count();
     let mut frozen = disk.freeze();
     running.scene.append(1000..3000);
-    until("line that the disk hangs", Duration::from_secs(30), || said("has not answered for") == 1);
+    until("log line that the disk hangs", Duration::from_secs(30), || said("has not answered for") == 1);
     drop(frozen);
-    until("line that the disk answers", Duration::from_secs(30), || said("answers again") == 1);
-    // Fluent Bit 1.9 reads 64 KB of what is appended at once, and the rest when more is appended.
+    until("log line that the disk answers again", Duration::from_secs(30), || said("answers again") == 1);
+    // Fluent Bit 1.9 reads appended data in pieces of 64 KB, and reads on only when more is appended.
     until("events after the disk hung", Duration::from_secs(30), || server.stats().records_accepted > 1000);
     let before = server.stats().records_accepted;
     frozen = disk.freeze();
     running.scene.append(3000..5000);
-    until("line that the disk hangs again", Duration::from_secs(30), || said("has not answered for") == 2);
+    until("log line that the disk hangs again", Duration::from_secs(30), || said("has not answered for") == 2);
     let since = Instant::now();
     running.signal("TERM");
-    until("line of the end", Duration::from_secs(GRACE + SHUTDOWN + 5), || log().contains("] ended: "));
+    until("`ended:` line", Duration::from_secs(GRACE + SHUTDOWN + 5), || log().contains("] ended: "));
     println!("Workers {workers}: ended {:.1} s after SIGTERM", since.elapsed().as_secs_f64());
     let log = running.log();
     let line = log.lines().find(|line| line.contains("] ended: ")).unwrap();
-    // What cannot be stored is delivered from memory, and nothing of it is lost.
+    // Chunks that cannot be stored are delivered from memory, and no event is lost.
     let events = ended(line, "events");
-    assert!(events > before, "Workers {workers}: nothing came while the disk hung\n{log}");
+    assert!(events > before, "Workers {workers}: no events arrived while the disk hung\n{log}");
     assert_eq!((ended(line, "accepted"), ended(line, "dropped")), (events, 0), "Workers {workers}\n{log}");
     drop(frozen);
     let status = running.wait(Duration::from_secs(10));

@@ -1,4 +1,5 @@
-//! The forms in which the real host's inputs and filters write ordinary events: each is one that needs no tape.
+//! The forms in which the real host's inputs and filters write ordinary events: all are encoded directly, without the
+//! tape.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 const EVENTS: usize = 20;
 
-/// The bytes of events that an output gets.
+/// The msgpack bytes of the events, as an output receives them.
 fn written(what: &str, input: &[(&str, &str)], filter: &[(&str, &str)]) -> Vec<u8> {
     let scene = Scene::new().service("Flush", "0.2").service("Grace", "1");
     let lines: String = match what {
@@ -50,7 +51,7 @@ fn written(what: &str, input: &[(&str, &str)], filter: &[(&str, &str)]) -> Vec<u
 }
 
 #[test]
-fn what_in_tail_and_filters_write_needs_no_tape() {
+fn tail_input_and_filter_events_need_no_tape() {
     if !real_or_skip("forms of events") {
         return;
     }

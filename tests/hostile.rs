@@ -1,4 +1,4 @@
-//! Chunks that were made, or found by the fuzzer, to hurt: none may cost more than a moment.
+//! Hostile chunks, hand-made or found by the fuzzer: none may take more than a moment to encode.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,10 +12,10 @@ use kubehose::record::{MAX_RECORD, Next, Origin, RecordWriter};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// An event's time and empty metadata.
+/// An event's header: its time and empty metadata.
 const HEAD: &[u8] = b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80";
 
-/// The records of a chunk, which must be there in time.
+/// The records of a chunk; fails if encoding takes too long.
 fn records(chunk: Vec<u8>) -> Vec<String> {
     let (done, records) = mpsc::channel();
     std::thread::spawn(move || {
@@ -38,10 +38,11 @@ fn records(chunk: Vec<u8>) -> Vec<String> {
         }
         let _ = done.send(records);
     });
-    records.recv_timeout(Duration::from_secs(20)).expect("a chunk is encoded in time")
+    records.recv_timeout(Duration::from_secs(20)).expect("the chunk is encoded within 20 s")
 }
 
-// Each level is text within a string, whose quotes and backslashes are escaped again: the record doubles with each.
+// A map as a key becomes text, and its quotes and backslashes are escaped again at each level, so naive encoding
+// doubles the size per level.
 #[test]
 fn maps_as_keys_of_maps_as_keys_cost_no_more_than_their_bytes() {
     for depth in [12, 24, 99, 200] {
@@ -55,8 +56,9 @@ fn maps_as_keys_of_maps_as_keys_cost_no_more_than_their_bytes() {
 }
 
 #[test]
-fn many_beginnings_of_events_that_cannot_be_read_to_their_end() {
-    // Each claims an array that takes in all that follows, and fails at the end of the chunk.
+fn many_event_headers_without_readable_bodies_cost_little_time() {
+    // Each event header claims an array that spans the rest of the chunk, so decoding it fails only at the chunk's
+    // end.
     let mut chunk = Vec::new();
     while chunk.len() < 2_000_000 {
         let left = (2_000_000 - chunk.len()) as u32;

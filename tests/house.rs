@@ -1,11 +1,11 @@
-//! The house: which folder of src/ may use which, and the words that are not used. What is drawn in DESIGN.md is held here.
+//! Which module of src/ may use which, and words that are not used. DESIGN.md's list of dependencies is checked here.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test; clippy.toml sees only the test functions")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The files under a folder whose names end so, without what is built.
+/// The files under a folder with this ending, without build output.
 fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -22,14 +22,14 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The rooms of src/: folders, and files beside them.
+/// The module of src/ that a file belongs to: a folder, or a file beside the folders.
 fn room(path: &Path) -> String {
     let relative = path.strip_prefix(root().join("src")).unwrap();
     let first = relative.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// What each room uses, tests aside.
+/// The modules that each module uses, tests aside.
 fn uses() -> BTreeMap<String, BTreeSet<String>> {
     let mut found = Vec::new();
     files(&root().join("src"), ".rs", &mut found);
@@ -53,7 +53,7 @@ fn uses() -> BTreeMap<String, BTreeSet<String>> {
     uses
 }
 
-/// Whether what is used leads back to where it began.
+/// A cycle among the dependencies, if there is one.
 fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     fn walk(
         at: &str,
@@ -77,17 +77,17 @@ fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
 }
 
 #[test]
-fn the_rooms_of_the_house() {
+fn modules_use_only_allowed_modules() {
     let uses = uses();
     for (room, others) in &uses {
         println!("{room} -> {}", others.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
     }
-    assert!(uses.len() >= 8, "the rooms were not found: {uses:?}");
-    assert_eq!(circle(&uses), None, "the rooms use one another in a circle");
+    assert!(uses.len() >= 8, "the modules were not found: {uses:?}");
+    assert_eq!(circle(&uses), None, "the modules depend on each other in a cycle");
     let none = BTreeSet::new();
     let of = |room: &str| uses.get(room).unwrap_or(&none);
-    assert_eq!(of("event"), &none, "events are decoded without anything of ours");
-    assert_eq!(of("host"), &none, "the view of the host knows nothing of ours");
+    assert_eq!(of("event"), &none, "event uses no other module");
+    assert_eq!(of("host"), &none, "host uses no other module");
     let upper = ["delivery", "storage", "firehose", "output", "replay", "abi", "options"];
     assert!(of("record").iter().all(|room| !upper.contains(&room.as_str())), "record uses {:?}", of("record"));
     let pure = ["storage", "output", "replay", "abi", "options"];
@@ -95,7 +95,7 @@ fn the_rooms_of_the_house() {
 }
 
 #[test]
-fn the_floors_in_the_design_are_those_of_the_code() {
+fn the_dependencies_in_the_design_match_the_code() {
     let design = fs::read_to_string(root().join("DESIGN.md")).unwrap();
     let floors = design.split("## The floors").nth(1).unwrap().split("\n## ").next().unwrap();
     let mut drawn: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -114,7 +114,7 @@ fn the_floors_in_the_design_are_those_of_the_code() {
 }
 
 #[test]
-fn a_circle_would_be_found() {
+fn a_dependency_cycle_is_found() {
     let of = |pairs: &[(&str, &str)]| {
         let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (room, other) in pairs {
@@ -141,7 +141,7 @@ fn each_dependency_has_its_reason_above_it() {
 }
 
 #[test]
-fn the_words_that_mean_five_things_are_nowhere() {
+fn words_to_avoid_appear_nowhere() {
     let words = ["put aside", "courier", "hand-over", "unclear", "mended", "came to nothing"];
     let begins = |text: &str, at: usize| !text[..at].ends_with(|before: char| before.is_alphanumeric());
     let mut found = Vec::new();
@@ -160,5 +160,5 @@ fn the_words_that_mean_five_things_are_nowhere() {
             said.push(format!("{}: {word}", file.display()));
         }
     }
-    assert!(said.is_empty(), "see the words of the field in CONTRIBUTING.md:\n{}", said.join("\n"));
+    assert!(said.is_empty(), "CONTRIBUTING.md lists the terms to use:\n{}", said.join("\n"));
 }

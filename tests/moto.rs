@@ -1,7 +1,9 @@
-//! The plugin against moto, a stand-in that others wrote: its signature check on, its S3 read back.
+//! The plugin against moto, an independent implementation of AWS services: it checks signatures, and its S3 bucket is
+//! read back.
 //!
-//! moto runs from the Python environment in `KUBEHOSE_VENV`, or `.venv` (`make test` makes it). Without it nothing is run
-//! here, and a line says so. It knows neither the service's limits nor faults: those are the local Firehose's part.
+//! moto runs from the Python environment in `KUBEHOSE_VENV`, or `.venv` (`make test` creates it). Without it these
+//! tests do not run, and print one line saying so. moto has neither the service's limits nor faults: the local
+//! Firehose endpoint covers those.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,7 +22,7 @@ use std::process::{Child, Command, Stdio};
 
 const EVENTS: usize = 2000;
 
-/// The Python environment's programs; without them, says what was not run.
+/// The Python environment's programs; without them, prints what was not run.
 fn programs(what: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = std::env::var_os("KUBEHOSE_VENV").map_or_else(|| root.join(".venv"), PathBuf::from).join("bin");
@@ -31,14 +33,14 @@ fn programs(what: &str) -> Option<PathBuf> {
     None
 }
 
-/// A moto server with a stream and its checks on; it is killed when dropped.
+/// A moto server with a stream, checking signatures and permissions; it is killed when dropped.
 struct Moto {
     programs: PathBuf,
     server: Child,
     url: String,
     key: String,
     secret: String,
-    /// A key that may do nothing but assume the role.
+    /// The id and secret of a key that may only assume the role.
     assumer: (String, String),
     role: String,
 }
@@ -55,9 +57,9 @@ impl Moto {
         let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
         let url =
             lines.by_ref().map(Result::unwrap).find_map(|line| Some(line.split_once(" * Running on ")?.1.to_owned()));
-        // It logs each request: somebody has to read.
+        // It logs each request, and would block if its output were not read.
         std::thread::spawn(move || lines.for_each(drop));
-        let url = url.expect("moto tells where it listens");
+        let url = url.expect("moto prints its address");
         let mut moto = Moto {
             programs,
             server,
@@ -87,7 +89,7 @@ impl Moto {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// How often each event stands in the bucket, by its number; every record must be its event's.
+    /// How often each event is in the bucket, by its number; every record must be the expected one.
     fn arrivals(&self) -> HashMap<usize, usize> {
         let mut arrived = HashMap::new();
         for line in self.python("moto_read.py", &[&self.url, &self.key, &self.secret]).lines() {
@@ -99,7 +101,7 @@ impl Moto {
         arrived
     }
 
-    /// Sends events to `stream` with `secret`; gives the host's log, after a good end.
+    /// Sends events to `stream` with `secret`; returns the host's log after a successful exit.
     fn send(&self, count: usize, secret: &str, stream: &str) -> String {
         self.send_as(count, (&self.key, secret), stream, &[])
     }
@@ -112,7 +114,7 @@ impl Moto {
             ("region", "eu-west-1"),
             ("delivery_stream", stream),
             ("endpoint", &self.url),
-            // What is set up wrongly is kept and tried again until the exit gives up.
+            // Records that cannot be delivered are kept and retried until the exit gives up.
             ("flush_timeout", "2s"),
             ("shutdown_timeout", "1s"),
         ];
@@ -133,10 +135,10 @@ impl Drop for Moto {
     }
 }
 
-/// The first line of the log that tells what is wrong, and that there is one at most: a fix is not repeated each second.
+/// The log line with the error. There must be exactly one: it is not repeated for each retry.
 fn complaint(log: &str) -> &str {
     let mut lines = log.lines().filter(|line| line.contains("cannot deliver: "));
-    let line = lines.next().unwrap_or_else(|| panic!("no line says what is wrong\n{log}"));
+    let line = lines.next().unwrap_or_else(|| panic!("no line names the error\n{log}"));
     assert_eq!(lines.next(), None, "{log}");
     line
 }
@@ -162,7 +164,7 @@ fn an_unknown_stream_is_named_with_its_fix() {
     assert!(moto.arrivals().is_empty());
 }
 
-// moto refuses a signature in XML.
+// moto rejects a signature with an XML reply.
 #[test]
 fn a_wrong_secret_is_named_with_its_fix() {
     let Some(programs) = programs("a wrong secret in moto") else { return };
@@ -175,7 +177,7 @@ fn a_wrong_secret_is_named_with_its_fix() {
 }
 
 #[test]
-fn motos_sts_gives_a_role_whose_signatures_its_firehose_accepts() {
+fn a_role_assumed_at_motos_sts_may_write_to_its_firehose() {
     let Some(programs) = programs("a role assumed at the STS of moto") else { return };
     let moto = Moto::start(programs);
     let (key, secret) = &moto.assumer;
@@ -184,7 +186,7 @@ fn motos_sts_gives_a_role_whose_signatures_its_firehose_accepts() {
     let arrived = moto.arrivals();
     assert!(arrived.len() == EVENTS && arrived.values().all(|times| *times == 1), "{} events\n{log}", arrived.len());
     assert_eq!(ended(&log, "accepted"), EVENTS as u64);
-    // With another external ID the role's trust policy does not let it in, and without the role the key may not write.
+    // With another external ID, the role's trust policy denies access; without the role, the key may not write.
     let other = [options[0], ("external_id", "id-2"), options[2]];
     let log = moto.send_as(10, (key, secret), STREAM, &other);
     assert!(complaint(&log).contains("'external_id'"), "{log}");

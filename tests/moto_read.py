@@ -1,4 +1,4 @@
-"""Prints what a moto server's bucket holds, object after object. Arguments: the server's URL, the key's id, its secret."""
+"""Prints what a moto server's bucket holds, one object after another. Arguments: the server's URL, the key's id, its secret."""
 
 import sys
 

@@ -1,6 +1,6 @@
 """Prepares a moto server for tests/moto.rs: a user with a key, a bucket, a delivery stream into it; then turns the
-signature check on. Beside them a role that may write to the stream, and a second user, who may assume it and nothing else.
-Prints the two keys' ids and secrets and the role's ARN, one to a line. Arguments: the server's URL, the stream's name."""
+signature check on. Also creates a role that may write to the stream, and a second user that may only assume it.
+Prints the two keys' ids and secrets and the role's ARN, one per line. Arguments: the server's URL, the stream's name."""
 
 import sys
 import urllib.request
@@ -46,7 +46,7 @@ client("firehose").create_delivery_stream(
     },
 )
 
-# moto takes the body as it is only when it is no form.
+# moto reads the raw body only when it is not a form.
 off = urllib.request.Request(url + "/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"})
 urllib.request.urlopen(off).read()
 for key in keys:

@@ -1,7 +1,7 @@
-//! Every option of the records, judged by decoding what arrived; and pairs of options, generated.
+//! Every record option, checked by decoding the records that arrive; and generated pairs of options.
 //!
-//! One host runs many outputs, each towards a Firehose of its own. The judge is a model of the options over
-//! `serde_json::Value`, which shares no code with the plugin's, and other people's decoders.
+//! One host runs many outputs, each with its own Firehose endpoint. The expected records come from a model of the
+//! options over `serde_json::Value`, which shares no code with the plugin, and are decoded with third-party decoders.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,7 +23,7 @@ const MAX_RECORD: usize = 1_024_000;
 
 type Pairs<'p> = Vec<(&'p str, &'p str)>;
 
-/// The value of an option among those given.
+/// The value of an option, if it is given.
 fn given<'p>(options: &[(&str, &'p str)], name: &str) -> Option<&'p str> {
     options.iter().find(|(option, _)| *option == name).map(|(_, value)| *value)
 }
@@ -32,7 +32,8 @@ fn on(options: &[(&str, &str)], name: &str, default: bool) -> bool {
     given(options, name).map_or(default, |value| value == "on")
 }
 
-/// Lets one host deliver the same lines through one output for each of `outputs`; gives their Firehoses, and the log.
+/// Delivers the same lines in one host through one output for each of `outputs`; returns their Firehose endpoints,
+/// and the log.
 fn deliver(lines: &[Value], outputs: &[Pairs<'_>]) -> (Vec<Server>, String) {
     deliver_tagged("kube.x", lines, outputs)
 }
@@ -40,7 +41,7 @@ fn deliver(lines: &[Value], outputs: &[Pairs<'_>]) -> (Vec<Server>, String) {
 /// The same under another tag.
 fn deliver_tagged(tag: &str, lines: &[Value], outputs: &[Pairs<'_>]) -> (Vec<Server>, String) {
     let mut scene = Scene::new().service("Grace", "60");
-    // The event's own time, kept in the event too.
+    // The event's own time, which stays in the event too.
     let parser = "[PARSER]\n    Name json\n    Format json\n    Time_Key ts\n    Time_Format %Y-%m-%dT%H:%M:%S.%L%z\n    \
                   Time_Keep on\n";
     fs::write(scene.path("parsers.conf"), parser).unwrap();
@@ -72,7 +73,7 @@ fn deliver_tagged(tag: &str, lines: &[Value], outputs: &[Pairs<'_>]) -> (Vec<Ser
     (servers, log)
 }
 
-/// The text in a record, or in several in a row.
+/// The text of a record, or of several concatenated ones.
 fn decode(compression: &str, data: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     match compression {
@@ -85,7 +86,7 @@ fn decode(compression: &str, data: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The same by the command that users have, where this machine has it.
+/// The same with the command-line tool, where it is installed.
 fn decode_by_command(compression: &str, data: &[u8]) -> Option<Vec<u8>> {
     if !["gzip", "zstd"].contains(&compression) {
         return None;
@@ -101,7 +102,7 @@ fn decode_by_command(compression: &str, data: &[u8]) -> Option<Vec<u8>> {
     Some(output.stdout)
 }
 
-/// A value as text with its keys in order.
+/// A value as text with sorted keys.
 fn canonical(value: &Value) -> String {
     fn sorted(value: &Value) -> Value {
         match value {
@@ -117,8 +118,8 @@ fn canonical(value: &Value) -> String {
     sorted(value).to_string()
 }
 
-/// What was sent, by the options: each record on its own and all in a row, within the limits and without blank lines.
-/// The events are canonical text, or with `log_key` the raw lines.
+/// The events received, decoded as the options say. Each record on its own and all of them concatenated must be
+/// within the limits and without blank lines. The events are canonical text, or the raw lines with `log_key`.
 fn events_of(server: &Server, options: &[(&str, &str)]) -> Vec<String> {
     let compression = given(options, "compression").unwrap_or("none");
     let newline = on(options, "newline", true);
@@ -143,12 +144,12 @@ fn events_of(server: &Server, options: &[(&str, &str)]) -> Vec<String> {
             });
         }
     }
-    assert!(decode(compression, &row) == texts, "{options:?}: in a row the records decode to something else");
+    assert!(decode(compression, &row) == texts, "{options:?}: concatenated records decode to something else");
     if let Some(told) = decode_by_command(compression, &row) {
-        assert!(told == texts, "{options:?}: {compression} -dc tells something else");
+        assert!(told == texts, "{options:?}: {compression} -dc prints something else");
     }
     if given(options, "log_key").is_none() {
-        // Without newlines, too, a reader of JSON finds all events in what Firehose concatenates.
+        // Even without newlines, a JSON reader finds all events in Firehose's concatenated output.
         let read = serde_json::Deserializer::from_slice(&texts).into_iter::<Value>();
         assert_eq!(read.map(Result::unwrap).count(), events.len(), "{options:?}");
     }
@@ -170,14 +171,14 @@ fn assert_same(mut arrived: Vec<String>, mut wanted: Vec<String>, options: &[(&s
 /// An event with its own time, keys with dots at all depths, and a list.
 fn timed(n: usize) -> Value {
     let mut event = event(n);
-    // Fractions that a binary float holds exactly: the host's parser has one on the way.
+    // Only fractions that a binary float can hold: the host's parser uses one.
     event["ts"] = format!("2026-11-22T23:20:{:02}.{:09}+0000", n % 60, n % 512 * 1_953_125).into();
     event["list"] = json!([{"a.b": n, "c": [{"d.e.f": "g.h"}]}, "i.j"]);
     event["x.y"] = json!({"z.z": n});
     event
 }
 
-/// What must come of `timed(n)`: the options over a `Value`, written for the judge alone.
+/// The expected record of `timed(n)`: the options applied to a `Value`, independently of the plugin.
 fn model(n: usize, options: &[(&str, &str)]) -> Option<String> {
     let mut value = timed(n);
     match given(options, "remap").unwrap_or("datadog") {
@@ -288,7 +289,7 @@ fn aggregation_compression_and_newlines_in_every_combination() {
         assert_same(events_of(server, options), wanted.clone(), options, &log);
         let stats = server.stats();
         if on(options, "simple_aggregation", false) {
-            // Full records but for the last of each chunk, several in a request.
+            // All records are full but the last of each chunk, and a request has several.
             assert!(stats.records_accepted <= 20, "{options:?}: {} records", stats.records_accepted);
             assert!(stats.requests * 2 <= alone.requests, "{options:?}: {} requests", stats.requests);
         } else {
@@ -298,7 +299,7 @@ fn aggregation_compression_and_newlines_in_every_combination() {
 }
 
 #[test]
-fn keys_dots_and_times() {
+fn options_for_keys_dots_and_times() {
     const EVENTS: usize = 600;
     let outputs: Vec<Pairs<'_>> = vec![
         vec![("data_keys", "log,pod_name,x.y")],
@@ -310,7 +311,7 @@ fn keys_dots_and_times() {
         vec![("log_key", "log")],
         vec![("log_key", "kubernetes"), ("remap", "none")],
         vec![("log_key", "n")],
-        // The name of no attribute, though one begins with it: no record, and each event is dead-lettered.
+        // A name that no attribute has, though one starts with it: no record, and each event is dead-lettered.
         vec![("log_key", "lo")],
         vec![("replace_dots", "_")],
         vec![("replace_dots", "_"), ("time_key", "event.time"), ("time_key_format", "%Y-%m-%dT%H:%M:%S%z")],
@@ -320,7 +321,7 @@ fn keys_dots_and_times() {
         vec![("time_key", "@timestamp"), ("time_key_format", "%Y-%m-%dT%H:%M:%S.%9N%z")],
         vec![("time_key", "@timestamp"), ("time_key_format", "%Y-%m-%dT%H:%M:%S.%L%z")],
         vec![("time_key", "@timestamp"), ("time_key_format", "\"%Y-%m-%dT%H:%M:%S.%f\" \\ %z")],
-        // The event's own attribute gives way.
+        // The event's own attribute is replaced.
         vec![("time_key", "ts"), ("time_key_format", "%Y-%m-%dT%H:%M:%S.%3N%z")],
     ];
     let lines: Vec<Value> = (0..EVENTS).map(timed).collect();
@@ -334,9 +335,9 @@ fn keys_dots_and_times() {
 }
 
 #[test]
-fn two_megabytes_are_cut_or_dead_lettered() {
+fn two_megabytes_are_truncated_or_dead_lettered() {
     let mut large = timed(7);
-    // Two bytes each in UTF-8 and two more for the quote's escape: most cuts would hit the middle of something.
+    // Two bytes each in UTF-8 and two more for the escaped quote: most cuts fall inside a character or an escape.
     large["log"] = "\u{e9}\"".repeat(600_000).into();
     let mut lines: Vec<Value> = (0..200).map(timed).collect();
     lines.insert(100, large);
@@ -374,7 +375,7 @@ fn two_megabytes_are_cut_or_dead_lettered() {
         full["log"] = "\u{e9}\"".repeat(600_000).into();
         assert_eq!(cut.to_string().len() + missing, full.to_string().len(), "{options:?}");
         let log = cut["log"].as_str().unwrap();
-        // As much is kept as there is room for, and nothing else is touched.
+        // The record keeps as much as fits, and nothing else changes.
         assert!(cut.to_string().len() > MAX_RECORD - 10_000, "{options:?}: {}", cut.to_string().len());
         assert!(full["log"].as_str().unwrap().starts_with(log), "{options:?}");
         cut["log"] = full["log"].clone();
@@ -389,7 +390,7 @@ fn two_megabytes_are_cut_or_dead_lettered() {
 }
 
 #[test]
-fn pairs_of_options_give_what_both_promise_or_are_refused_with_the_reason() {
+fn pairs_of_options_do_what_both_promise_or_are_rejected_with_a_reason() {
     const EVENTS: usize = 150;
     let values: [(&str, &[&str]); 11] = [
         ("data_keys", &["log,n,pod_name,x.y", "kubernetes"]),
@@ -426,7 +427,7 @@ fn pairs_of_options_give_what_both_promise_or_are_refused_with_the_reason() {
         }
     }
     assert_eq!(refused, 12, "log_key with each value of data_keys, drop_keys and time_key");
-    // src/record/mod.rs tries all pairs; here is a sample, through the host, in which no option is missing.
+    // src/record/mod.rs tries all pairs; this is a sample that covers every option, in the host.
     let sample: Vec<Pairs<'_>> = accepted.iter().step_by((accepted.len() / 25).max(1)).cloned().collect();
     assert!((20..=40).contains(&sample.len()), "{} of {}", sample.len(), accepted.len());
     for (name, _) in &values {
@@ -440,8 +441,8 @@ fn pairs_of_options_give_what_both_promise_or_are_refused_with_the_reason() {
 }
 
 #[test]
-fn a_log_key_of_nothing_or_of_several_lines() {
-    // A container's line often ends in a newline; some are nothing else.
+fn a_log_key_value_that_is_blank_or_has_several_lines() {
+    // A container's line often ends in a newline, and some lines are only a newline.
     let lines: Vec<Value> =
         ["", "a\n", "\n", "b\nc", "", "d", ""].iter().map(|log| json!({"log": log, "n": 1})).collect();
     let folder = tempfile::tempdir().unwrap();
@@ -458,7 +459,7 @@ fn a_log_key_of_nothing_or_of_several_lines() {
         .iter()
         .map(|server| server.records().iter().map(|record| String::from_utf8_lossy(&record.data).into()).collect())
         .collect();
-    // No newline is there twice; of a blank line there is no record, which is counted, and nothing is lost.
+    // No newline is doubled, blank lines make no record and are counted, and no other line is lost.
     assert_eq!(texts[0], ["a\n", "b\nc\n", "d\n"], "{log}");
     assert_eq!(texts[1], [texts[0].concat()], "{log}");
     assert_eq!(texts[2], ["a\n", "b\nc", "d"], "{log}");
@@ -474,7 +475,7 @@ fn a_log_key_of_nothing_or_of_several_lines() {
 }
 
 #[test]
-fn a_log_key_that_is_cut_is_counted_and_told() {
+fn a_truncated_log_key_value_is_counted_and_logged() {
     let text = "\u{e9}".repeat(600_000);
     let lines = [json!({"log": text}), json!({"log": "short"}), json!({"log": text})];
     let log_key = ("log_key", "log");
@@ -494,7 +495,7 @@ fn a_log_key_that_is_cut_is_counted_and_told() {
 }
 
 #[test]
-fn what_the_rounding_to_5_kb_costs_is_said_once_where_nothing_is_aggregated() {
+fn the_cost_of_rounding_to_5_kb_is_logged_once_without_aggregation() {
     let lines: Vec<Value> = (0..2500).map(|n| json!({"log": "x".repeat(80), "n": format!("{n:05}")})).collect();
     let long: Vec<Value> = (0..1200).map(|_| json!({"log": "x".repeat(4000)})).collect();
     let (at_init, measured) =
@@ -509,12 +510,12 @@ fn what_the_rounding_to_5_kb_costs_is_said_once_where_nothing_is_aggregated() {
             assert_eq!(lines.count(), said, "{text}\n{log}");
         }
     }
-    // Where it costs less than twice the size, there is nothing to measure out.
+    // Records billed at less than twice their size cause no line with measured costs.
     let (_, log) = deliver(&long, &[vec![]]);
     assert_eq!((log.matches(at_init).count(), log.matches(measured).count()), (1, 0), "{log}");
 }
 
-/// A record as JSON in which no key stands twice: it is the same when it was read and written again.
+/// Parses a record and checks that no key is repeated: it is the same when it is written again.
 fn one_object(record: &[u8]) -> Value {
     let text = std::str::from_utf8(record).unwrap().trim_end_matches('\n');
     let value: Value = serde_json::from_str(text).unwrap();
@@ -524,7 +525,7 @@ fn one_object(record: &[u8]) -> Value {
 }
 
 #[test]
-fn whatever_shape_the_kubernetes_key_has_the_names_are_there_once() {
+fn the_names_appear_once_for_any_shape_of_the_kubernetes_key() {
     let id = "0123456789abcdef".repeat(4);
     let tag = format!("kube.var.log.containers.web-1_shop_nginx-{id}.log");
     let shapes = ["null", "\"text\"", "{}", r#"{"mine":1}"#, r#"{"pod_name":null,"docker_id":{}}"#, "[1]", "7"];
@@ -552,11 +553,11 @@ fn whatever_shape_the_kubernetes_key_has_the_names_are_there_once() {
 }
 
 #[test]
-fn what_is_too_long_is_truncated_or_split_whatever_its_shape() {
+fn too_long_events_of_any_shape_are_truncated_or_split() {
     let text = |letter: &str, length: usize| Value::from(letter.repeat(length));
     let many: Map<String, Value> = (0..15_000).map(|n| (format!("key{n}"), text("x", 100))).collect();
     let lines = [
-        // As Merge_Log with Keep_Log makes of a long line of JSON.
+        // The event that Merge_Log with Keep_Log makes of a long line of JSON.
         json!({"log": text("\u{e9}", 450_000), "message": text("\u{e9}", 450_000)}),
         json!({"a": text("a", 500_000), "b": [text("b", 500_000)], "c": {"d": text("d", 500_000)}}),
         Value::Object(many),
@@ -578,7 +579,7 @@ fn what_is_too_long_is_truncated_or_split_whatever_its_shape() {
         let records: Vec<Value> = server.records().iter().map(|record| one_object(&record.data)).collect();
         let truncated = records.iter().filter(|record| record["kubehose_truncated"].is_u64()).count();
         let split = given(options, "oversize") == Some("split");
-        // The last two are no long texts; without its message, the first fits.
+        // The last two have no long text; without its message, the first fits.
         let expected = match (split, given(options, "drop_keys").is_some()) {
             (true, _) => 2,
             (_, true) => 3,
@@ -597,7 +598,7 @@ fn what_is_too_long_is_truncated_or_split_whatever_its_shape() {
 }
 
 #[test]
-fn an_id_is_the_same_when_a_record_is_sent_again_and_no_other_has_it() {
+fn a_record_id_stays_the_same_when_resent_and_is_unique() {
     let lines: Vec<Value> = (0..300).map(|n| json!({"log": "the same", "n": n / 3})).collect();
     let outputs: Vec<Pairs<'_>> = vec![vec![("record_id", "id")], vec![("record_id", "id"), ("drop_keys", "n")]];
     let (servers, log) = deliver(&lines, &outputs);
@@ -606,7 +607,7 @@ fn an_id_is_the_same_when_a_record_is_sent_again_and_no_other_has_it() {
         let ids = records.iter().map(|record| one_object(&record.data)["id"].as_str().unwrap().to_owned());
         ids.collect::<Vec<String>>()
     };
-    // Two outputs get the same chunk, as a second delivery of it would be.
+    // Two outputs receive the same chunk, as if it were delivered twice.
     let (one, two) = (ids(&servers[0]), ids(&servers[1]));
     assert_eq!(one, two, "{log}");
     let different: std::collections::HashSet<&String> = one.iter().collect();
@@ -628,7 +629,7 @@ fn empty_events_are_counted_and_not_sent() {
 }
 
 #[test]
-fn a_wrong_option_does_not_pass_in_silence() {
+fn a_wrong_option_stops_the_start_with_a_message() {
     for (name, value, told) in [
         ("replace_dots", "true", "option 'replace_dots': 'true' is not accepted"),
         ("time_key", "on", "option 'time_key': 'on' is not accepted"),
@@ -650,7 +651,7 @@ fn a_wrong_option_does_not_pass_in_silence() {
 }
 
 #[test]
-fn what_an_opentelemetry_client_sends_arrives_with_its_metadata() {
+fn opentelemetry_records_arrive_with_their_metadata() {
     if !since_or_skip((4, 0), "records of OpenTelemetry's log data model") {
         return;
     }
@@ -714,7 +715,7 @@ fn what_an_opentelemetry_client_sends_arrives_with_its_metadata() {
             "observed_timestamp": 1_700_000_001_000_000_000_u64, "severity_number": 13, "severity_text": "WARN",
             "attributes": {"http.status": 503}, "trace_id": "000102030405060708090a0b0c0d0eff",
             "span_id": "6162636465666768"}),
-        // What the event has itself counts.
+        // The event's own value takes precedence.
         json!({"log": "x", "severity_text": "own", "resource": resource, "scope": {"name": "lib"}}),
     ];
     let wanted = [
@@ -743,7 +744,7 @@ fn what_an_opentelemetry_client_sends_arrives_with_its_metadata() {
 }
 
 #[test]
-fn names_are_read_from_tags_of_ones_own() {
+fn names_are_read_from_custom_tags() {
     let lines = [json!({"log": "x"}), json!({"log": "y", "kubernetes": {"pod_name": "own", "host": "h"}})];
     let pattern = r"^app\.(?P<namespace_name>[^.]+)\.(?P<pod_name>[^.]+)(?:\.(?P<container_name>.+))?$";
     let outputs: Vec<Pairs<'_>> = vec![
@@ -775,7 +776,7 @@ fn names_are_read_from_tags_of_ones_own() {
     }
 }
 
-/// The line that an output ends with.
+/// The line that an output logs at its end.
 fn ended_of(log: &str, at: usize) -> &str {
     let ours = |line: &&str| line.contains("] ended: ") && line.contains(&format!("kubehose.{at}]"));
     log.lines().find(ours).unwrap_or_else(|| panic!("{log}"))

@@ -1,7 +1,8 @@
-//! The same events through the built-in `kinesis_firehose` and kubehose, in one real Fluent Bit, byte by byte.
+//! The same events through the built-in `kinesis_firehose` and kubehose, in one real Fluent Bit, compared byte by
+//! byte.
 //!
-//! Every difference is in [`DIFFERENCES`] or [`CASES`] and, for users, in `docs/src/differences.md`; one that is not, or one
-//! that is no more, fails the test.
+//! Every difference is listed in [`DIFFERENCES`] or [`CASES`] and, for users, in `docs/src/differences.md`. An
+//! unlisted difference, or a listed one that no longer exists, fails the test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 const EVENTS: usize = 2000;
 
-/// Kinds of values, each with its JSON text; an event holds one.
+/// Kinds of values, each with its JSON text; each event holds one.
 const KINDS: &[(&str, &str)] = &[
     ("nested maps", r#"{"a":{"b":{"c":{"d":[{"e":1},[2,[3]]]}}}}"#),
     ("integers", "[0,1,-1,127,128,-129,65535,-65536,4294967296,-9007199254740993]"),
@@ -50,7 +51,7 @@ const KINDS: &[(&str, &str)] = &[
     ("keys with dots and quotes", r#"{"a.b":1,"c\"d":2,"e f":3}"#),
 ];
 
-/// Kinds in which the two do not write the same bytes, whether they still mean the same, and why.
+/// Kinds for which the two plugins write different bytes: whether the value is still the same, and why.
 const DIFFERENCES: &[(&str, bool, &str)] = &[
     (
         "unicode",
@@ -76,7 +77,7 @@ const DIFFERENCES: &[(&str, bool, &str)] = &[
 
 /// The `n`th event's line.
 fn line(n: usize) -> String {
-    // One in four is as the kubernetes filter leaves it, in ASCII: the rest of it must be the same to the byte.
+    // One event in four looks as the kubernetes filter leaves it, in ASCII: the records must be identical.
     if n.is_multiple_of(4) {
         return event(n).to_string().replace('\u{e9}', "e");
     }
@@ -95,7 +96,7 @@ fn by_number(server: &Server) -> HashMap<u64, Vec<u8>> {
     records
 }
 
-/// Whether the host is older than 4.2, whose `kinesis_firehose` can be led to a port of this machine.
+/// Whether the host is older than 4.2, whose `kinesis_firehose` cannot be pointed at a local port.
 fn too_old() -> bool {
     let told = std::process::Command::new(&host().program).arg("--version").output().unwrap();
     let told = String::from_utf8(told.stdout).unwrap();
@@ -105,7 +106,7 @@ fn too_old() -> bool {
 }
 
 #[test]
-fn the_built_in_plugin_writes_the_same_bytes_but_for_the_differences_that_are_listed() {
+fn the_built_in_plugin_writes_the_same_bytes_except_for_listed_differences() {
     if !real_or_skip("the comparison with kinesis_firehose") {
         return;
     }
@@ -142,9 +143,9 @@ fn the_built_in_plugin_writes_the_same_bytes_but_for_the_differences_that_are_li
         .filter(|(kind, (same, _))| !DIFFERENCES.iter().any(|(listed, alike, _)| listed == kind && alike == same))
         .map(|(kind, (same, texts))| format!("\n{kind} (the same value: {same}):\n{texts}"))
         .collect();
-    assert!(new.is_empty(), "differences that are not listed, or not like this:{new}");
+    assert!(new.is_empty(), "differences that are not listed, or listed differently:{new}");
     for (kind, _, reason) in DIFFERENCES {
-        assert!(found.contains_key(*kind), "{kind} is listed as a difference and is none any more");
+        assert!(found.contains_key(*kind), "{kind} is listed as a difference, but there is none any more");
         assert!(
             document.contains(&format!("| {kind} |")) && document.contains(reason),
             "docs/src/differences.md lacks: {kind}: {reason}"
@@ -152,8 +153,8 @@ fn the_built_in_plugin_writes_the_same_bytes_but_for_the_differences_that_are_li
     }
 }
 
-/// What each makes of a line under the same options, as [`seen`] tells it: what it is about, the options, the line, theirs,
-/// ours. Where these differ, the document has a line of it.
+/// What each plugin writes for a line under the same options, in the form of [`seen`]: the topic, the options, the
+/// line, the result of `kinesis_firehose`, ours. Where the results differ, the document has a row for it.
 type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], &'c str, &'c str, &'c str);
 
 const CASES: &[Case<'_>] = &[
@@ -212,7 +213,8 @@ const CASES: &[Case<'_>] = &[
     ),
 ];
 
-/// What each makes of an event that no line of JSON can be: what it is about, its msgpack, theirs, ours.
+/// What each plugin writes for an event that JSON cannot represent: the topic, the msgpack, the result of
+/// `kinesis_firehose`, ours.
 const EVENTS_OF_MSGPACK: &[(&str, &[u8], &str, &str)] = &[
     ("text that is not UTF-8", b"\x81\xa1v\xa3a\xffb", r#"{"v":"ab"}\n"#, "{\"v\":\"a\u{fffd}b\"}\\n"),
     ("binary that is not UTF-8", b"\x81\xa1v\xc4\x03x\xff\x01", r#"{"v":"x\u0001"}\n"#, r#"{"v":"eP8B"}\n"#),
@@ -227,10 +229,10 @@ const EVENTS_OF_MSGPACK: &[(&str, &[u8], &str, &str)] = &[
 
 const LOG_KEY: &[(&str, &str)] = &[("log_key", "log")];
 
-/// Stands for a line with a text of 1,100,000 bytes.
+/// A placeholder for a line with a text of 1,100,000 bytes.
 const HUGE: &str = "huge";
 
-/// What a Firehose got, in short: its records, a long one by its length, the digits of a time as zeros.
+/// What a Firehose endpoint received, in short: its records, a long one as its length, the digits of a time as zeros.
 fn seen(server: &Server, times: bool) -> String {
     let short = |data: &[u8]| match data.len() {
         _ if data.starts_with(b"\xff\x06\0\0sNaPpY") => "snappy frames".to_owned(),
@@ -244,7 +246,7 @@ fn seen(server: &Server, times: bool) -> String {
 }
 
 #[test]
-fn what_the_two_make_of_the_same_options_is_as_listed() {
+fn results_of_the_same_options_differ_only_as_listed() {
     if !real_or_skip("the comparison of options with kinesis_firehose") {
         return;
     }
@@ -277,7 +279,7 @@ fn what_the_two_make_of_the_same_options_is_as_listed() {
     }
 }
 
-/// The section of the built-in plugin.
+/// The `[OUTPUT]` section of the built-in plugin.
 fn built_in<'p>(port: &'p str, ca: &'p str) -> [(&'static str, &'p str); 8] {
     [
         ("Name", "kinesis_firehose"),
@@ -291,7 +293,7 @@ fn built_in<'p>(port: &'p str, ca: &'p str) -> [(&'static str, &'p str); 8] {
     ]
 }
 
-/// What the two make of an event that comes by the forward protocol.
+/// What both plugins write for an event received by the forward protocol.
 fn through_both(what: &str, event: &[u8]) -> (String, String, String) {
     let (theirs, ours) = (firehose(true), firehose(true));
     let (port, ca) = (theirs.port().to_string(), theirs.ca_pem_path().unwrap().display().to_string());
@@ -308,7 +310,7 @@ fn through_both(what: &str, event: &[u8]) -> (String, String, String) {
         connection = TcpStream::connect(listen).ok();
         connection.is_some()
     });
-    // PackedForward: a tag, and entries of a time and an event.
+    // PackedForward: a tag, then entries of a time and an event.
     let entry = [b"\x92\xce\x65\x53\xf1\x00", event].concat();
     let message = [b"\x92\xa1t\xc4", &[entry.len() as u8][..], &entry].concat();
     let mut connection = connection.unwrap();
@@ -320,7 +322,7 @@ fn through_both(what: &str, event: &[u8]) -> (String, String, String) {
 }
 
 #[test]
-fn what_the_two_make_of_msgpack_that_no_json_can_be_is_as_listed() {
+fn results_of_msgpack_beyond_json_differ_only_as_listed() {
     if !real_or_skip("the comparison of msgpack with kinesis_firehose") {
         return;
     }

@@ -1,4 +1,4 @@
-//! The plugin in its host: the main job, the host's calls, its ends and its reloads.
+//! The plugin in its host: the main task, the host's calls, exits and reloads.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,7 +17,7 @@ use std::time::Duration;
 const EVENTS: usize = 20_000;
 
 #[test]
-fn twenty_thousand_events_arrive_once_and_unchanged_but_for_the_four_names() {
+fn twenty_thousand_events_arrive_once_and_unchanged_except_for_the_four_names() {
     for tls in [true, false] {
         for workers in ["0", "1", "4"] {
             let server = firehose(tls);
@@ -39,13 +39,13 @@ fn two_outputs_each_deliver_everything() {
         .run();
     assert_each_once(&one, EVENTS, &log);
     assert_each_once(&two, EVENTS, &log);
-    // Lines carry the output's name, or its alias.
+    // Log lines carry the output's name, or its alias.
     assert!(log.contains("[output:kubehose:kubehose.0] kubehose "), "{log}");
     assert!(log.contains("[output:kubehose:second] ended: "), "{log}");
 }
 
 #[test]
-fn a_dry_run_initialises_nothing_and_ends_well() {
+fn a_dry_run_initialises_nothing_and_exits_successfully() {
     let server = firehose(false);
     let log = Scene::new().events(10).output(&server, &[]).argument("-D").run();
     assert!(!log.contains("ended:"), "{log}");
@@ -66,7 +66,7 @@ fn a_wrong_option_stops_the_host_with_a_line_that_names_it() {
 }
 
 #[test]
-fn another_output_that_fails_takes_ours_down_in_peace() {
+fn another_output_that_fails_to_start_ends_the_host_without_a_crash() {
     let server = firehose(false);
     let mut running = Scene::new()
         .events(10)
@@ -86,7 +86,7 @@ fn the_log_level_of_the_output_is_obeyed() {
 }
 
 #[test]
-fn sigterm_in_mid_flow_loses_nothing_that_was_read() {
+fn sigterm_while_events_flow_loses_nothing_that_was_read() {
     for workers in ["0", "1"] {
         let server = firehose(true);
         let scene = Scene::new()
@@ -99,7 +99,7 @@ fn sigterm_in_mid_flow_loses_nothing_that_was_read() {
         let status = running.wait(Duration::from_secs(60));
         let log = running.log();
         assert!(status.success(), "{status}\n{log}");
-        // What was read is a beginning of the file; there must be no gap in it.
+        // The host read the file from its start: the records must have no gaps.
         let arrived = arrivals(&server).len();
         assert!(arrived > 2000);
         assert_each_once(&server, arrived, &log);
@@ -108,7 +108,7 @@ fn sigterm_in_mid_flow_loses_nothing_that_was_read() {
 }
 
 #[test]
-fn in_the_background_the_log_goes_where_the_hosts_goes() {
+fn in_daemon_mode_the_log_goes_where_the_hosts_log_goes() {
     if !real_or_skip("daemon mode") {
         return;
     }
@@ -125,7 +125,7 @@ fn in_the_background_the_log_goes_where_the_hosts_goes() {
     assert!(status.success(), "{status}\n{}", running.log());
     until("20,000 records", Duration::from_secs(60), || server.stats().records_accepted >= EVENTS as u64);
     let text = || fs::read_to_string(&log_file).unwrap_or_default();
-    // The daemon names itself in its log: "pid=…" before the fork, and this line after it.
+    // The PID is in the daemon's log: "pid=…" before the fork, and this line after it.
     let told = running.log();
     let pid = told.rsplit_once("(PID=").and_then(|(_, rest)| rest.split_once(')')).map(|(pid, _)| pid.parse().unwrap());
     signal(pid.unwrap_or_else(|| panic!("no PID\n{told}")), "TERM");
@@ -142,14 +142,15 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
     const RELOADS: usize = 100;
     let server = firehose(true);
     let port = free_port();
-    // Not tail: it needs its database to go on where it was, and not every Fluent Bit is built with SQLite.
+    // Not tail: it needs its database to continue at the right position, and not every Fluent Bit is built with
+    // SQLite.
     let input = [("Name", "http"), ("Listen", "127.0.0.1"), ("Port", port.as_str())];
     let scene = Scene::new()
         .service("Hot_Reload", "on")
         .service("Flush", "0.1")
         .section("INPUT", &input)
-        // Not with Workers: there the host, which starts a proxy plugin's workers twice and ends them once, crashes in
-        // one of its left-over threads (flb_upstream_conn_timeouts) after a reload, whatever the plugin.
+        // Without Workers: the host starts a proxy plugin's workers twice and ends them once, and after a reload
+        // crashes in a left-over thread (flb_upstream_conn_timeouts), whatever the plugin.
         .output(&server, &[]);
     let mut running = scene.start();
     let pid = running.child.id();
@@ -159,7 +160,7 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
     };
     until("start", Duration::from_secs(10), || running.log().contains("stream processor started"));
-    // Before 4.0 the host does not say when it is done; the start is the last that it says.
+    // Before 4.0 the host does not log that a reload is done; the start of the stream processor is its last line.
     let tells = version() >= (4, 0);
     let reloads = |log: &str| match tells {
         true => log.matches("successful reload done").count(),
@@ -168,7 +169,7 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
     let mut early = (0, 0);
     for reload in 1..=RELOADS {
         let next = EVENTS / RELOADS * (reload - 1);
-        // The answer says that the host has them, not yet that they are delivered.
+        // The reply means that the host has the events, not yet that they are delivered.
         let body = serde_json::Value::from((next..next + EVENTS / RELOADS).map(event).collect::<Vec<_>>()).to_string();
         let head =
             format!("POST /kube.x HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n", body.len());
@@ -189,7 +190,7 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
     assert_each_once(&server, EVENTS, &log);
     assert_eq!(log.matches("] ended: ").count(), RELOADS + 1, "{log}");
     eprintln!("threads and RSS in KB after 30 reloads: {early:?}, after {RELOADS}: {late:?}");
-    // The host itself leaves an idle worker behind at each reload; ours, a thread for each output, all end.
+    // The host itself leaves an idle worker behind at each reload; ours (one thread for each output) all end.
     assert!(
         late.0 <= early.0 + RELOADS as u64 - 30,
         "threads after 30 reloads and after all: {} and {}",
@@ -220,7 +221,7 @@ fn the_hosts_own_metrics_endpoint_shows_the_counts() {
         let line = text.lines().find(|line| line.starts_with(&format!("kubehose_{name}{{name=\"mine\"")))?;
         line.rsplit(' ').next()?.parse().ok()
     };
-    // The host gathers its metrics now and then.
+    // The host collects metrics at intervals.
     until("final counts", Duration::from_secs(30), || {
         number(&scrape(), "records_accepted_total") == Some(EVENTS as f64)
     });
@@ -244,7 +245,7 @@ fn the_hosts_own_metrics_endpoint_shows_the_counts() {
     let service =
         text.lines().find(|line| line.contains("errors_total") && line.contains("class=\"service\"")).unwrap();
     assert!(service.ends_with(&format!(" {}", stats.statuses[&500])), "{service}");
-    // A server error does not say whether its records were accepted.
+    // After a server error it is unknown whether the records were accepted.
     assert!(number(&text, "records_possibly_duplicate_total") > Some(0.0), "{text}");
     assert!(number(&text, "records_resent_total") > Some(0.0) && number(&text, "throttled_total") > Some(0.0));
     running.signal("TERM");
@@ -253,7 +254,7 @@ fn the_hosts_own_metrics_endpoint_shows_the_counts() {
 }
 
 #[test]
-fn with_a_template_it_is_told_which_streams_fail_and_at_the_end_what_came_of_each() {
+fn with_a_template_failing_streams_are_counted_and_each_stream_is_summed_up_at_exit() {
     if !since_or_skip((2, 0), "metrics of plugins on the host's own endpoint") {
         return;
     }
@@ -281,10 +282,10 @@ fn with_a_template_it_is_told_which_streams_fail_and_at_the_end_what_came_of_eac
         (0..count).for_each(|n| scene.append_line(&serde_json::json!({"space": space, "n": n})));
     }
     let mut running = scene.start();
-    until("all but those of the stream that is missing", Duration::from_secs(60), || {
+    until("all records but those of the missing stream", Duration::from_secs(60), || {
         server.stats().records_accepted == 55
     });
-    until("the stream that fails", Duration::from_secs(30), || {
+    until("the failing stream", Duration::from_secs(30), || {
         let text = ask(&port, "GET /api/v2/metrics/prometheus HTTP/1.1\r\n", "");
         text.lines().any(|line| line.starts_with("kubehose_streams_failing{name=\"mine\"") && line.ends_with(" 1"))
     });
@@ -307,8 +308,8 @@ fn free_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
-/// What is answered to a request. Not every release closes the connection, though it is asked to: it is read as far as the
-/// reply says, or until nothing more comes.
+/// Returns the reply to a request. Not every release closes the connection when asked to, so this reads to the end of
+/// the reply, or until no more data arrives.
 fn ask(port: &str, head: &str, body: &str) -> String {
     let mut socket = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -324,7 +325,7 @@ fn ask(port: &str, head: &str, body: &str) -> String {
     String::from_utf8_lossy(&reply).into_owned()
 }
 
-/// Whether a reply is all there: as long as it says, or with its last chunk.
+/// Whether a reply is complete: by its content-length, or by its last chunk.
 fn whole(reply: &[u8]) -> bool {
     let text = String::from_utf8_lossy(reply).to_ascii_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };

@@ -1,6 +1,7 @@
 //! A real proxy, tinyproxy, between the plugin and the local Firehose: HTTPS_PROXY, NO_PROXY, passwords, refusals.
 //!
-//! Whether a call went through it is told by its own log. Without tinyproxy nothing is run here, and a line says so.
+//! tinyproxy's own log shows whether a call went through it. Without tinyproxy these tests do not run, and print one
+//! line saying so.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,7 +23,7 @@ use tempfile::TempDir;
 const EVENTS: usize = 300;
 const PASSWORD: &str = "proxy-PASSWORD";
 
-/// Whether there is a tinyproxy; if not, says what was not run.
+/// Whether tinyproxy is installed; if not, prints what was not run.
 fn tinyproxy_or_skip(what: &str) -> bool {
     let there = Command::new("tinyproxy").arg("-v").stdout(Stdio::null()).status().is_ok();
     if !there {
@@ -31,7 +32,7 @@ fn tinyproxy_or_skip(what: &str) -> bool {
     there
 }
 
-/// A tinyproxy that runs; it is killed when dropped.
+/// A running tinyproxy; it is killed when dropped.
 struct Proxy {
     child: Child,
     port: u16,
@@ -40,7 +41,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// On this port, 0 for a free one, with more lines in its configuration.
+    /// Starts it on this port (0 for a free one), with more lines in its configuration.
     fn start(port: u16, more: &str) -> Proxy {
         let folder = tempfile::tempdir().unwrap();
         let port = if port == 0 { free_port() } else { port };
@@ -73,7 +74,7 @@ impl Proxy {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The hosts and ports that a tunnel was asked for.
+    /// The hosts and ports for which a tunnel was requested.
     fn tunnels(&self) -> Vec<String> {
         let asked = |line: &str| Some(line.split_once(": CONNECT ")?.1.split(' ').next()?.to_owned());
         self.log().lines().filter_map(asked).collect()
@@ -91,7 +92,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Sends all events with these variables; gives the host's log.
+/// Sends all events with these environment variables; returns the host's log.
 fn send(server: &Server, variables: &[(&str, &str)], more: &[(&str, &str)]) -> String {
     let mut scene = Scene::new().service("Log_Level", "debug").events(EVENTS);
     for (name, value) in variables {
@@ -105,7 +106,7 @@ fn send(server: &Server, variables: &[(&str, &str)], more: &[(&str, &str)]) -> S
     log
 }
 
-/// Starts a host that reads on; what is set up wrongly is kept, and tried again.
+/// Starts a host that keeps reading; chunks that cannot be delivered are kept and retried.
 fn start(server: &Server, variables: &[(&str, &str)], more: &[(&str, &str)]) -> Running {
     let mut scene =
         Scene::new().service("Log_Level", "debug").service("Scheduler.Base", "1").service("Scheduler.Cap", "1");
@@ -116,10 +117,10 @@ fn start(server: &Server, variables: &[(&str, &str)], more: &[(&str, &str)]) -> 
     scene.tail(EVENTS, &[]).output(server, &[&options[..], more].concat()).start()
 }
 
-/// The line that says what is wrong, waited for; nothing may have arrived.
+/// Waits for the log line with the error; no call may have arrived.
 fn complaint(running: &Running, server: &Server, words: &[&str]) {
     let mut found = None;
-    until("line that says what is wrong", Duration::from_secs(60), || {
+    until("log line with the error", Duration::from_secs(60), || {
         found = running.log().lines().find(|line| line.contains("cannot deliver: ")).map(str::to_owned);
         found.is_some()
     });
@@ -130,7 +131,7 @@ fn complaint(running: &Running, server: &Server, words: &[&str]) {
     assert_eq!(server.stats().requests, 0);
 }
 
-/// Waits until all has arrived, ends the host, and gives its log.
+/// Waits until all events have arrived, ends the host, and returns its log.
 fn end(mut running: Running, server: &Server) -> String {
     let arrived = || server.stats().records_accepted >= EVENTS as u64;
     until("delivery of all", Duration::from_secs(60), arrived);
@@ -145,24 +146,24 @@ fn end(mut running: Running, server: &Server) -> String {
 }
 
 #[test]
-fn a_tunnel_is_asked_for_whatever_the_variables_name() {
+fn every_proxy_variable_for_https_leads_to_a_tunnel() {
     if !tinyproxy_or_skip("HTTPS_PROXY and its like") {
         return;
     }
     for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
         let (server, proxy) = (firehose(true), Proxy::start(0, ""));
-        // The variable of http's proxy is not for https.
+        // HTTP_PROXY must not be used for https.
         send(&server, &[(name, &proxy.url()), ("HTTP_PROXY", "http://127.0.0.1:1")], &[]);
         let tunnels = proxy.tunnels();
         let host = format!("127.0.0.1:{}", server.port());
         assert!(!tunnels.is_empty() && tunnels.iter().all(|asked| *asked == host), "{tunnels:?}\n{}", proxy.log());
-        // No connection went beside the tunnels.
+        // No connection bypassed the tunnels.
         assert_eq!(server.stats().connections, tunnels.len() as u64, "{}", proxy.log());
     }
 }
 
 #[test]
-fn an_endpoint_over_http_goes_beside_the_proxy() {
+fn an_http_endpoint_bypasses_the_proxy() {
     if !tinyproxy_or_skip("HTTPS_PROXY with an endpoint over http") {
         return;
     }
@@ -172,14 +173,14 @@ fn an_endpoint_over_http_goes_beside_the_proxy() {
 }
 
 #[test]
-fn no_proxy_goes_round_it_in_each_of_its_forms() {
+fn no_proxy_bypasses_the_proxy_in_each_of_its_forms() {
     if !tinyproxy_or_skip("NO_PROXY") {
         return;
     }
-    // Names below a domain, which only this test's own hosts file has.
+    // Names in a domain, which exist only in this test's own hosts file.
     let setup = "printf '127.0.0.1 localhost firehose.vpce.example.test\\n' > /tmp/kubehose-hosts.$$ && \
                  mount --bind /tmp/kubehose-hosts.$$ /etc/hosts && rm /tmp/kubehose-hosts.$$";
-    if !inside("no_proxy_goes_round_it_in_each_of_its_forms", &["--mount"], setup) {
+    if !inside("no_proxy_bypasses_the_proxy_in_each_of_its_forms", &["--mount"], setup) {
         return;
     }
     const NAME: &str = "firehose.vpce.example.test";
@@ -209,7 +210,7 @@ fn no_proxy_goes_round_it_in_each_of_its_forms() {
 }
 
 #[test]
-fn a_password_opens_the_proxy_and_is_told_nobody() {
+fn the_proxy_password_is_sent_and_never_logged() {
     if !tinyproxy_or_skip("a proxy with a password") {
         return;
     }
@@ -220,21 +221,22 @@ fn a_password_opens_the_proxy_and_is_told_nobody() {
     assert!(!proxy.tunnels().is_empty());
 
     let server = firehose(true);
-    // To a wrong password tinyproxy says 401, as if it were the server.
+    // tinyproxy answers a wrong password with 401, as if it were the server.
     for (url, why) in [(url(&format!("{PASSWORD}X")), "unsuccessful"), (proxy.url(), "authorization required")] {
         let running = start(&server, &[("HTTPS_PROXY", &url)], &[]);
         let words = [&format!("the proxy {} of HTTPS_PROXY", proxy.url()), why, "its user and password are right"];
         complaint(&running, &server, &words);
         assert!(!running.log().contains(PASSWORD), "{}", running.log());
     }
-    // The last `@` ends a password, however those within it are written. Tinyproxy itself takes none with an `@`.
+    // A URL's last `@` ends the password, whether or not those in it are escaped. tinyproxy itself allows no `@` in
+    // passwords.
     for at in ["@", "%40"] {
         let url = format!("http://us{at}er:{PASSWORD}{at}{PASSWORD}@127.0.0.1:{}", proxy.port);
         let running = start(&server, &[("HTTPS_PROXY", &url)], &[]);
         complaint(&running, &server, &[&format!("the proxy {} of HTTPS_PROXY", proxy.url()), "unsuccessful"]);
         assert!(!running.log().contains(PASSWORD), "{}", running.log());
     }
-    // What the proxy asks for is fixed there.
+    // The proxy's password is changed to the one sent.
     let running = start(&server, &[("HTTPS_PROXY", &url(&format!("{PASSWORD}X")))], &[]);
     complaint(&running, &server, &["unsuccessful"]);
     let port = proxy.port;
@@ -245,7 +247,7 @@ fn a_password_opens_the_proxy_and_is_told_nobody() {
 }
 
 #[test]
-fn what_a_dead_proxy_held_up_is_delivered_when_it_is_back() {
+fn records_held_up_by_a_dead_proxy_are_delivered_when_it_is_back() {
     if !tinyproxy_or_skip("a proxy that is down") {
         return;
     }
@@ -262,12 +264,12 @@ fn what_a_dead_proxy_held_up_is_delivered_when_it_is_back() {
 }
 
 #[test]
-fn what_a_proxys_filter_held_up_is_delivered_when_it_is_let_through() {
+fn records_held_up_by_a_proxys_filter_are_delivered_when_it_allows_them() {
     if !tinyproxy_or_skip("a proxy that refuses CONNECT") {
         return;
     }
     let server = firehose(true);
-    // A list of hosts that are not let through, and a list of ports that are.
+    // A list of blocked hosts, and a list of allowed ports.
     for refusal in ["Filter \"FOLDER/no-firehose\"\n", "ConnectPort 443\n"] {
         let proxy = Proxy::start(0, refusal);
         let running = start(&server, &[("https_proxy", &proxy.url())], &[]);
@@ -286,7 +288,7 @@ fn what_a_proxys_filter_held_up_is_delivered_when_it_is_let_through() {
 }
 
 #[test]
-fn a_certificate_that_ca_file_does_not_cover_is_told_through_the_proxy_too() {
+fn a_certificate_outside_ca_file_is_logged_through_the_proxy_too() {
     if !tinyproxy_or_skip("a certificate behind a proxy") {
         return;
     }
@@ -298,7 +300,7 @@ fn a_certificate_that_ca_file_does_not_cover_is_told_through_the_proxy_too() {
     let mut running = start(&server, &[("HTTPS_PROXY", &proxy.url())], &more);
     complaint(&running, &server, &["certificate", "'ca_file'"]);
     assert!(!proxy.tunnels().is_empty());
-    // Nothing of it is fixed: what was kept is in the dead-letter file when the host ends.
+    // The fault stays: the kept records are in the dead-letter file when the host exits.
     running.signal("TERM");
     assert!(running.wait(Duration::from_secs(30)).success());
     let log = running.log();
@@ -307,12 +309,12 @@ fn a_certificate_that_ca_file_does_not_cover_is_told_through_the_proxy_too() {
 }
 
 #[test]
-fn a_proxy_that_cannot_be_used_is_told_and_not_passed_by() {
+fn an_unusable_proxy_is_logged_and_not_bypassed() {
     let server = firehose(true);
     for (value, why) in [
         (format!("socks5://user:{PASSWORD}@127.0.0.1:1080"), "only proxies with http://"),
         (format!("https://user:{PASSWORD}@127.0.0.1:3129"), "only proxies with http://"),
-        // As URLs these are the host `user`, with a port, and more behind it.
+        // As URLs these have the host `user`, with a port, and more after it.
         (format!("http://user:{PASSWORD}#x@127.0.0.1:3128"), "its value is not a URL such as http://proxy:3128"),
         (format!("http://user:80/{PASSWORD}@127.0.0.1:3128"), "its value is not a URL such as http://proxy:3128"),
         (format!("http://user:80?{PASSWORD}@127.0.0.1:3128"), "its value is not a URL such as http://proxy:3128"),

@@ -1,4 +1,4 @@
-//! The README's table is that of the code; `BLESS=1 cargo test --test readme` writes it anew.
+//! The README's table of options matches the code; `BLESS=1 cargo test --test readme` rewrites it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,7 +13,7 @@ use std::path::Path;
 
 const BEGIN: &str = "<!-- options: BLESS=1 cargo test --test readme -->\n";
 const END: &str = "<!-- end of options -->\n";
-/// What fits a reader's patience.
+/// The README's maximum size in bytes, for the reader's sake.
 const MOST: usize = 12_000;
 
 /// The options as a table in Markdown.

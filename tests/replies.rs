@@ -1,4 +1,5 @@
-//! Replies that contradict themselves, in the host: they say of no record what became of it, so none is lost, and each is counted.
+//! Contradictory replies: they do not reveal the outcome of any record, so no record may be lost, and every possible
+//! duplicate is counted.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,8 +15,8 @@ use kubehose_local::firehose::{Faults, Options, Server};
 const EVENTS: usize = 20_000;
 
 #[test]
-fn no_reply_that_contradicts_itself_loses_a_record_or_repeats_one_uncounted() {
-    // How often replies contradict themselves, and how often records fail in those that do not.
+fn contradictory_replies_lose_no_record_and_every_repeat_is_counted() {
+    // How often a reply contradicts itself, and how often a record fails in the other replies.
     for (contradict, fail_every_record, workers) in [(2, 7, "0"), (3, 1000, "1"), (5, 0, "1")] {
         let faults = Faults { contradict, fail_every_record, ..Faults::default() };
         let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
@@ -29,7 +30,7 @@ fn no_reply_that_contradicts_itself_loses_a_record_or_repeats_one_uncounted() {
             arrived.len(),
             stats.requests
         );
-        // Each of the three ways, with records accepted and with records refused.
+        // Each of the three kinds of contradiction occurs, with accepted and with refused records.
         assert!(met.unwrap_or(0) >= 6, "{met:?} contradictions\n{log}");
         assert_eq!((arrived.len(), ended(&log, "dead_lettered"), ended(&log, "dropped")), (EVENTS, 0, 0), "{log}");
         assert_eq!((ended(&log, "accepted"), ended(&log, "held")), (EVENTS as u64, 0), "{log}");

@@ -1,6 +1,6 @@
-//! Each option of the records with each odd shape of each attribute that it may meet: every event is a record, or is
-//! rejected with a reason; every record is one JSON object within Firehose's limit, in which no key stands twice and the
-//! names are right; and the ordinary event beside it is what it always is.
+//! Each record option with each unusual shape of each attribute it may meet. Every event becomes a record or is
+//! rejected with a reason; every record is one JSON object within Firehose's limit, with no repeated key and the
+//! right names; and the ordinary event next to it is unaffected.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,7 +15,7 @@ use kubehose::record::remap::TagFields;
 use kubehose::record::{MAX_RECORD, Next, Origin, RecordOptions, RecordWriter};
 use serde_json::{Value, json};
 
-/// Options, each alone and with what it is of use with.
+/// Options, each alone and with those it may be combined with.
 const OPTIONS_OF_RECORDS: &[&[(&str, &str)]] = &[
     &[],
     &[("remap", "none")],
@@ -49,7 +49,7 @@ const OPTIONS_OF_RECORDS: &[&[(&str, &str)]] = &[
     &[("oversize", "drop")],
 ];
 
-/// Those that say nothing of what is in a record.
+/// Options that do not affect the content of a record.
 const OTHER_OPTIONS: [&str; 24] = [
     "region",
     "delivery_stream",
@@ -80,7 +80,7 @@ const OTHER_OPTIONS: [&str; 24] = [
 const TAG: &str = "kube.var.log.containers.web-1_shop_nginx-\
                    0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.log";
 
-/// The kubernetes filter's field, the attribute of the record, what the tag says.
+/// The kubernetes filter's field, the record's attribute, the value in the tag.
 const NAMES: [(&str, &str, &str); 4] = [
     ("pod_name", "pod_name", "web-1"),
     ("namespace_name", "kube_namespace", "shop"),
@@ -92,14 +92,14 @@ fn msgpack(value: &Value) -> Vec<u8> {
     rmp_serde::to_vec(value).unwrap()
 }
 
-/// A string, its bytes whatever they are.
+/// A msgpack string of any bytes.
 fn text(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     rmp::encode::write_str_len(&mut out, bytes.len() as u32).unwrap();
     [&out, bytes].concat()
 }
 
-/// A map of pairs as they are.
+/// A msgpack map of the pairs, unchanged.
 fn map(pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::new();
     rmp::encode::write_map_len(&mut out, pairs.len() as u32).unwrap();
@@ -107,7 +107,7 @@ fn map(pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     out
 }
 
-/// Pairs of an ordinary event's map.
+/// The pairs of an ordinary event's map.
 fn pairs(value: &Value) -> Vec<(Vec<u8>, Vec<u8>)> {
     value.as_object().unwrap().iter().map(|(key, value)| (text(key.as_bytes()), msgpack(value))).collect()
 }
@@ -117,7 +117,7 @@ fn ordinary() -> Value {
         "labels": {"a.b": "c"}, "container_name": "c", "docker_id": "d"}})
 }
 
-/// Values of every odd shape; none for a key that is missing.
+/// Values of every unusual shape; None stands for a missing key.
 fn shapes() -> Vec<(&'static str, Option<Vec<u8>>)> {
     let long = "\u{e9}\"\n\u{1}".repeat(250_000);
     let many: serde_json::Map<String, Value> =
@@ -173,7 +173,7 @@ fn shapes() -> Vec<(&'static str, Option<Vec<u8>>)> {
     ]
 }
 
-/// Where in an event it may stand.
+/// The places in an event where a value may be.
 const PLACES: [&str; 13] = [
     "log",
     "stream",
@@ -190,7 +190,8 @@ const PLACES: [&str; 13] = [
     "kubehose_id",
 ];
 
-/// An ordinary event with this value at this place, perhaps behind another one of that name.
+/// An ordinary event with this value at this place; if `repeated`, the value stands there twice, after the ordinary
+/// one.
 fn body(place: &str, value: Option<&[u8]>, repeated: bool) -> Vec<u8> {
     let with = |pairs: &mut Vec<(Vec<u8>, Vec<u8>)>, name: &str, value: Option<&[u8]>| {
         let key = text(name.as_bytes());
@@ -246,7 +247,7 @@ fn options(given: &[(&str, &str)]) -> RecordOptions {
     Config::read(&get, &|_| None).unwrap_or_else(|error| panic!("{error}")).record
 }
 
-/// What came of a chunk's events, one after the other: their records, or the reason why there is none.
+/// The outcome of each event of a chunk, in order: its records, or the reason why there is none.
 fn come_of(chunk: &[u8], options: &RecordOptions) -> Vec<Result<Vec<Vec<u8>>, String>> {
     let tag = options.remap.tag_fields(TAG.as_bytes(), false);
     assert!(tag.is_none() || tag == TagFields::parse(TAG.as_bytes()));
@@ -278,7 +279,7 @@ fn come_of(chunk: &[u8], options: &RecordOptions) -> Vec<Result<Vec<Vec<u8>>, St
     came
 }
 
-/// A record, in which no key stands twice: it is the same when it was read and written again.
+/// Parses a record and checks that no key is repeated: it is the same when it is written again.
 fn one_object(record: &[u8], options: &RecordOptions) -> Value {
     let text = std::str::from_utf8(record).unwrap();
     assert_eq!(text.ends_with('\n'), options.newline);
@@ -289,7 +290,7 @@ fn one_object(record: &[u8], options: &RecordOptions) -> Value {
     value
 }
 
-/// The names that must be in the record of this event.
+/// The names that the record of this event must have, with their values where they are known.
 fn names(chunk: &[u8], given: &[(&str, &str)]) -> Vec<(&'static str, Option<String>)> {
     let option = |name: &str| given.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
     if !option("remap").is_none_or(|remap| remap.contains("datadog")) {
@@ -301,7 +302,7 @@ fn names(chunk: &[u8], given: &[(&str, &str)]) -> Vec<(&'static str, Option<Stri
         if option("data_keys").is_some_and(|keys| !keys.contains(target)) {
             return None;
         }
-        // The event's own counts, unless it is overridden.
+        // The event's own value takes precedence, unless overridden.
         if body.get(target.as_bytes()).is_some() && option("remap_override").is_none() {
             return Some((target, None));
         }
@@ -321,9 +322,9 @@ fn check(what: &str, chunk: &[u8], given: &[(&str, &str)], options: &RecordOptio
     let behind = event(&msgpack(&ordinary()), None);
     let came = come_of(&[chunk, &behind].concat(), options);
     let [odd, plain] = &came[..] else { panic!("{what}: {} events", came.len()) };
-    // Ids differ, for they tell the event's place in the chunk.
+    // Ids differ, because they contain the event's place in the chunk.
     if options.record_id.is_none() {
-        assert!(*plain == come_of(&behind, options)[0], "{what}: the event behind it is another");
+        assert!(*plain == come_of(&behind, options)[0], "{what}: the next event's record has changed");
     }
     let is_raw = options.log_key.is_some();
     let records = match odd {
@@ -345,7 +346,7 @@ fn check(what: &str, chunk: &[u8], given: &[(&str, &str)], options: &RecordOptio
         for (target, name) in names(chunk, given) {
             let value = record.get(target).unwrap_or_else(|| panic!("{what}: no {target}"));
             let Some(name) = name else { continue };
-            // A name that is itself too long is cut, or split, too.
+            // A name that is itself too long is truncated or split, too.
             let is_right = match value.as_str() {
                 Some(_) if name.len() > 4096 => true,
                 Some(value) => value == name,
@@ -372,7 +373,7 @@ fn every_option_of_records_is_tried() {
 }
 
 #[test]
-fn whatever_shape_an_attribute_has_under_whatever_option_its_record_is_one_object_and_fits() {
+fn an_attribute_of_any_shape_under_any_option_makes_one_object_within_the_limit() {
     let shapes = shapes();
     for given in OPTIONS_OF_RECORDS {
         let options = options(given);
@@ -380,7 +381,7 @@ fn whatever_shape_an_attribute_has_under_whatever_option_its_record_is_one_objec
             for (shape, value) in &shapes {
                 for repeated in [false, true] {
                     let what = format!("{given:?}, {place} is {shape}, repeated: {repeated}");
-                    // What is huge costs time, and is much the same wherever it stands.
+                    // Huge values take time, and behave much the same in any place.
                     let huge = value.as_ref().is_some_and(|value| value.len() > 10_000);
                     let tried = ["log", "kubernetes", "kubernetes pod_name", "kubehose_truncated"].contains(&place);
                     if huge && (repeated || !tried) || repeated && value.is_none() {
@@ -394,7 +395,7 @@ fn whatever_shape_an_attribute_has_under_whatever_option_its_record_is_one_objec
 }
 
 #[test]
-fn whatever_shape_an_events_body_or_its_metadata_has_the_same_holds() {
+fn a_body_or_metadata_of_any_shape_makes_one_object_within_the_limit() {
     for given in OPTIONS_OF_RECORDS {
         let options = options(given);
         for (shape, value) in shapes() {
@@ -402,7 +403,7 @@ fn whatever_shape_an_events_body_or_its_metadata_has_the_same_holds() {
             let what = format!("{given:?}, in a group, metadata are {shape}");
             check(&what, &event(&msgpack(&ordinary()), Some(&value)), given, &options);
             let data_keys = options.data_keys.is_some() || options.log_key.is_some();
-            // Of `{}` alone there is no record.
+            // `{}` alone makes no record.
             if value != [0x80] && !data_keys {
                 check(&format!("{given:?}, the body is {shape}"), &event(&value, None), given, &options);
             }

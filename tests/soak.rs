@@ -1,4 +1,4 @@
-//! A soak: a steady flow with faults that come and go, for as long as `KUBEHOSE_SOAK_SECONDS` says (600 by default).
+//! A soak test: a steady flow under changing faults, for `KUBEHOSE_SOAK_SECONDS` (600 by default).
 //!
 //! Ignored unless asked for: `cargo test --release --test soak -- --ignored --nocapture`.
 #![allow(
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// Events a second.
 const RATE: u64 = 20_000;
 
-/// Faults that leave no call's outcome ambiguous, so that not one record may arrive twice.
+/// Faults that leave no outcome ambiguous, so that no record may arrive twice.
 fn faults(turn: u64) -> Faults {
     let none = Faults::default();
     match turn % 8 {
@@ -37,7 +37,7 @@ fn faults(turn: u64) -> Faults {
 
 #[test]
 #[ignore = "takes ten minutes"]
-fn a_steady_flow_under_changing_faults_loses_nothing_and_holds_its_size() {
+fn a_steady_flow_under_changing_faults_loses_nothing_and_memory_stays_flat() {
     let seconds: u64 = std::env::var("KUBEHOSE_SOAK_SECONDS").map_or(600, |text| text.parse().unwrap());
     let server = Server::start(Options { keep: Keep::Nothing, count_unique: true, ..firehose_options(true) }).unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
@@ -91,7 +91,7 @@ fn a_steady_flow_under_changing_faults_loses_nothing_and_holds_its_size() {
         stats.unique, stats.duplicates, stats.requests
     );
     assert_eq!((stats.unique, stats.duplicates), (sent, 0));
-    // Flat in the second half: its third quarter against its fourth.
+    // Memory is flat in the second half: compare its two quarters.
     let half = samples.len() / 2;
     let mean = |part: &[(u64, u64, u64, usize)]| part.iter().map(|sample| sample.1).sum::<u64>() / part.len() as u64;
     let (third, fourth) = samples[half..].split_at(half / 2);
@@ -100,7 +100,7 @@ fn a_steady_flow_under_changing_faults_loses_nothing_and_holds_its_size() {
     assert!(fourth <= third + third / 10, "RSS grows: {third} MB, then {fourth} MB");
     let threads: Vec<u64> = samples[half..].iter().map(|sample| sample.2).collect();
     assert!(threads.iter().max() == threads.iter().min(), "threads: {threads:?}");
-    // Connections come and go with the number of calls in flight; their most does not grow.
+    // Connections come and go with the number of calls in flight; their maximum does not grow.
     let most = |part: &[(u64, u64, u64, usize)]| part.iter().map(|sample| sample.3).max().unwrap();
     let (third, fourth) = samples[half..].split_at(half / 2);
     let (third, fourth) = (most(third), most(fourth));

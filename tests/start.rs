@@ -1,4 +1,5 @@
-//! An output that cannot have what it needs does not start: Init says so, rather than a log line behind an Init that was OK.
+//! An output that lacks a required resource does not start: Init returns an error, instead of succeeding and logging
+//! the problem later.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,7 +14,7 @@ use std::fs::File;
 use std::process::Command;
 use std::sync::Arc;
 
-/// Set in the process that runs the test under its limit.
+/// Set in the child process, which runs the test under its limit.
 const LIMITED: &str = "KUBEHOSE_TEST_LIMITED";
 
 #[test]
@@ -52,7 +53,7 @@ fn an_output_without_the_sockets_it_needs_does_not_start() {
             }
             Ok(instance) => {
                 started += 1;
-                // What runs ends when it is asked to, and has nothing to complain of.
+                // A started instance stops when asked to, and logs no error.
                 instance.drain();
                 while let Some((level, line)) = log.take() {
                     assert!(!matches!(level, Level::Error), "{free} free: {line}");

@@ -1,4 +1,5 @@
-//! The spool and the dead letters under damage: corrupted, cut, swapped and foreign files, full disks, killed processes.
+//! The spool and the dead-letter file under damage: corrupted, truncated, swapped and foreign files, full disks,
+//! killed processes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::single_range_in_vec_init)]
 
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Events of a chunk are lines here; its number of an event is the line's.
+/// A chunk's events are lines here; an event's number is its line number.
 fn body(seed: u64, events: usize) -> Vec<u8> {
     (0..events).flat_map(|event| format!("chunk {seed} event {event} {:0>9}\n", seed * 31).into_bytes()).collect()
 }
@@ -36,14 +37,14 @@ fn name(id: u64, ending: &str) -> String {
     format!("{id:012}.{ending}")
 }
 
-/// Every file of a folder, with its content.
+/// Every file in a folder, with its content.
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
     files.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
 }
 
-/// The lines that would be sent of a chunk.
+/// The lines of a chunk that would be sent.
 fn sent(loaded: &Loaded) -> BTreeSet<Vec<u8>> {
     let lines = loaded.bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
     let open = lines.filter(|(event, _)| !loaded.settled.iter().any(|range| range.contains(&(*event as u32))));
@@ -52,7 +53,7 @@ fn sent(loaded: &Loaded) -> BTreeSet<Vec<u8>> {
 
 const EVENTS: usize = 40;
 
-/// One folder with three chunks, one of them partly settled. Gives each chunk's bytes and what is settled of it.
+/// A folder with three chunks, two of them partly settled. Returns each chunk's bytes and its settled events.
 fn prepare(folder: &Path) -> Vec<(u64, Vec<u8>, Vec<Range<u32>>)> {
     let (mut chunks, _, _) = open(folder);
     let mut all = Vec::new();
@@ -82,7 +83,7 @@ fn corrupt(random: &mut fastrand::Rng, folder: &Path) -> String {
             format!("bit {bit} of byte {byte} of {name} flipped")
         }
         4 => {
-            // The regions of the head are small beside the events.
+            // Prefer the head: it is small compared with the events and would rarely be hit otherwise.
             let byte = random.usize(..90.min(bytes.len()));
             bytes[byte] = random.u8(..);
             format!("byte {byte} of {name} changed")
@@ -143,12 +144,12 @@ fn ten_thousand_corruptions_lose_no_event_that_a_file_still_holds_and_delete_no_
         let loaded: Vec<(u64, Loaded)> =
             found.iter().map(|found| (found.id, spool.load(found.id, Vec::new()).unwrap())).collect();
         let sent: BTreeSet<Vec<u8>> = loaded.iter().flat_map(|(_, loaded)| sent(loaded)).collect();
-        // Nothing is deleted: each file is there, under its name or as a bad one.
+        // Nothing is deleted: each file still exists, under its own name or as `*.bad`.
         let after = contents(&folder);
         for (name, bytes) in &before {
             let bad = |other: &str| other.ends_with(".bad") && other.starts_with(&name[..name.len().min(12)]);
             let kept = after.iter().any(|(other, kept)| (other == name || bad(other)) && kept == bytes);
-            assert!(kept, "seed {seed}: {what:?}: {name} is gone");
+            assert!(kept, "seed {seed}: {what:?}: {name} was deleted");
         }
         let quarantined: Vec<&Vec<u8>> = damaged.iter().map(|damaged| &after[file_name(&damaged.file)]).collect();
         for (id, bytes, settled) in &chunks {
@@ -160,10 +161,13 @@ fn ten_thousand_corruptions_lose_no_event_that_a_file_still_holds_and_delete_no_
                 }
             }
         }
-        // What is sent and is no event of ours comes from a chunk that is called damaged.
+        // If a chunk's content was changed, the chunk is reported as damaged.
         for (id, loaded) in &loaded {
             let genuine = chunks.iter().any(|(_, bytes, _)| *bytes == loaded.bytes);
-            assert!(genuine || loaded.damage.is_some(), "seed {seed}: {what:?}: chunk {id} passes for whole");
+            assert!(
+                genuine || loaded.damage.is_some(),
+                "seed {seed}: {what:?}: chunk {id} is changed, but not reported as damaged"
+            );
             with_damage += u32::from(loaded.damage.is_some());
             if loaded.damage.is_some() {
                 let file = spool.quarantine(*id).unwrap();
@@ -177,7 +181,7 @@ fn ten_thousand_corruptions_lose_no_event_that_a_file_still_holds_and_delete_no_
         drop(spool);
         fs::remove_dir_all(&folder).unwrap();
     }
-    // The faults did happen.
+    // Enough corruptions had an effect.
     assert!(with_damage > rounds as u32 / 4 && beyond > rounds as usize / 50, "{with_damage} {beyond}");
 }
 
@@ -189,13 +193,13 @@ fn holds(file: &[u8], line: &[u8]) -> bool {
     file.windows(line.len()).any(|window| window == line)
 }
 
-/// A line whose neighbour's end was damaged is sent as one with it.
+/// Whether the line was sent as one with its neighbour, whose newline was damaged.
 fn merged_with_damage(loaded: &[(u64, Loaded)], line: &[u8]) -> bool {
     loaded.iter().any(|(_, loaded)| loaded.damage.is_some() && loaded.settled.is_empty() && holds(&loaded.bytes, line))
 }
 
 #[test]
-fn what_is_added_comes_back_in_order_with_what_was_settled() {
+fn chunks_come_back_in_order_with_their_settled_events() {
     let folder = tempfile::tempdir().unwrap();
     let spool = folder.path().join("deep/spool");
     let chunks = prepare(&spool);
@@ -219,10 +223,10 @@ fn what_is_added_comes_back_in_order_with_what_was_settled() {
 }
 
 #[test]
-fn notes_are_believed_for_their_own_chunk_alone() {
+fn notes_apply_only_to_their_own_chunk() {
     let folder = tempfile::tempdir().unwrap();
     let (mut chunks, _, _) = open(folder.path());
-    // The same bytes under the same tag: only the salt tells them apart.
+    // Both chunks have the same bytes and tag: only the salt differs.
     let bytes = body(7, EVENTS);
     let (first, second) = (add(&mut chunks, &bytes), add(&mut chunks, &bytes));
     chunks.settle(first, &[0..10, 12..13]).unwrap();
@@ -231,13 +235,13 @@ fn notes_are_believed_for_their_own_chunk_alone() {
     fs::rename(folder.path().join(name(first, "acked")), folder.path().join(name(second, "acked"))).unwrap();
     let loaded = chunks.load(second, Vec::new()).unwrap();
     assert!(loaded.settled.is_empty() && loaded.disbelieved == 3);
-    // Ranges beyond what the chunk can have are not believed, and do no harm to the next one.
+    // Ranges beyond the chunk's last event are ignored, and do not affect the next range.
     chunks.settle(second, &[5..u32::MAX, 7..8]).unwrap();
     assert_eq!(chunks.load(second, Vec::new()).unwrap().settled, [Range { start: 7, end: 8 }]);
 }
 
 #[test]
-fn a_write_that_was_cut_at_any_byte_loses_nothing_that_was_there_before() {
+fn a_write_cut_at_any_byte_loses_nothing_written_before() {
     let base = tempfile::tempdir().unwrap();
     let original = base.path().join("original");
     let chunks = prepare(&original);
@@ -245,7 +249,7 @@ fn a_write_that_was_cut_at_any_byte_loses_nothing_that_was_there_before() {
     let notes = &files[&name(1, "acked")];
     let whole = files[&name(3, "chunk")].len();
     for (file, cut) in (0..=notes.len()).map(|cut| (name(1, "acked"), cut)).chain(
-        // A chunk that was being written has no name of its own yet.
+        // A chunk that is still being written has its temporary name.
         (0..=whole).map(|cut| (name(3, "kubehose-tmp"), cut)),
     ) {
         let folder = base.path().join("spool");
@@ -263,11 +267,11 @@ fn a_write_that_was_cut_at_any_byte_loses_nothing_that_was_there_before() {
         assert!(!folder.join(name(3, "kubehose-tmp")).exists());
         let loaded = spool.load(1, Vec::new()).unwrap();
         if file.ends_with("acked") {
-            // So many whole entries behind the magic.
+            // All complete entries after the magic number are read.
             assert_eq!(loaded.settled, chunks[0].2[..(cut / 16).saturating_sub(1)], "cut at {cut}");
             spool.settle(1, &[33..34]).unwrap();
             let settled = spool.load(1, Vec::new()).unwrap().settled;
-            assert_eq!(settled.last(), Some(&(33..34)), "what is noted after a cut at {cut} is read");
+            assert_eq!(settled.last(), Some(&(33..34)), "a note written after a cut at {cut} is read");
             assert_eq!(settled.len(), loaded.settled.len() + 1);
         }
         drop(spool);
@@ -297,7 +301,7 @@ fn foreign_files_and_other_kinds_of_files_stay_as_they_are() {
     let before = listing(&folder);
     let (mut spool, found, damaged) = open(&folder);
     assert_eq!(found.len(), 3);
-    assert_eq!(spool.next_id(), 85, "no number is given again");
+    assert_eq!(spool.next_id(), 85, "no number is reused");
     let reasons: String = damaged.iter().map(|damaged| format!("{}\n", damaged.reason)).collect();
     for (kind, count) in [("a symbolic link", 5), ("a folder", 5), ("a pipe", 5), ("did not write it", 1)] {
         assert_eq!(reasons.matches(kind).count(), count, "{reasons}");
@@ -316,21 +320,21 @@ fn foreign_files_and_other_kinds_of_files_stay_as_they_are() {
     assert_eq!(fs::read(folder.join("film.part")).unwrap(), b"mine");
 }
 
-/// Names and kinds of all files.
+/// Names and types of all files.
 fn listing(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     entries.map(|entry| format!("{} {:?}", entry.file_name().display(), entry.file_type().unwrap())).collect()
 }
 
 #[test]
-fn files_that_are_exchanged_while_the_spool_is_open_are_neither_followed_nor_overwritten() {
+fn files_replaced_while_the_spool_is_open_are_neither_followed_nor_overwritten() {
     let base = tempfile::tempdir().unwrap();
     let folder = base.path().join("spool");
     let (mut spool, _, _) = open(&folder);
     let target = base.path().join("precious");
     fs::write(&target, "precious").unwrap();
     let bytes = body(1, 10);
-    // Notes, the chunk itself, and the place of the next one become links.
+    // The notes, the chunk itself and the next chunk's file are replaced by symbolic links.
     let id = add(&mut spool, &bytes);
     symlink(&target, folder.join(name(id, "acked"))).unwrap();
     let error = spool.settle(id, &[Range { start: 0, end: 1 }]).unwrap_err().to_string();
@@ -344,9 +348,9 @@ fn files_that_are_exchanged_while_the_spool_is_open_are_neither_followed_nor_ove
         let next = spool.next_id();
         symlink(&target, folder.join(name(next, ending))).unwrap();
         assert!(spool.add(next, [0; 16], "logs", b"t", &bytes).is_err());
-        assert!(folder.join(name(next, ending)).is_symlink(), "what is in our place is not removed");
+        assert!(folder.join(name(next, ending)).is_symlink(), "a foreign file with our file's name is not removed");
     }
-    // A file that waits to be written over, and somebody keeps a hard link to it.
+    // A spool file waiting to be reused must not be overwritten if it has another hard link.
     let id = add(&mut spool, &bytes);
     let link = base.path().join("backup");
     fs::hard_link(folder.join(name(id, "chunk")), &link).unwrap();
@@ -362,7 +366,7 @@ fn a_folder_that_is_not_safe_or_in_use_is_refused_with_the_fix() {
     let base = tempfile::tempdir().unwrap();
     let folder = base.path().join("spool");
     fs::create_dir(&folder).unwrap();
-    // As an emptyDir of Kubernetes.
+    // Like a Kubernetes emptyDir.
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
     drop(open(&folder));
     let refused = |folder: &Path| Chunks::open(folder, 1 << 20, SyncMode::None).unwrap_err().to_string();
@@ -380,7 +384,7 @@ fn a_folder_that_is_not_safe_or_in_use_is_refused_with_the_fix() {
     assert!(refused(&target).contains(target.to_str().unwrap()));
     let (mut first, _, _) = open(&folder);
     assert!(refused(&folder).contains("in use by another process or output"), "{}", refused(&folder));
-    // Another thread releases it; the old one can do no more harm.
+    // Another thread releases the lock; the old instance can write nothing any more.
     let id = add(&mut first, b"event\n");
     let revoker = first.revoker();
     std::thread::spawn(move || revoker.revoke()).join().unwrap();
@@ -389,7 +393,7 @@ fn a_folder_that_is_not_safe_or_in_use_is_refused_with_the_fix() {
     assert!(first.add(first.next_id(), [0; 16], "logs", b"t", b"late\n").is_err());
     assert!(first.remove(id).is_err() && first.settle(id, &[Range { start: 0, end: 1 }]).is_err());
     drop(first);
-    assert!(refused(&folder).contains("in use"), "the end of the old one does not release the new one's folder");
+    assert!(refused(&folder).contains("in use"), "dropping the old instance does not release the new one's lock");
     drop(second);
     open(&folder);
 }
@@ -406,7 +410,7 @@ fn the_limit_holds_and_names_the_damaged_files_that_fill_it() {
     let full = spool.add(spool.next_id(), [0; 16], "logs", b"t", &[2; 6000]).unwrap_err();
     assert!(full.kind() == io::ErrorKind::StorageFull && full.to_string().contains("*.bad"), "{full}");
     fs::remove_file(bad).unwrap();
-    // Files that wait to be written over make way, and a shorter one leaves nothing of the longer.
+    // Files kept for reuse make room, and a shorter chunk leaves no bytes of the longer one it overwrites.
     for size in [6000, 100, 7000, 0, 9000] {
         let bytes = vec![size as u8; size];
         let id = add(&mut spool, &bytes);
@@ -419,7 +423,7 @@ fn the_limit_holds_and_names_the_damaged_files_that_fill_it() {
 }
 
 #[test]
-fn what_is_synced_at_an_interval_is_due_once_and_then_no_more() {
+fn an_interval_sync_is_due_once_after_a_write() {
     let folder = tempfile::tempdir().unwrap();
     let every = Duration::from_secs(1);
     let (mut spool, _, _) = Chunks::open(folder.path(), 1 << 20, SyncMode::Interval(every)).unwrap();
@@ -431,7 +435,7 @@ fn what_is_synced_at_an_interval_is_due_once_and_then_no_more() {
     assert_eq!(spool.sync_due(), Some(due));
     spool.sync_if_due(due).unwrap();
     assert_eq!(spool.sync_due(), None);
-    // A file that vanished is an error that names it.
+    // If a file has vanished, the error names it.
     let id = add(&mut spool, b"event\n");
     fs::remove_file(folder.path().join(name(id, "chunk"))).unwrap();
     let error = spool.sync_now().unwrap_err().to_string();
@@ -442,7 +446,7 @@ fn what_is_synced_at_an_interval_is_due_once_and_then_no_more() {
     assert_eq!((spool.sync_due(), spool.load(id, Vec::new()).unwrap().damage), (None, None));
 }
 
-/// A file system of so many kibibytes; none where the process may not mount one.
+/// A file system of a given size in KiB; `mount` returns None where the process may not mount one.
 struct Small(PathBuf);
 
 impl Small {
@@ -481,7 +485,7 @@ fn a_full_disk_is_an_error_and_leaves_nothing_behind() {
     let text = fs::read_to_string(&path).unwrap();
     let sizes: Vec<u64> = text.lines().map(|line| serde_json::from_str::<DeadLetter>(line).unwrap().bytes).collect();
     assert_eq!(sizes, [1000, 2000]);
-    // Notes on a full disk: an error, and the next one is read all the same.
+    // Writing a note on a full disk fails, and a later note is still read.
     fs::write(folder.path().join("fill"), vec![0; 300_000]).unwrap_err();
     assert!(spool.settle(first, &[Range { start: 0, end: 1 }]).is_err());
     fs::remove_file(folder.path().join("fill")).unwrap();
@@ -489,7 +493,7 @@ fn a_full_disk_is_an_error_and_leaves_nothing_behind() {
     assert_eq!(spool.load(first, Vec::new()).unwrap().settled, [Range { start: 4, end: 5 }]);
 }
 
-/// Adds, settles and removes until it is killed; tells on stdout what it did, after it did it.
+/// Adds, settles and removes chunks until it is killed; prints each addition after doing it, and the others before.
 #[test]
 #[ignore = "run by the test that kills it"]
 fn the_process_that_is_killed() {
@@ -557,7 +561,7 @@ fn a_process_that_is_killed_leaves_all_that_it_added_and_nothing_torn() {
         assert!(damaged.is_empty(), "round {round}: {damaged:?}");
         let there: BTreeSet<u64> = found.iter().map(|found| found.id).collect();
         for id in &added {
-            assert!(there.contains(id) || removing.contains(id), "round {round}: chunk {id} is lost");
+            assert!(there.contains(id) || removing.contains(id), "round {round}: chunk {id} was lost");
         }
         for id in there {
             let loaded = spool.load(id, Vec::new()).unwrap();
@@ -572,7 +576,7 @@ fn a_process_that_is_killed_leaves_all_that_it_added_and_nothing_torn() {
 }
 
 #[test]
-fn a_dead_letter_is_on_disk_or_counted_whatever_rotates() {
+fn every_dead_letter_is_on_disk_or_counted_across_rotations() {
     for seed in 0..200 {
         let mut random = fastrand::Rng::with_seed(seed);
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
@@ -607,7 +611,7 @@ fn a_dead_letter_is_on_disk_or_counted_whatever_rotates() {
 }
 
 #[test]
-fn a_dead_letter_file_that_is_torn_moved_or_deleted_goes_on_whole() {
+fn a_torn_moved_or_deleted_dead_letter_file_gets_whole_new_letters() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead");
     let letter = |text: &str| DeadLetter::new("t", "logs", text, b"x".to_vec());
@@ -653,7 +657,7 @@ fn a_dead_letter_file_that_cannot_be_used_is_refused_with_the_fix() {
         fs::create_dir(&at).unwrap();
         assert!(refused(&path).contains("a folder, not"), "{ending}: {}", refused(&path));
         fs::remove_dir(&at).unwrap();
-        // With a reader and without one: it must not hang.
+        // With and without a reader: opening must not block.
         assert!(Command::new("mkfifo").arg(&at).status().unwrap().success());
         assert!(fs::symlink_metadata(&at).unwrap().file_type().is_fifo());
         let started = Instant::now();
@@ -676,7 +680,7 @@ fn a_dead_letter_file_that_cannot_be_used_is_refused_with_the_fix() {
 }
 
 #[test]
-fn a_dead_letter_file_is_free_once_it_is_revoked_though_its_first_user_lives() {
+fn a_revoked_dead_letter_file_can_be_opened_while_its_first_user_still_exists() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("letters");
     let mut first = Letters::open(&path, 10_000).unwrap();
@@ -687,10 +691,10 @@ fn a_dead_letter_file_is_free_once_it_is_revoked_though_its_first_user_lives() {
     assert!(first.write(&letter).is_err());
     second.write(&letter).unwrap();
     drop(first);
-    assert!(Letters::open(&path, 10_000).is_err(), "the first one's end frees what is not its own");
+    assert!(Letters::open(&path, 10_000).is_err(), "dropping the first user does not release the second one's lock");
 }
 
-/// What a chunk of 2 MB costs in each mode: `cargo test --release --test storage -- --ignored cost`.
+/// Measures the cost of a 2 MB chunk in each mode: `cargo test --release --test storage -- --ignored cost`.
 #[test]
 #[ignore = "measures"]
 fn the_cost_of_a_chunk_in_each_mode() {

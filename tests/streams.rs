@@ -1,5 +1,5 @@
-//! A stream for each record in the real host: fifty namespaces, fifty streams, each event once in its own; streams that are missing,
-//! throttled or slow hold up no other, and get theirs once they recover.
+//! A stream for each record in the real host: fifty namespaces, fifty streams, each event exactly once in its own.
+//! Missing, throttled or slow streams delay no other, and receive their events once they recover.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 const NAMESPACES: usize = 50;
 const EVENTS: usize = 20_000;
 
-/// What becomes of calls to a stream while the endpoint is ill.
+/// How the endpoint treats calls to a stream while it is failing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stream {
     Well,
@@ -31,7 +31,7 @@ enum Stream {
     Slow,
 }
 
-/// Five of each are ill.
+/// Five streams of each kind fail.
 fn kind(stream: &str) -> Stream {
     match stream.strip_prefix("logs-ns").and_then(|number| number.parse::<usize>().ok()) {
         Some(0..5) => Stream::Missing,
@@ -41,11 +41,11 @@ fn kind(stream: &str) -> Stream {
     }
 }
 
-/// An endpoint with a mind of its own for each stream.
+/// An endpoint that treats each stream differently.
 #[derive(Default)]
 struct Endpoint {
     ill: AtomicBool,
-    /// The stream of each accepted event, and when it was accepted.
+    /// The stream of each accepted event, and the time of acceptance.
     accepted: Mutex<HashMap<usize, Vec<(String, Instant)>>>,
     refused: Mutex<HashMap<String, u64>>,
 }
@@ -142,12 +142,13 @@ enum Mode {
     Spool,
 }
 
-/// One run: how long it took until all events for streams that are well had arrived.
+/// One run; returns the time until all events for healthy streams had arrived.
 fn run(mode: Mode, mixed: bool, aggregated: bool, ill: bool, max_buffer: &str) -> Duration {
     let (endpoint, url) = Endpoint::start(ill);
     let mut scene = Scene::new().service("Grace", "5").service("Flush", "0.2").service("scheduler.base", "1");
     scene = scene.service("scheduler.cap", "2");
-    // Chunks that mix all, or a file, and so a tag and chunks, for each namespace.
+    // Either one file with all namespaces in each chunk, or one file, and therefore its own tag and chunks, for each
+    // namespace.
     let files = if mixed { 1 } else { NAMESPACES };
     for file in 0..files {
         let numbers = (0..EVENTS).filter(|n| mixed || n % NAMESPACES == file);
@@ -200,11 +201,11 @@ fn run(mode: Mode, mixed: bool, aggregated: bool, ill: bool, max_buffer: &str) -
     arrive(well, &|kind| kind == Stream::Well);
     let took = since.elapsed();
     if ill {
-        // The well streams may be served before each of the others was called once.
+        // The healthy streams may be done before each failing one was called once.
         until(&format!("refusal of each of the ten streams, {what}"), Duration::from_secs(30), || {
             endpoint.refused.lock().unwrap().len() == 10
         });
-        until(&format!("line that names a stream, {what}"), Duration::from_secs(30), || {
+        until(&format!("log line that names a stream, {what}"), Duration::from_secs(30), || {
             let log = running.log();
             log.contains("deliverystream/logs-ns") || log.contains("logs-ns0 in eu-west-1")
         });
@@ -220,12 +221,12 @@ fn run(mode: Mode, mixed: bool, aggregated: bool, ill: bool, max_buffer: &str) -
     took
 }
 
-/// The undisturbed run beside the disturbed one, in which streams are ill until all that is for others has arrived.
+/// Compares an undisturbed run with a run in which some streams fail until all events for the others have arrived.
 fn holds_up_no_other(mode: Mode, mixed: bool, aggregated: bool) {
     if !real_or_skip("several streams") {
         return;
     }
-    // What waits for streams that are ill fits into the default buffer; into the small one it does not.
+    // The events waiting for failing streams fit into the default buffer, but not into the small one.
     for max_buffer in ["64M", "2M"] {
         let run = |ill| run(mode, mixed, aggregated, ill, max_buffer);
         let (undisturbed, disturbed) = (run(false), run(true));
@@ -251,7 +252,7 @@ fn spooled_with_a_namespace_in_each_chunk() {
 }
 
 #[test]
-fn spooled_with_all_namespaces_in_each_chunk_and_joined() {
+fn spooled_with_all_namespaces_in_each_chunk_and_aggregated() {
     holds_up_no_other(Mode::Spool, true, true);
 }
 

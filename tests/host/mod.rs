@@ -1,7 +1,8 @@
-//! Runs a real Fluent Bit, or the stand-in where there is none, with the plugin, against the local Firehose.
+//! Runs a real Fluent Bit, or the stand-in host where it is missing, with the plugin, against the local Firehose
+//! endpoint.
 //!
-//! Fluent Bit is looked for in `FLUENT_BIT`, then on PATH. Without it the tests run in `kubehose-host`, and say so in
-//! one line; what only the real one can do is skipped with a line of its own.
+//! Fluent Bit is searched in `FLUENT_BIT`, then on PATH. Without it the tests run in `kubehose-host`, and print one
+//! line saying so; each test that only the real host can run is skipped with a line of its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, reason = "tests; each uses a part")]
 
@@ -43,7 +44,7 @@ pub fn host() -> &'static Host {
     })
 }
 
-/// Whether there is a real Fluent Bit; if not, says what was not run.
+/// Whether there is a real Fluent Bit; if not, prints what was not run.
 pub fn real_or_skip(what: &str) -> bool {
     if !host().real {
         eprintln!("not run, for want of a fluent-bit on PATH or in FLUENT_BIT: {what}");
@@ -60,7 +61,7 @@ pub fn version() -> (u32, u32) {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-/// Whether there is a real Fluent Bit of this version or a later one; if not, says what was not run.
+/// Whether there is a real Fluent Bit of at least this version; if not, prints what was not run.
 pub fn since_or_skip(least: (u32, u32), what: &str) -> bool {
     if !real_or_skip(what) {
         return false;
@@ -72,7 +73,7 @@ pub fn since_or_skip(least: (u32, u32), what: &str) -> bool {
     version >= least
 }
 
-/// A file that `cargo build` has made, of the same profile as this test.
+/// A file made by `cargo build` in this test's profile.
 pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
@@ -81,13 +82,13 @@ pub fn built(name: &str) -> PathBuf {
     file
 }
 
-/// The plugin: `KUBEHOSE_SO`, or the one that was built with this test.
+/// The plugin: `KUBEHOSE_SO`, or the one built with this test.
 pub fn plugin() -> PathBuf {
     let beside = || std::env::current_exe().unwrap().with_file_name("libkubehose.so");
     std::env::var_os("KUBEHOSE_SO").map_or_else(beside, PathBuf::from)
 }
 
-/// Options of a Firehose that keeps what it takes and checks signatures.
+/// Options of a Firehose endpoint that keeps the accepted records and checks signatures.
 pub fn firehose_options(tls: bool) -> Options {
     Options {
         tls,
@@ -103,7 +104,7 @@ pub fn firehose(tls: bool) -> Server {
     Server::start(firehose_options(tls)).unwrap()
 }
 
-/// One run's configuration, in a folder of its own.
+/// The configuration of one run, in its own folder.
 pub struct Scene {
     pub folder: TempDir,
     service: String,
@@ -121,7 +122,7 @@ impl Scene {
         let environment = [
             ("AWS_ACCESS_KEY_ID", KEY),
             ("AWS_SECRET_ACCESS_KEY", SECRET),
-            // No look-up of credentials leaves this machine, and no developer's own profile is used.
+            // Credential look-ups stay on this machine, and use no developer's own profile.
             ("AWS_EC2_METADATA_DISABLED", "true"),
             ("AWS_CONFIG_FILE", "/nonexistent"),
             ("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent"),
@@ -157,7 +158,7 @@ impl Scene {
         self
     }
 
-    /// A file of `count` events, read once from its beginning; the host ends at the file's end.
+    /// A file of `count` events, read once from its beginning; the host exits at the file's end.
     pub fn events(self, count: usize) -> Scene {
         self.tail(count, &[("Exit_On_Eof", "on")])
     }
@@ -176,27 +177,27 @@ impl Scene {
         self.section("INPUT", &[&pairs[..], more].concat())
     }
 
-    /// Writes more events to the file that is read.
+    /// Appends more events to the file.
     pub fn append(&self, numbers: std::ops::Range<usize>) {
         let text = numbers.map(|n| format!("{}\n", event(n))).collect::<String>();
         let mut file = File::options().create(true).append(true).open(self.path("events.log")).unwrap();
         file.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Writes one more line to the file that is read.
+    /// Appends one more line to the file.
     pub fn append_line(&self, event: &Value) {
         let mut file = File::options().create(true).append(true).open(self.path("events.log")).unwrap();
         writeln!(file, "{event}").unwrap();
     }
 
-    /// Without the credentials that every scene has in its environment.
+    /// Removes the credentials that each scene has in its environment.
     pub fn without_credentials(mut self) -> Scene {
         self.environment.remove("AWS_ACCESS_KEY_ID");
         self.environment.remove("AWS_SECRET_ACCESS_KEY");
         self
     }
 
-    /// An `[OUTPUT]` of the plugin towards `server`.
+    /// An `[OUTPUT]` of the plugin that delivers to `server`.
     pub fn output(self, server: &Server, more: &[(&str, &str)]) -> Scene {
         let (url, ca) = (server.url(), server.ca_pem_path().map(|path| path.display().to_string()));
         let mut pairs = vec![
@@ -216,7 +217,7 @@ impl Scene {
 
     pub fn start(self) -> Running {
         let configuration = format!(
-            // In the background the working folder is the root: every path is absolute.
+            // A daemon's working folder is the root, so every path is absolute.
             "[SERVICE]\n    Plugins_File {}\n    Parsers_File {}\n{}{}",
             self.path("plugins.conf").display(),
             self.path("parsers.conf").display(),
@@ -226,7 +227,7 @@ impl Scene {
         fs::write(self.path("fluent-bit.conf"), configuration).unwrap();
         let log = self.path("log");
         let mut command = Command::new(&host().program);
-        // What the shell of whoever runs the tests says about AWS and proxies is no part of them.
+        // The tests must not depend on the AWS and proxy variables of the shell.
         for (name, _) in std::env::vars_os() {
             let upper = name.to_string_lossy().to_ascii_uppercase();
             if upper.starts_with("AWS_") || upper.ends_with("_PROXY") {
@@ -246,7 +247,7 @@ impl Scene {
         Running { child, log, scene: self }
     }
 
-    /// Runs to the end, which must be a good one.
+    /// Runs until the host exits, which must be successful; returns the log.
     pub fn run(self) -> String {
         let mut running = self.start();
         let status = running.wait(Duration::from_secs(240));
@@ -256,7 +257,7 @@ impl Scene {
     }
 }
 
-/// A host that runs; it is killed when dropped.
+/// A running host; it is killed when dropped.
 pub struct Running {
     pub child: Child,
     pub scene: Scene,
@@ -301,9 +302,9 @@ impl Drop for Running {
     }
 }
 
-/// Runs one of the running program's tests once more, in namespaces of its own (`unshare`'s arguments) that `setup`, a
-/// shell's command, prepares as their root. There it returns true, and the test does its work; outside false, when that is
-/// done, or cannot be, which a line says.
+/// Runs one of this program's tests again in new namespaces (`unshare`'s arguments), which the shell command `setup`
+/// prepares as their root. Inside it returns true, and the test does its work. Outside it returns false once that run
+/// has succeeded, or prints one line saying that it is not possible.
 pub fn inside(test: &str, namespaces: &[&str], setup: &str) -> bool {
     const INSIDE: &str = "KUBEHOSE_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_some() {
@@ -329,21 +330,21 @@ pub fn inside(test: &str, namespaces: &[&str], setup: &str) -> bool {
 }
 
 pub fn signal(pid: u32, name: &str) {
-    // The shell's own: a small system has no program of that name.
+    // The shell's built-in: a small system has no `kill` program.
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
     assert!(sent.success(), "kill -{name} {pid}");
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !holds() {
-        assert!(Instant::now() < end, "within {limit:?} there was no: {what}");
+        assert!(Instant::now() < end, "not seen within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Event number `n` as the application's line and the kubernetes filter make it: some 700 bytes.
+/// Event number `n`: an application's line with the kubernetes filter's metadata, some 700 bytes.
 pub fn event(n: usize) -> Value {
     json!({
         "log": format!("line {n} {}\u{e9}\t\"quoted\" {}", "x".repeat(n % 400), n * 7),
@@ -364,7 +365,7 @@ pub fn event(n: usize) -> Value {
     })
 }
 
-/// The record that must come of it: the event, but for the four names.
+/// The expected record: the event with the four names moved to the top level.
 pub fn expected(n: usize) -> Value {
     let mut event = event(n);
     let taken: Vec<Value> = ["container_name", "namespace_name", "pod_name", "docker_id"]
@@ -377,7 +378,7 @@ pub fn expected(n: usize) -> Value {
     event
 }
 
-/// How often each event arrived, by its number; every record must be its event's, and end with a newline.
+/// How often each event arrived, by its number; every record must be the expected one, and end with a newline.
 pub fn arrivals(server: &Server) -> HashMap<usize, usize> {
     let mut arrived = HashMap::new();
     for record in server.records() {
@@ -390,7 +391,7 @@ pub fn arrivals(server: &Server) -> HashMap<usize, usize> {
     arrived
 }
 
-/// Every event must have arrived exactly once, with no limit broken and no signature wrong.
+/// Every event must have arrived exactly once, within all limits and with valid signatures.
 pub fn assert_each_once(server: &Server, count: usize, log: &str) {
     let arrived = arrivals(server);
     let missing: Vec<usize> = (0..count).filter(|n| !arrived.contains_key(n)).collect();
@@ -406,7 +407,7 @@ pub fn assert_each_once(server: &Server, count: usize, log: &str) {
     assert!(stats.batch_records_max <= 500);
 }
 
-/// A number of the line that the plugin ends with.
+/// A number from the plugin's `ended:` line.
 pub fn ended(log: &str, name: &str) -> u64 {
     let line =
         log.lines().rev().find(|line| line.contains("] ended: ")).unwrap_or_else(|| panic!("no 'ended:'\n{log}"));

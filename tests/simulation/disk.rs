@@ -1,4 +1,4 @@
-//! The disk: does one thing after the other, late, or not at all.
+//! A model of the disk: does one task after another, late, or not at all.
 
 use crate::host::EventId;
 use crate::service::events_of;
@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What is wrong with it for a while.
+/// What is wrong with the disk for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     None,
-    /// Nothing can be written.
+    /// Writes fail.
     Full,
-    /// Nothing comes back.
+    /// Tasks never end.
     Hangs,
-    /// Each thing fails now and then.
+    /// Each task may fail.
     Fails,
 }
 
@@ -42,14 +42,14 @@ pub struct Disk {
     pub chunks: BTreeMap<u64, Stored>,
     /// How often each event was dead-lettered.
     pub letters: BTreeMap<EventId, u32>,
-    /// How often the core was told that a letter is lost.
+    /// How often the core learned that a dead letter is lost.
     pub lost: BTreeMap<EventId, u32>,
     pub queue: VecDeque<Task>,
     pub refused: u64,
 }
 
 impl Disk {
-    /// Takes what is the disk's to do; gives back what is not.
+    /// Queues the actions that are for the disk; returns the others.
     pub fn take(&mut self, action: Action) -> Option<Action> {
         self.queue.push_back(match action {
             Action::Store { chunk, identity, tag, bytes } => Task::Store(chunk, identity, tag, bytes),
@@ -62,7 +62,7 @@ impl Disk {
         None
     }
 
-    /// Does the next thing.
+    /// Does the next task; returns the core's input, if there is one.
     pub fn step(&mut self, trouble: Trouble, random: &mut fastrand::Rng) -> Result<Option<Input>, String> {
         let Some(task) = self.queue.pop_front() else { return Ok(None) };
         let fails = match trouble {
@@ -83,7 +83,7 @@ impl Disk {
             }
             Task::Note(..) if fails => Some(Input::SpoolFailed { error: "full".to_owned() }),
             Task::Note(chunk, events) => {
-                // One that was not stored has no notes either.
+                // A chunk that was not stored has no notes either.
                 if let Some(stored) = self.chunks.get_mut(&chunk.0) {
                     stored.settled.extend(events);
                     stored.settled.sort_by_key(|range| range.start);
@@ -95,7 +95,7 @@ impl Disk {
             }
             Task::Load(chunk) => {
                 let Some(stored) = self.chunks.get(&chunk.0) else {
-                    return Err(format!("chunk {} is read and not there", chunk.0));
+                    return Err(format!("chunk {} is read, but is not in the spool", chunk.0));
                 };
                 let loaded = Loaded {
                     tag: stored.tag.clone(),
@@ -110,7 +110,7 @@ impl Disk {
             }
             Task::Remove(chunk) => {
                 if self.chunks.remove(&chunk.0).is_none() {
-                    return Err(format!("chunk {} is removed and not there", chunk.0));
+                    return Err(format!("chunk {} is removed, but is not in the spool", chunk.0));
                 }
                 None
             }
@@ -130,7 +130,7 @@ impl Disk {
         self.chunks.values().any(|stored| stored.identity == identity)
     }
 
-    /// What a new process finds.
+    /// What a new process finds in the spool.
     pub fn recovered(&self) -> Vec<Recovered> {
         let found = self.chunks.iter();
         found

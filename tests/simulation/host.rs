@@ -1,11 +1,11 @@
-//! Fluent Bit as the core sees it: chunks, workers that are queues, retries, storage, a signal, the end.
+//! A model of Fluent Bit: chunks, workers that are queues, retries, storage, a signal, the exit.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// One event of the world: its number is in its record.
+/// One event of the world; its record contains this number.
 pub type EventId = u64;
 
 /// How often something happened to each event.
@@ -13,7 +13,7 @@ pub type EventId = u64;
 pub struct Tally(Vec<u32>);
 
 impl Tally {
-    /// Once more.
+    /// Counts one more.
     pub fn add(&mut self, id: EventId) {
         let at = id as usize;
         if at >= self.0.len() {
@@ -22,7 +22,7 @@ impl Tally {
         self.0[at] += 1;
     }
 
-    /// Once less.
+    /// Counts one less.
     pub fn sub(&mut self, id: EventId) {
         if let Some(times) = self.0.get_mut(id as usize) {
             *times = times.saturating_sub(1);
@@ -33,7 +33,7 @@ impl Tally {
         self.0.get(id as usize).copied().unwrap_or(0)
     }
 
-    /// The events that it happened to, and how often.
+    /// Each event with a count, and the count.
     pub fn iter(&self) -> impl Iterator<Item = (EventId, u32)> {
         self.0.iter().enumerate().filter(|(_, times)| **times > 0).map(|(id, times)| (id as EventId, *times))
     }
@@ -46,61 +46,59 @@ impl Tally {
 /// A chunk of the host.
 #[derive(Clone, Debug)]
 pub struct Chunk {
-    /// Its tag.
     pub tag: &'static str,
     /// Concatenated msgpack.
     pub bytes: Arc<Vec<u8>>,
-    /// Its events, in their order.
+    /// Its events, in order.
     pub events: Arc<Vec<EventId>>,
-    /// It outlives the process (`storage.type filesystem`).
+    /// Whether it outlives the process (`storage.type filesystem`).
     pub on_disk: bool,
-    /// How often a flush of it was answered RETRY.
+    /// How often its flush was answered RETRY.
     pub retries: u32,
-    /// What became of it.
     pub fate: Fate,
 }
 
-/// What became of a chunk, for the host.
+/// What the host has done with a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is the host's: it waits, or is being flushed.
+    /// The host still has it: it is waiting or being flushed.
     Host,
-    /// It was answered OK in this life of the process.
+    /// It was answered OK in this run of the process.
     Acknowledged(u32),
-    /// The host gave it up after its last retry, or it was in the memory of a process that ended.
+    /// The host dropped it after its last retry, or it was in the memory of a process that ended.
     Dropped,
 }
 
-/// A worker: flushes one chunk after the other.
+/// A worker: flushes one chunk after another.
 #[derive(Debug, Default)]
 pub struct Worker {
-    /// Chunks that wait, by their place in the world's list.
+    /// Waiting chunks, by their index in the world's list.
     pub queue: VecDeque<usize>,
-    /// The flush that is under way: its number, its chunk, its deadline.
+    /// The current flush: its number, its chunk, its deadline.
     pub flush: Option<(u64, usize, Instant)>,
 }
 
-/// How the host is set up.
+/// The host's configuration.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Number of workers; with `blocks`, the engine's own thread.
+    /// The number of workers; for `Workers 0`, one: the engine's own thread.
     pub workers: usize,
     /// How long a flush waits.
     pub flush_timeout: Duration,
     /// How often a chunk is retried before it is dropped.
     pub retry_limit: u32,
-    /// Chunks are on disk.
+    /// Whether chunks are on disk.
     pub filesystem: bool,
     /// How long the engine waits for its tasks after the signal.
     pub grace: Duration,
 }
 
 thread_local! {
-    /// Whether the events of the world that this thread runs name a stream.
+    /// Whether events name a stream, in the world that this thread runs.
     static STREAMED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the events of the world that this thread runs name a stream.
+/// Sets whether events name a stream, in the world that this thread runs.
 pub fn set_streamed(streamed: bool) {
     STREAMED.set(streamed);
 }
@@ -110,7 +108,7 @@ pub fn is_streamed() -> bool {
     STREAMED.get()
 }
 
-/// What an event says of its stream: six streams, nothing, and what is no name.
+/// What an event says about its stream: one of six streams, nothing, or an invalid name.
 pub fn said_of(id: EventId) -> &'static str {
     ["a0", "a1", "a2", "a3", "a4", "a5", "", "no/name"][(id / 3 % 8) as usize]
 }
@@ -141,16 +139,16 @@ pub fn encode(id: EventId, pad: usize, out: &mut Vec<u8>) {
     out.resize(out.len() + pad, b'x');
 }
 
-/// The record that must come of it.
+/// The expected record.
 pub fn expected(id: EventId, pad: usize) -> String {
     let said = if is_streamed() { format!("\"s\":\"{}\",", said_of(id)) } else { String::new() };
     format!("{{\"n\":{id},{said}\"pad\":\"{}\"}}\n", "x".repeat(pad))
 }
 
-/// How long the pad of an event is: a part of its number, so that its record can be foretold.
+/// The length of an event's pad: it follows from the number, so that the record can be predicted.
 pub fn pad_of(id: EventId) -> usize {
     match id % 1000 {
-        // Over the limit of a record: `oversize drop` makes it a dead letter.
+        // Over the record limit: `oversize drop` makes it a dead letter.
         999 => 1_100_000,
         998 => 300_000,
         n if n >= 990 => 20_000,

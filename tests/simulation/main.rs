@@ -1,6 +1,8 @@
-//! The delivery core in simulated worlds: one seed is one world, with a host, a service, a disk and faults of all of them, in virtual time.
+//! The delivery core in simulated worlds: each seed is one world with a host, a service, a disk and faults of all
+//! three, in virtual time.
 //!
-//! `cargo test --test simulation` runs some thousand seeds; `SEEDS=100000` more, `SEED=n` one of them, with its trace.
+//! `cargo test --test simulation` runs some thousand seeds; set `SEEDS=100000` for more, or `SEED=n` for one with its
+//! trace.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,13 +20,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use world::Summary;
 
-/// How often the progress of a long run is told.
+/// How often a long run reports its progress.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// So many broken worlds are enough.
+/// Stop after so many broken worlds.
 const BROKEN: u64 = 5;
 
-/// Seeds of worlds that have shown a fault once.
+/// Seeds of worlds that once revealed a fault.
 const REGRESSIONS: [u64; 3] = [20, 38, 1416];
 
 fn number(name: &str) -> Option<u64> {
@@ -34,18 +36,19 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn no_world_breaks_an_invariant() {
     let all = run_all(world::run, 2000);
-    // A net that catches nothing because nothing was thrown is none.
-    assert!(all.is_none_or(|all| all.every_fault_fired()), "some fault never fired");
+    // Without faults a passing simulation would prove nothing.
+    assert!(all.is_none_or(|all| all.every_fault_fired()), "some kind of fault never happened");
 }
 
 #[test]
-fn streams_that_are_well_wait_for_none_that_is_out_of_order() {
+fn streams_that_are_healthy_wait_for_no_failing_stream() {
     if let Some(all) = run_all(world::run_lasting, 300) {
         println!("the longest wait: {:?}", all.waited);
     }
 }
 
-/// Runs a world for each seed; what all of them saw, if there is no violation. One alone, with its trace, shows nothing of all.
+/// Runs a world for each seed; returns the summary of all if no invariant is broken. With `SEED`, runs that one world
+/// and returns None.
 fn run_all(world: fn(u64, bool) -> Result<Summary, String>, by_default: u64) -> Option<Summary> {
     if let Some(seed) = number("SEED") {
         println!("{:?}", world(seed, true).unwrap_or_else(|broken| panic!("seed {seed}: {broken}")));

@@ -1,29 +1,29 @@
-//! Amazon Data Firehose as the core sees it: what it accepts, what it says of that, and when.
+//! A model of Amazon Data Firehose: what it accepts, and what it replies and when.
 
 use crate::host::{EventId, Tally, expected, is_streamed, pad_of, stream_of};
 use kubehose::firehose::reply::Refused;
 use kubehose::firehose::{Class, Fault, Reply, Setup};
 use std::time::Duration;
 
-/// What is wrong for a while.
+/// What is wrong with the service for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weather {
     Fine,
     /// Some records of a call fail.
     Partial,
-    /// Calls are throttled, some of them in part.
+    /// Calls are throttled, some of them only in part.
     Throttled,
-    /// 5xx and cut connections, before and after the records were accepted.
+    /// 5xx errors and cut connections, before or after the records were accepted.
     Broken,
-    /// No reply ever: the client gives up.
+    /// Calls get no reply until the client gives up.
     Silent,
-    /// Nobody listens.
+    /// The endpoint refuses connections.
     Unreachable,
-    /// Credentials fail, slowly.
+    /// Credential look-ups fail, slowly.
     Credentials,
-    /// The stream is gone.
+    /// The stream does not exist.
     Missing,
-    /// A quota of records a second.
+    /// A quota of records per second.
     Quota,
 }
 
@@ -39,26 +39,26 @@ pub const WEATHERS: [Weather; 9] = [
     Weather::Quota,
 ];
 
-/// The service's memory.
+/// The service's state.
 #[derive(Default)]
 pub struct Service {
-    /// How often each event was accepted in this life of the process.
+    /// How often each event was accepted in this run of the process.
     pub in_life: Tally,
-    /// How often in all.
+    /// How often each event was accepted in all runs.
     pub accepted: Tally,
-    /// How often an event was accepted in this life without the client being told.
+    /// How often an event was accepted in this run although the client did not get the reply.
     pub untold: Tally,
-    /// Throttled, it accepts nothing of any call.
+    /// While throttling, it accepts nothing of any call.
     pub throttles_whole: bool,
-    /// How many streams may be in use: events of more may go to the default one.
+    /// How many streams may be in use: the events of any more may go to the default stream.
     pub max_streams: usize,
-    /// Which streams are out of order changes with this number.
+    /// Changes which of the streams are failing.
     pub turn: u64,
-    /// In place of a missing stream and of silence: every call is refused for what is in it, whatever that is.
+    /// Under `Missing` and `Silent`, every call is rejected as invalid, whatever its records.
     pub refuses_all: bool,
     /// Calls whose outcome the client cannot know.
     pub ambiguous: u64,
-    /// Which second it is, and how many records were accepted in it.
+    /// The current second, and how many records were accepted in it.
     pub quota: (u64, u32),
     pub calls: u64,
     pub partial: u64,
@@ -68,7 +68,7 @@ pub struct Service {
 /// How a call ends.
 pub struct Outcome {
     pub after: Duration,
-    /// The events of each record of the call, one but for `simple_aggregation`.
+    /// The events of each record of the call; more than one only with `simple_aggregation`.
     pub records: Vec<Vec<EventId>>,
     pub outcome: Result<Reply, Fault>,
 }
@@ -79,7 +79,7 @@ pub fn is_poison(id: EventId) -> bool {
 }
 
 impl Service {
-    /// Checks a body, accepts what it accepts, and says when the client is told what.
+    /// Checks a body, accepts records according to the weather, and returns the outcome and its delay.
     pub fn call(
         &mut self,
         body: &[u8],
@@ -92,7 +92,7 @@ impl Service {
         let (stream, events) = read(body)?;
         let expected = |id: &EventId| stream == stream_of(*id) || stream == "logs" && self.max_streams < 7;
         if let Some(id) = events.iter().flatten().find(|id| !expected(id)) {
-            return Err(format!("event {id} is sent to {stream} in place of {}", stream_of(*id)));
+            return Err(format!("event {id} is sent to {stream} instead of {}", stream_of(*id)));
         }
         let weather = if self.is_well(&stream) { Weather::Fine } else { weather };
         if events.len() != records {
@@ -180,7 +180,7 @@ impl Service {
         Ok(Outcome { after: near, records: events, outcome })
     }
 
-    /// Of several streams half are well, whatever the weather.
+    /// With several streams, half of them are healthy in any weather.
     pub fn is_well(&self, stream: &str) -> bool {
         let number = u64::from(stream.as_bytes().last().copied().unwrap_or_default());
         is_streamed() && (number + self.turn).is_multiple_of(2)
@@ -205,7 +205,7 @@ impl Service {
     }
 }
 
-/// The stream of a body, and the events of each of its records, which must be what they should be.
+/// The stream of a body, and the events of each record; every record must be the expected one.
 fn read(body: &[u8]) -> Result<(String, Vec<Vec<EventId>>), String> {
     if body.len() > 4 * 1024 * 1024 {
         return Err(format!("a body of {} bytes", body.len()));
@@ -227,7 +227,7 @@ fn read(body: &[u8]) -> Result<(String, Vec<Vec<EventId>>), String> {
     Ok((stream, events?))
 }
 
-/// The events of a record, each of which must be what it should be.
+/// The events of a record, which must be the expected ones.
 pub fn events_of(record: &[u8]) -> Result<Vec<EventId>, String> {
     record.split_inclusive(|byte| *byte == b'\n').map(event_of).collect()
 }
@@ -235,12 +235,12 @@ pub fn events_of(record: &[u8]) -> Result<Vec<EventId>, String> {
 fn event_of(line: &[u8]) -> Result<EventId, String> {
     let id = id_of(line)?;
     if line != expected(id, pad_of(id)).as_bytes() {
-        return Err(format!("the record of event {id} is another"));
+        return Err(format!("the record of event {id} is not the expected one"));
     }
     Ok(id)
 }
 
-/// The events that a record says it is of.
+/// The events that a record names, unchecked.
 pub fn ids_of(record: &[u8]) -> Result<Vec<EventId>, String> {
     record.split_inclusive(|byte| *byte == b'\n').map(id_of).collect()
 }

@@ -1,4 +1,4 @@
-//! What must hold between the inputs of the core and its actions, checked one by one: notes, counts, acknowledgements, pace.
+//! Invariants between the core's inputs and actions, checked one by one: notes, counts, acknowledgements, pace.
 
 use crate::disk::Stored;
 use crate::host::{EventId, Tally, is_streamed, said_of};
@@ -10,19 +10,20 @@ use kubehose::options::Config;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// So many rounds of throttling bring any number of calls in flight down to one; one round more, as two may fall into one.
+/// This many rounds of throttling reduce any number of calls in flight to one. Includes one spare round, because two
+/// may count as one.
 const ROUNDS: u32 = 8;
 
-/// What counts as one round at most.
+/// Throttled replies closer together than this count as one round.
 const ROUND: Duration = Duration::from_millis(200);
 
-/// Calls a minute at most while somebody has to fix something: one each half second, and those that were in flight before.
+/// The maximum of calls a minute while an operator must fix something: two per second, and those already in flight.
 const CALLS_IN_OUTAGE: u32 = 200;
 
-/// How often a lone record must be refused before it is blamed, unless another is accepted.
+/// How often a lone record must be rejected before it counts as invalid, unless another record is accepted.
 const BLAME_AFTER: u32 = 8;
 
-/// A chunk that is in the spool, or on its way.
+/// A chunk that is in the spool, or is being stored.
 #[derive(Debug)]
 struct Spooled {
     events: Vec<EventId>,
@@ -30,48 +31,48 @@ struct Spooled {
     noted: Vec<bool>,
 }
 
-/// A healthy record that was refused as invalid.
+/// A valid record that was rejected as invalid.
 #[derive(Debug)]
 struct Suspect {
     since: Instant,
     alone: u32,
 }
 
-/// One life of the core, as its inputs and actions show it.
+/// One run of the core, as its inputs and actions show it.
 #[derive(Debug, Default)]
 pub struct Watch {
     spool: bool,
-    /// A flush is acknowledged once its records are settled.
+    /// Whether a flush is acknowledged only once its records are settled.
     delivered: bool,
     records_per_second: Option<u64>,
-    /// A record may hold several events.
+    /// Whether a record may hold several events.
     joined: bool,
     spooled: BTreeMap<u64, Spooled>,
-    /// How often the core was told that an event is settled.
+    /// How often the core learned that an event is settled.
     told: Tally,
-    /// How often it noted that.
+    /// How often it noted the event as settled.
     noted: Tally,
     /// How often it acknowledged an event.
     acknowledged: Tally,
-    /// Events of chunks that the disk did not accept: they need no notes.
+    /// Events of chunks that the disk did not store: they need no notes.
     unspooled: BTreeSet<EventId>,
-    /// Events that an earlier life has noted.
+    /// Events that an earlier run noted as settled.
     settled_before: BTreeSet<EventId>,
-    /// Events that the last input told of.
+    /// Events that the last input settled.
     touched: Vec<EventId>,
-    /// The events of each record that is being written as a dead letter.
+    /// The events of each dead letter that is being written.
     letters: BTreeMap<LetterId, Vec<EventId>>,
     /// Records that were accepted, and their events.
     accepted: u64,
     accepted_events: u64,
     dead_lettered: u64,
-    /// Events of dead letters that are settled.
+    /// Events whose dead letters are written or lost.
     lettered: u64,
     dropped: u64,
-    /// Events of chunks that were read back which had been settled before.
+    /// Events that were already settled when their chunk was read back.
     skipped: u64,
     last_accepted: Option<Instant>,
-    /// Chunks of the spool that were made or read in this life.
+    /// Chunks of the spool that were stored or read in this run.
     read: BTreeSet<u64>,
     suspects: BTreeMap<EventId, Suspect>,
     throttled: (u32, Option<Instant>),
@@ -82,7 +83,7 @@ pub struct Watch {
 type Checked = Result<(), String>;
 
 impl Watch {
-    /// A life begins, with these chunks in the spool.
+    /// A run begins with these chunks in the spool.
     pub fn begin(&mut self, config: &Config, chunks: &BTreeMap<u64, Stored>) {
         let options = &config.delivery;
         *self = Watch {
@@ -110,7 +111,7 @@ impl Watch {
         chunks.flat_map(|chunk| chunk.events.iter().zip(&chunk.noted).filter(|(_, noted)| !**noted).map(|(id, _)| *id))
     }
 
-    /// A call of records with these events is answered.
+    /// A call with these records has its reply.
     pub fn answered(&mut self, records: &[Vec<EventId>], outcome: &Result<Reply, Fault>, now: Instant) -> Checked {
         match outcome {
             Ok(reply) => {
@@ -118,7 +119,7 @@ impl Watch {
                 let mut accepted = 0;
                 for (index, events) in records.iter().enumerate() {
                     if refused.next_if_eq(&index).is_none() {
-                        // They stay suspect: other copies of them may be in a batch that was refused since then.
+                        // They stay suspect: copies of them may be in a batch that has been rejected since.
                         events.iter().for_each(|id| self.settled(*id));
                         self.accepted_events += events.len() as u64;
                         accepted += 1;
@@ -146,7 +147,7 @@ impl Watch {
                         self.outage = (Some(now), 0);
                     }
                     self.outage.1 += 1;
-                    // Each stream asks for itself.
+                    // Each stream makes its own calls.
                     let streams = if is_streamed() { 7 } else { 1 };
                     if self.outage.1 > CALLS_IN_OUTAGE * streams {
                         return Err(format!("more than {CALLS_IN_OUTAGE} calls in a minute of outage"));
@@ -165,19 +166,20 @@ impl Watch {
         }
     }
 
-    /// The core is about to be told this.
+    /// Called before the core handles this input.
     pub fn input(&mut self, input: &Input) {
         match input {
             Input::NotStored { chunk, .. } => {
                 if let Some(chunk) = self.spooled.get(&chunk.0) {
                     self.unspooled.extend(&chunk.events);
-                    // What was noted of it is nowhere, and may be noted of the same chunk when it comes again.
+                    // Its notes are lost with it, so the same events may be noted again when the host sends the chunk
+                    // again.
                     for (id, _) in chunk.events.iter().zip(&chunk.noted).filter(|(_, noted)| **noted) {
                         self.noted.sub(*id);
                     }
                 }
             }
-            // One that is read again, since events were left for later, skips what was done in this life.
+            // Counted at the first read only: a chunk read again in this run skips events that this run settled.
             Input::Loaded { chunk, loaded: Ok(loaded) } if self.read.insert(chunk.0) => {
                 self.skipped += loaded.settled.iter().map(|range| u64::from(range.end - range.start)).sum::<u64>();
             }
@@ -192,7 +194,7 @@ impl Watch {
         }
     }
 
-    /// The core has asked for this.
+    /// The core has emitted this action.
     pub fn action(&mut self, action: &Action) -> Checked {
         match action {
             Action::Store { chunk, bytes, .. } => {
@@ -214,7 +216,7 @@ impl Watch {
                     }
                     self.noted.add(id);
                     if self.noted.get(id) > self.told.get(id) {
-                        return Err(format!("event {id} is noted, and is not settled"));
+                        return Err(format!("event {id} is noted, but not settled"));
                     }
                 }
             }
@@ -234,7 +236,7 @@ impl Watch {
                         && self.last_accepted.is_none_or(|accepted| accepted < *since)
                     {
                         return Err(format!(
-                            "event {id} is blamed after {alone} calls, and no other is accepted either"
+                            "event {id} is treated as invalid after {alone} calls, although no other was accepted either"
                         ));
                     }
                 }
@@ -245,7 +247,7 @@ impl Watch {
         Ok(())
     }
 
-    /// A call is made while so many others are in flight.
+    /// A call is made while this many others are in flight.
     pub fn call(&mut self, records: usize, others: usize, now: Instant) -> Checked {
         if self.throttled.0 >= ROUNDS && others > 0 && !is_streamed() {
             return Err(format!(
@@ -257,17 +259,17 @@ impl Watch {
             let since = *self.quota.0.get_or_insert(now);
             let may = rate as f64 * (now - since).as_secs_f64() + 1.0;
             if self.quota.1 as f64 > may {
-                return Err(format!("{} records were sent, {may:.0} may be by records_per_second", self.quota.1));
+                return Err(format!("{} records were sent, but records_per_second allows {may:.0}", self.quota.1));
             }
             self.quota.1 += records as u64;
         }
         Ok(())
     }
 
-    /// A flush with these events is answered OK; `stored` if the spool has a chunk of them.
+    /// A flush with these events is answered OK; `stored` if its chunk is in the spool.
     pub fn acknowledged(&mut self, events: &[EventId], stored: bool) -> Checked {
         if self.spool && !stored {
-            // Then each is settled, in this life or in an earlier one whose notes tell.
+            // If not stored, each event must be settled, in this run or, by its notes, in an earlier one.
             let owed = events.iter().find(|id| self.told.get(**id) == 0 && !self.settled_before.contains(id));
             return owed.map_or(Ok(()), |id| Err(format!("event {id} is acknowledged, not stored and not settled")));
         }
@@ -277,17 +279,17 @@ impl Watch {
         for id in events {
             self.acknowledged.add(*id);
             if self.acknowledged.get(*id) > self.told.get(*id) {
-                return Err(format!("event {id} is acknowledged, and is not settled"));
+                return Err(format!("event {id} is acknowledged, but not settled"));
             }
         }
         Ok(())
     }
 
-    /// An input has been handled: what it told is noted, and everything is counted.
+    /// The core has handled an input: everything it settled is noted, and all counts are right.
     pub fn handled(&mut self, counts: &Counts, unsettled: u64) -> Checked {
         for id in self.touched.drain(..) {
             if self.noted.get(id) != self.told.get(id) && !self.unspooled.contains(&id) {
-                return Err(format!("event {id} is settled, and is not noted"));
+                return Err(format!("event {id} is settled, but not noted"));
             }
         }
         for (what, counted, seen) in [
@@ -296,10 +298,11 @@ impl Watch {
             ("dropped", &counts.records_dropped, self.dropped),
         ] {
             if counted.get() != seen {
-                return Err(format!("{} records are counted as {what}, {seen} were", counted.get()));
+                return Err(format!("{} records are counted as {what}, but {seen} were", counted.get()));
             }
         }
-        // While a chunk is encoded, not all of what is skipped has been counted yet. Of joined records only the records are held.
+        // While a chunk is being encoded, not all skipped events are counted yet. With aggregation, `unsettled`
+        // counts records, not events.
         let settled = self.accepted_events + self.lettered + counts.records_empty.get();
         let events = counts.events.get();
         if events < settled + unsettled || events > settled + unsettled + self.skipped && !self.joined {
@@ -308,7 +311,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Nothing is held any more.
+    /// The core holds nothing any more.
     pub fn idle(&self, counts: &Counts) -> Checked {
         let settled = self.accepted_events + self.lettered + counts.records_empty.get() + self.skipped;
         if counts.events.get() != settled {
@@ -318,17 +321,17 @@ impl Watch {
     }
 }
 
-/// Whether the service refuses a record with these events.
+/// Whether the service rejects a record with these events.
 fn has_poison(events: &[EventId]) -> bool {
     events.iter().any(|id| is_poison(*id))
 }
 
-/// The events of a chunk of the spool.
+/// The events of a chunk in the spool.
 pub fn events_of(bytes: &[u8]) -> Vec<EventId> {
     let mut ids = Vec::new();
     let mut rest = bytes;
     while rest.len() >= 34 {
-        // The form that host::encode writes: 16 bytes of head, a number, perhaps a stream, a pad.
+        // The format of host::encode: 16 bytes of head, a number, optionally a stream, a pad.
         let id = u64::from_be_bytes(rest[17..25].try_into().unwrap_or_default());
         let more = if is_streamed() { 3 + said_of(id).len() } else { 0 };
         let pad = u32::from_be_bytes(rest[30 + more..34 + more].try_into().unwrap_or_default()) as usize;

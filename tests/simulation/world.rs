@@ -1,6 +1,7 @@
-//! One world: the real core between models of its host, its service and its disk; every step is checked, and the end of each life.
+//! One world: the real core between models of its host, its service and its disk. Every step is checked, and the end
+//! of each run.
 //!
-//! What is checked of a single action or input by what went before stands in `watch.rs`.
+//! `watch.rs` checks single actions and inputs against earlier ones.
 
 use crate::disk::{Disk, Trouble};
 use crate::host::{self, Chunk, EventId, Fate, Tally, Worker, pad_of};
@@ -18,20 +19,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a host's thread takes at most from its admission to its copy, and a little more.
+/// The longest time from a host thread's admission to its copy, plus a margin.
 const COPY: Duration = Duration::from_micros(2300);
 
 /// How much longer than its deadline a flush's thread waits: src/output.rs.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// What lasts in a world in which streams are out of order to its end.
+/// The faults that last in a world where some streams fail to the end.
 const LASTING: [Weather; 6] =
     [Weather::Throttled, Weather::Silent, Weather::Unreachable, Weather::Credentials, Weather::Missing, Weather::Quota];
 
-/// How long the events of other streams may take from the last chunk on: a chunk that is answered RETRY comes again within 20 s.
+/// The longest time for the events of healthy streams after the last chunk: a chunk answered RETRY is flushed again
+/// within 20 s.
 const WELL: Duration = Duration::from_secs(120);
 
-/// What has been seen.
+/// Counts of what has happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     events: u64,
@@ -52,7 +54,7 @@ pub struct Summary {
     parked: u64,
     attached: u64,
     stalls: u64,
-    /// The longest that a stream that is well waited for its last event while others were out of order.
+    /// The longest time that a healthy stream waited for its last event while others failed.
     pub waited: Duration,
 }
 
@@ -151,15 +153,15 @@ impl fmt::Display for Summary {
     }
 }
 
-/// What happens at a time.
+/// An event of the simulation, due at a time.
 #[derive(Debug)]
 enum Happening {
     NewChunk,
-    /// The host brings a chunk again.
+    /// The host flushes a chunk again.
     Again(usize),
     /// A call's outcome reaches the client.
     Answer(CallId),
-    /// The disk does its next thing.
+    /// The disk does its next task.
     Disk,
     /// The flush's thread has copied its chunk.
     Copied(u64, kubehose::delivery::room::Reservation),
@@ -169,9 +171,9 @@ enum Happening {
     End(Ending),
     /// The engine stops waiting for its tasks.
     GraceOver,
-    /// The core's thread gets no time for so long.
+    /// The core's thread does not run for this long.
     Stall(Duration),
-    /// A flush's thread has waited in vain.
+    /// A flush's thread stops waiting for an answer.
     GivesUp(u64),
 }
 
@@ -209,7 +211,7 @@ impl Ord for Entry {
     }
 }
 
-/// Why a life ended badly for what was in memory.
+/// The whole state of a simulation.
 struct World<'o> {
     config: &'o Config,
     host: host::Options,
@@ -226,7 +228,7 @@ struct World<'o> {
     counts: Arc<Counts>,
     workers: Vec<Worker>,
     chunks: Vec<Chunk>,
-    /// Chunks that were flushed in this life.
+    /// Chunks that were flushed in this run.
     flushed: BTreeSet<usize>,
     next_flush: u64,
     next_event: EventId,
@@ -238,29 +240,29 @@ struct World<'o> {
     disk_busy: bool,
     weather: Weather,
     trouble: Trouble,
-    /// The weather stays as it is until all events of streams that are well have arrived: when the last chunk came, and when it is looked
-    /// again.
+    /// The weather stays as it is until all events of healthy streams have arrived. When the last chunk came, and
+    /// when to check next.
     lasting: Option<(Instant, Instant)>,
-    /// From here on nothing goes wrong any more.
+    /// From here on no fault happens.
     calm: bool,
     chunks_to_come: u32,
     ending: Option<(Ending, Instant)>,
     grace_over: bool,
     closed: Option<Instant>,
-    /// How often each event may be accepted in this life if no outcome is ambiguous.
+    /// How often each event may be accepted in this run if no outcome is ambiguous.
     allowed: Tally,
-    /// Chunks of the spool that the host may bring again in this life.
+    /// Chunks of the spool that the host may flush again in this run.
     left_behind: Vec<Identity>,
     log_lines: (u64, u64),
     summary: Summary,
     largest_chunk: usize,
-    /// Whether the core's thread stalls now and then.
+    /// Whether the core's thread stalls at times.
     stalls: bool,
     /// When the last stall ends or ended.
     stall_end: Instant,
-    /// Flushes that have waited in vain and have not been answered since.
+    /// Flushes whose threads gave up, and which the core has not answered since.
     gave_up: BTreeSet<u64>,
-    /// What the core would have been told during a stall.
+    /// Inputs for the core that arrived during a stall.
     backlog: VecDeque<Input>,
 }
 
@@ -268,12 +270,13 @@ type Checked = Result<(), String>;
 
 type Outcome = Result<kubehose::firehose::Reply, kubehose::firehose::Fault>;
 
-/// Runs the world of a seed to its end; the first invariant that does not hold is the error.
+/// Runs the world of a seed to its end; the error is the first invariant that is broken.
 pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
     run_world(seed, trace, false)
 }
 
-/// A world in which half of the streams are out of order until all events of the others have arrived, which they must soon.
+/// Runs a world in which half of the streams fail until all events of the others have arrived, which must happen
+/// soon.
 pub fn run_lasting(seed: u64, trace: bool) -> Result<Summary, String> {
     run_world(seed, trace, true)
 }
@@ -395,7 +398,7 @@ impl World<'_> {
         let mut calm_since = None;
         loop {
             if self.chunks_to_come == 0 && !self.calm && self.ending.is_none() && self.well_streams_have_theirs()? {
-                // The faults end; all that is owed must be delivered within a bounded time.
+                // The faults end; all remaining events must be delivered within a bounded time.
                 self.calm = true;
                 (self.weather, self.trouble) = (Weather::Fine, Trouble::None);
                 calm_since = Some(self.now);
@@ -412,14 +415,18 @@ impl World<'_> {
                     return self.check_end_of_life(false, true);
                 }
                 if self.now - since > Duration::from_secs(1800) {
-                    return Err(format!("half an hour of calm, and something is still owed: {}", self.owed()));
+                    return Err(format!(
+                        "half an hour without faults, and events are still undelivered: {}",
+                        self.owed()
+                    ));
                 }
             }
             self.step()?;
         }
     }
 
-    /// Where the weather lasts: whether all events of streams that are well have arrived. It must not take long.
+    /// With lasting weather: whether all events of healthy streams have arrived. It is an error if that takes too
+    /// long.
     fn well_streams_have_theirs(&mut self) -> Result<bool, String> {
         let Some((since, look)) = self.lasting else { return Ok(true) };
         if self.now < look && !self.agenda.is_empty() {
@@ -430,7 +437,7 @@ impl World<'_> {
         let arrives =
             |id: &EventId| !is_poison(*id) && pad_of(*id) <= MAX_RECORD && service.is_well(&host::stream_of(*id));
         let events = self.chunks.iter().flat_map(|chunk| chunk.events.iter());
-        // A record is dead-lettered with all events that are joined in it.
+        // A record is dead-lettered with all the events in it.
         let lettered = |id: &EventId| self.disk.letters.contains_key(id) || self.disk.lost.contains_key(id);
         let missing = events.filter(|id| arrives(id) && service.accepted.get(**id) == 0 && !lettered(id));
         let missing: Vec<_> = missing.collect();
@@ -440,7 +447,7 @@ impl World<'_> {
             0 => Ok(true),
             _ if self.now - since < WELL => Ok(false),
             _ => Err(format!(
-                "{missing} events of streams that are well wait, such as {first:?}, while others have {:?}: {}",
+                "{missing} events of healthy streams are waiting, such as {first:?}, while others have {:?}: {}",
                 self.weather,
                 self.owed()
             )),
@@ -493,7 +500,7 @@ impl World<'_> {
         self.flushed.clear();
         let recovered = self.disk.recovered();
         self.watch.begin(self.config, &self.disk.chunks);
-        // What is in the spool and not noted as settled is sent in this life.
+        // Events in the spool that are not noted as settled are sent in this run.
         for id in self.watch.owed_by_spool() {
             self.allowed.add(id);
         }
@@ -509,7 +516,7 @@ impl World<'_> {
             recovered,
             next_chunk,
         }));
-        // The host's own backlog.
+        // The chunks that the host still has.
         for index in 0..self.chunks.len() {
             if self.chunks[index].fate == Fate::Host {
                 self.chunks[index].retries = 0;
@@ -522,17 +529,17 @@ impl World<'_> {
     fn step(&mut self) -> Checked {
         self.summary.steps += 1;
         if self.summary.steps > 2_000_000 {
-            return Err("no end after two million steps".to_owned());
+            return Err("not finished after two million steps".to_owned());
         }
         let stalled = (self.stall_end > self.now).then_some(self.stall_end);
         let wake = self.core.as_ref().and_then(Delivery::wake_at).map(|wake| wake.max(self.now));
         let wake = stalled.or(wake);
-        // What was due while the core was encoding is heard before it goes on, as by the output's loop.
+        // Like the output's loop, handles what became due while the core was encoding before it goes on.
         let next = self.agenda.peek().map(|entry| entry.at);
         match (wake, next) {
             (Some(wake), next) if next.is_none_or(|next| wake <= next) => {
                 if wake == self.now {
-                    // Encoding takes a moment.
+                    // Encoding takes time.
                     self.now += Duration::from_micros(300);
                 } else {
                     self.now = wake;
@@ -548,7 +555,7 @@ impl World<'_> {
                     }
                 }
             }
-            (None, None) => return Err(format!("nothing will ever happen any more: {}", self.owed())),
+            (None, None) => return Err(format!("nothing is scheduled any more: {}", self.owed())),
             (Some(_), None) => unreachable!("covered above"),
         }
         self.check_step()
@@ -647,7 +654,7 @@ impl World<'_> {
                 if !self.calm {
                     let failed = matches!(self.weather, Weather::Throttled | Weather::Broken | Weather::Unreachable);
                     self.weather = match self.random.bool() {
-                        // What had failed for another reason is refused for what is in it.
+                        // After an outage of another kind, calls are rejected as invalid.
                         _ if self.service.refuses_all && failed => Weather::Missing,
                         true => Weather::Fine,
                         false => WEATHERS[self.random.usize(..WEATHERS.len())],
@@ -672,7 +679,7 @@ impl World<'_> {
             Happening::End(ending) => self.end(ending),
             Happening::GraceOver => {
                 self.grace_over = true;
-                // The engine brings nothing any more, but the workers run what is queued.
+                // The engine sends no more chunks, but the workers run their queues.
                 self.start_flushes()?;
                 self.close_if_joined()
             }
@@ -680,7 +687,7 @@ impl World<'_> {
     }
 
     fn new_chunk(&mut self) -> usize {
-        // Now and then the same chunk once more, as a hot pipe may make it.
+        // At times the same chunk again, as an input with repeated data may produce it.
         let chunk = if self.random.u8(..30) == 0 && !self.chunks.is_empty() {
             let earlier = self.chunks[self.random.usize(..self.chunks.len())].clone();
             Chunk { retries: 0, fate: Fate::Host, ..earlier }
@@ -689,7 +696,7 @@ impl World<'_> {
             let (mut bytes, mut events) = (Vec::new(), Vec::new());
             for _ in 0..self.random.usize(1..=count) {
                 self.next_event += 1;
-                // Large ones stand in few chunks.
+                // Few chunks contain large events.
                 let id = match self.next_event % 1000 {
                     990.. if self.random.u8(..4) > 0 => {
                         self.next_event += 20;
@@ -724,7 +731,7 @@ impl World<'_> {
         self.workers[worker].queue.push_back(chunk);
     }
 
-    /// Workers that do nothing flush their next chunk.
+    /// Idle workers flush their next chunk.
     fn start_flushes(&mut self) -> Checked {
         if self.closed.is_some() {
             return Ok(());
@@ -734,7 +741,7 @@ impl World<'_> {
                 continue;
             }
             let Some(chunk) = self.workers[worker].queue.pop_front() else { continue };
-            // Past the limit the plugin answers without asking the core: src/output.rs.
+            // After the shutdown limit the plugin answers without asking the core: src/output.rs.
             let shutdown = self.config.delivery.shutdown_timeout;
             if self.ending.is_some_and(|(ending, since)| ending == Ending::Signal && self.now >= since + shutdown) {
                 self.replied(worker, chunk, Status::Retry);
@@ -751,7 +758,7 @@ impl World<'_> {
             let identity = Identity::of(tag.as_bytes(), &bytes);
             if self.flushed.insert(chunk) {
                 match self.left_behind.iter().position(|left| *left == identity) {
-                    // It is believed to be that one: see Ledger.
+                    // The core takes it for the chunk in the spool: see Ledger.
                     Some(at) => {
                         self.left_behind.remove(at);
                     }
@@ -780,9 +787,9 @@ impl World<'_> {
         Ok(())
     }
 
-    /// What the host does with an answer.
+    /// The host handles an answer.
     fn replied(&mut self, _worker: usize, chunk: usize, status: Status) {
-        // After Grace nobody reads it: a chunk in memory is gone, one on disk comes again.
+        // After Grace the host ignores the answer: a chunk in memory is lost, one on disk is flushed again.
         if self.grace_over {
             match status {
                 Status::Ok if !self.chunks[chunk].on_disk => self.chunks[chunk].fate = Fate::Acknowledged(self.life),
@@ -820,7 +827,7 @@ impl World<'_> {
         }
     }
 
-    /// The core is told something, and what it says is done.
+    /// Passes an input to the core, and does its actions.
     fn feed(&mut self, input: Input) -> Checked {
         if self.stall_end > self.now {
             self.backlog.push_back(input);
@@ -853,16 +860,18 @@ impl World<'_> {
                     let worker =
                         self.workers.iter().position(|worker| worker.flush.is_some_and(|(id, _, _)| id == flush.0));
                     if self.gave_up.remove(&flush.0) {
-                        // The host has its chunk again: what is said now is said to nobody.
+                        // The host has taken its chunk back: the core's answer reaches no thread.
                         match status {
-                            Status::Ok => return Err(format!("{flush:?} is answered OK after it has given up")),
+                            Status::Ok => return Err(format!("{flush:?} is answered OK after its thread gave up")),
                             _ => continue,
                         }
                     }
-                    let Some(worker) = worker else { return Err(format!("{flush:?} is answered twice, or unknown")) };
+                    let Some(worker) = worker else {
+                        return Err(format!("{flush:?} is answered twice, or is unknown"));
+                    };
                     let Some((_, chunk, deadline)) = self.workers[worker].flush.take() else { continue };
                     self.trace(format_args!("{flush:?} of chunk {chunk}: {status:?}"));
-                    // The copy of its chunk may come that much later.
+                    // Copying its chunk may take this much longer.
                     if self.now > deadline + COPY && self.stall_end < deadline {
                         return Err(format!("{flush:?} is answered {:?} late", self.now - deadline));
                     }
@@ -914,7 +923,7 @@ impl World<'_> {
         self.finish_if_done()
     }
 
-    /// Lines a minute are bounded, whatever happens.
+    /// The number of log lines a minute is bounded.
     fn log(&mut self, text: &str) -> Checked {
         let minute = (self.now - self.begin).as_secs() / 60;
         if self.log_lines.0 != minute {
@@ -953,7 +962,7 @@ impl World<'_> {
         }
     }
 
-    /// The outputs end once their workers have run all that was queued.
+    /// The outputs close once their workers have emptied their queues.
     fn close_if_joined(&mut self) -> Checked {
         let Some((ending, _)) = self.ending else { return Ok(()) };
         let busy = self.workers.iter().any(|worker| worker.flush.is_some() || !worker.queue.is_empty());
@@ -974,7 +983,7 @@ impl World<'_> {
     fn finish_if_done(&mut self) -> Checked {
         let Some(closed) = self.closed else { return Ok(()) };
         let Some((ending, since)) = self.ending else { return Ok(()) };
-        // It was told so once its thread had time again.
+        // The core's thread learns of it only after a stall.
         let from = if ending == Ending::Signal { since } else { closed.max(self.stall_end) };
         let bound = (from + self.config.delivery.shutdown_timeout).max(closed).max(self.stall_end)
             + Duration::from_millis(3500);
@@ -995,7 +1004,7 @@ impl World<'_> {
             core.last_words(&mut out);
         }
         self.check_end_of_life(crash, false)?;
-        // What the host had in memory goes with it.
+        // The chunks in the host's memory are lost with it.
         for chunk in &mut self.chunks {
             if chunk.fate == Fate::Host && !chunk.on_disk {
                 chunk.fate = Fate::Dropped;
@@ -1003,7 +1012,7 @@ impl World<'_> {
             }
         }
         if !crash {
-            // The thread of the disk does what it was told before it ends.
+            // The disk's thread finishes its tasks before it ends.
             while !self.disk.queue.is_empty() && self.trouble != Trouble::Hangs {
                 self.disk.step(Trouble::None, &mut self.random)?;
             }
@@ -1015,14 +1024,14 @@ impl World<'_> {
     fn check_step(&mut self) -> Checked {
         let Some(core) = &self.core else { return Ok(()) };
         let (held, measured) = (self.room.held(), core.measure() + self.room.copies());
-        // Reservations that were given out are counted as copies, too.
+        // Reservations already granted count as copies.
         if held != measured {
-            return Err(format!("{held} bytes are counted, {measured} are held"));
+            return Err(format!("{held} bytes are counted, but {measured} are held"));
         }
-        // A slice, a body that was begun for it, and a chunk that was alone.
+        // max_buffer may be exceeded by one slice, a body begun for it, and a chunk that is let in alone.
         let most = self.config.delivery.max_buffer + 6 * 1024 * 1024 + self.largest_chunk + self.room.excess();
         if held > most {
-            return Err(format!("{held} bytes are held, {most} may be"));
+            return Err(format!("{held} bytes are held, but {most} are allowed"));
         }
         for worker in &self.workers {
             if let Some((flush, _, deadline)) = worker.flush
@@ -1035,26 +1044,26 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Nothing is held any more, and all events are accounted for.
+    /// The core holds nothing any more, and all events are accounted for.
     fn check_idle(&mut self) -> Checked {
         if self.room.held() != 0 {
-            return Err(format!("{} bytes are held by nobody", self.room.held()));
+            return Err(format!("{} bytes are still counted as held", self.room.held()));
         }
         self.watch.idle(&self.counts)
     }
 
-    /// Nothing acknowledged is lost, nothing repeated but what a fault explains.
+    /// No acknowledged event is lost, and repeats are explained by a fault.
     fn check_end_of_life(&mut self, crash: bool, world: bool) -> Checked {
         let counts = self.counts.snapshot();
         self.summary.dead_lettered += counts.records_dead_lettered;
-        // Repeated within this life: only what the core was not told of, and counted.
+        // Repeated within this run: only records whose acceptance the core did not learn, and all are counted.
         let mut repeated = 0;
         for (id, times) in self.service.in_life.iter() {
             let more = times.saturating_sub(self.allowed.get(id));
             let untold = self.service.untold.get(id);
             if more > untold {
                 return Err(format!(
-                    "event {id} was accepted {more} times too often, of which {untold} can be explained"
+                    "event {id} was accepted {more} times too often, of which {untold} are explained by missing replies"
                 ));
             }
             repeated += u64::from(more);
@@ -1062,10 +1071,13 @@ impl World<'_> {
                 return Err(format!("poison {id} was accepted"));
             }
         }
-        // Of a joined record only the record is counted.
+        // With aggregation the count is of records, not of events.
         let joined = self.config.record.pack.aggregate;
         if repeated > counts.records_possibly_duplicate && !(joined && counts.records_possibly_duplicate > 0) {
-            return Err(format!("{repeated} records were repeated, {} are counted", counts.records_possibly_duplicate));
+            return Err(format!(
+                "{repeated} records were repeated, but {} are counted",
+                counts.records_possibly_duplicate
+            ));
         }
         if !world {
             return Ok(());
@@ -1074,7 +1086,7 @@ impl World<'_> {
         let mut owed: BTreeMap<EventId, u32> = BTreeMap::new();
         for chunk in &self.chunks {
             if let Fate::Acknowledged(life) = chunk.fate {
-                // In memory alone, it may go with a process that is killed.
+                // In memory alone, events may be lost with the process.
                 let in_memory = !self.config.delivery.spool
                     && self.config.delivery.acknowledge == kubehose::delivery::Acknowledge::Buffered;
                 if in_memory && life != self.life {
@@ -1085,7 +1097,8 @@ impl World<'_> {
                 }
             }
         }
-        // Of two equal chunks of which one is in the spool when a process begins, the other is believed to be that one: see Ledger.
+        // If a process starts with one of two equal chunks in the spool, the core takes the other for that one: see
+        // Ledger.
         let believed = self.config.delivery.spool && self.life > 1;
         for (id, times) in owed {
             let times = if believed { 1 } else { times };
