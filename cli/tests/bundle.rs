@@ -1,4 +1,5 @@
-//! The bundle needs no editing, its files pass their checkers, and apply.sh does the guide's steps once and again.
+//! The bundle needs no editing, its files pass their checkers, and apply.sh performs the guide's steps and may be run
+//! again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +18,7 @@ fn bundle(dir: &Path, options: &str) {
     kubehose(&format!("bundle {} {FLAGS} {options}", dir.display())).fine();
 }
 
-/// Stand-ins that note their words in `calls`; `there` says whether what the script asks for exists.
+/// Stand-ins that write their arguments to `calls`; `there` is whether the resources that the script looks up exist.
 fn stand_ins(dir: &Path, there: bool) {
     let answer = if there { 0 } else { 254 };
     let script = format!(
@@ -39,7 +40,7 @@ esac
     }
 }
 
-/// Runs apply.sh against stand-ins: its exit code, the calls, everything it said.
+/// Runs apply.sh against stand-ins; returns its exit code, the calls, and its whole output.
 fn apply(bundle: &Path, there: bool, keys: bool, arguments: &[&str]) -> (i32, String, String) {
     let dir = tempfile::tempdir().unwrap();
     let bin = dir.path().join("bin");
@@ -84,7 +85,7 @@ fn every_file_passes_its_checker_and_none_needs_editing() {
     {
         let text = std::fs::read_to_string(file(name)).unwrap();
         for placeholder in ["<REGION>", "<ACCOUNTID>", "<YOUR", "TODO", "CHANGEME"] {
-            assert!(!text.contains(placeholder), "{name} holds {placeholder}");
+            assert!(!text.contains(placeholder), "{name} contains {placeholder}");
         }
     }
     golden("apply.sh", &std::fs::read_to_string(file("apply.sh")).unwrap());
@@ -92,7 +93,7 @@ fn every_file_passes_its_checker_and_none_needs_editing() {
 }
 
 #[test]
-fn the_first_run_makes_everything() {
+fn the_first_run_creates_everything() {
     let dir = tempfile::tempdir().unwrap();
     bundle(dir.path(), "");
     let (code, calls, said) = apply(dir.path(), false, true, &[]);
@@ -104,7 +105,7 @@ fn the_first_run_makes_everything() {
 }
 
 #[test]
-fn the_streams_of_routes_are_made_and_allowed() {
+fn the_streams_of_routes_are_created_and_allowed() {
     let dir = tempfile::tempdir().unwrap();
     bundle(dir.path(), "--route shop=logs-shop,cart=logs-shop --route label:team=pay=logs-pay");
     let file = |name: &str| dir.path().join(name);
@@ -132,7 +133,7 @@ fn the_streams_of_routes_are_made_and_allowed() {
 }
 
 #[test]
-fn the_second_run_makes_nothing_twice() {
+fn the_second_run_creates_nothing_again() {
     let dir = tempfile::tempdir().unwrap();
     bundle(dir.path(), "");
     let (code, calls, said) = apply(dir.path(), true, true, &[]);
@@ -142,7 +143,7 @@ fn the_second_run_makes_nothing_twice() {
 }
 
 #[test]
-fn a_rehearsal_calls_nobody() {
+fn a_dry_run_makes_no_calls() {
     let dir = tempfile::tempdir().unwrap();
     bundle(dir.path(), "");
     let (code, calls, said) = apply(dir.path(), false, true, &["--dry-run"]);
@@ -160,17 +161,17 @@ fn a_rehearsal_calls_nobody() {
 }
 
 #[test]
-fn without_keys_it_says_what_is_missing() {
+fn without_keys_it_names_the_missing_ones() {
     let dir = tempfile::tempdir().unwrap();
     bundle(dir.path(), "");
     let (code, calls, said) = apply(dir.path(), false, false, &[]);
     assert_eq!(code, 1);
     assert!(said.contains("DD_API_KEY") && !calls.contains("deploy"), "{said}");
-    // The stack is there, so the key is too; the pipeline is left.
+    // The stack exists, and its secret with the key; only the pipeline remains.
     let (code, calls, said) = apply(dir.path(), true, false, &[]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("left to you") && !calls.contains("curl"), "{said}");
-    // A secret of one's own needs no key.
+    // An existing secret needs no key.
     let own = tempfile::tempdir().unwrap();
     bundle(
         own.path(),
@@ -180,7 +181,7 @@ fn without_keys_it_says_what_is_missing() {
 }
 
 #[test]
-fn what_was_changed_by_hand_is_not_overwritten() {
+fn files_changed_by_hand_are_not_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     bundle(dir.path(), "");
     bundle(dir.path(), "");
@@ -193,7 +194,7 @@ fn what_was_changed_by_hand_is_not_overwritten() {
     kubehose(&format!("{line} --force")).fine();
 }
 
-/// The files below a folder, by their names in it.
+/// The files below a folder, by their relative paths.
 fn files(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
@@ -208,7 +209,7 @@ fn files(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_is_in_the_way_of_any_file_is_named_and_never_followed() {
+fn anything_in_the_place_of_a_file_is_named_and_never_followed() {
     let whole = tempfile::tempdir().unwrap();
     bundle(whole.path(), "");
     let names = files(whole.path());
@@ -246,7 +247,7 @@ fn what_is_in_the_way_of_any_file_is_named_and_never_followed() {
             assert_eq!(refused.code, 2, "{obstacle}: {refused:?}");
             assert!(refused.stderr.contains(&path.display().to_string()), "{obstacle}: {refused:?}");
             let only: Vec<String> = if obstacle == "folder" { Vec::new() } else { vec![name.clone()] };
-            assert_eq!(files(dir.path()), only, "{obstacle}: others were written");
+            assert_eq!(files(dir.path()), only, "{obstacle}: other files were written");
             let again = kubehose(&format!("{line} --force"));
             assert_eq!(again.code, if forced { 0 } else { 2 }, "{obstacle}: {again:?}");
             if forced {
@@ -255,7 +256,7 @@ fn what_is_in_the_way_of_any_file_is_named_and_never_followed() {
                 assert_eq!(kind.permissions().mode() & 0o111 != 0, name == "apply.sh");
                 assert_eq!(files(dir.path()), names);
             }
-            assert_eq!(state(&target), before, "{obstacle}: what it names was changed");
+            assert_eq!(state(&target), before, "{obstacle}: the link's target was changed");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Images, manifests and task definitions run in containers, as they are written: users, mounts, capabilities, probes.
+//! Images, manifests and task definitions run in containers exactly as written: users, mounts, capabilities, probes.
 //!
-//! Needs root, podman (4.3 and newer) and the bases of the images, which are not fetched here. In what is run, only the paths of
-//! the node and the address of Firehose are the test's own.
+//! Needs root, podman (4.3 or newer) and the base images, which are not pulled here. The tests change only the node's
+//! paths, Firehose's address, the probes' port, and what podman cannot run.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -20,7 +20,7 @@ use support::{Run, kubehose, not_run, root, run};
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The image that an example's Dockerfile begins from, as podman names it.
+/// The base image of an example's Dockerfile, under the name that podman uses.
 fn base(dockerfile: &str) -> String {
     let text = std::fs::read_to_string(root().join(dockerfile)).unwrap();
     let from = text.lines().find_map(|line| line.strip_prefix("FROM ")).unwrap();
@@ -28,7 +28,7 @@ fn base(dockerfile: &str) -> String {
     if hub { format!("docker.io/{from}") } else { from.to_owned() }
 }
 
-/// podman, in which one test at a time works; what it has made goes with it.
+/// podman, used by one test at a time; everything it creates is removed with it.
 struct Engine {
     _alone: MutexGuard<'static, ()>,
     folder: tempfile::TempDir,
@@ -36,12 +36,12 @@ struct Engine {
 }
 
 impl Engine {
-    /// None, said in one line, where containers cannot be run, or an image that the test begins from is not there.
+    /// Returns None, and prints one line saying so, where containers cannot run or a base image is missing.
     fn find(what: &str, bases: &[&str]) -> Option<Engine> {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
-        // Of the test's own, since the defaults ask for more than some machines allow.
+        // Explicit ulimits, because the defaults exceed what some machines allow.
         let settings = "[containers]\ndefault_ulimits = [\"nofile=20000:20000\", \"nproc=1000:1000\"]\n";
         std::fs::write(folder.path().join("containers.conf"), settings).unwrap();
         let name = format!("kubehose-test-{}", std::process::id());
@@ -78,14 +78,14 @@ impl Engine {
         run(&mut command)
     }
 
-    /// Where containers of podman's own network reach this machine.
+    /// The address at which containers in podman's network reach this machine.
     fn gateway(&self) -> String {
         let found = self.podman(&["network", "inspect", "podman"]).fine();
         let network: Value = serde_json::from_str(&found).unwrap();
         network[0]["subnets"][0]["gateway"].as_str().unwrap().to_owned()
     }
 
-    /// The image of an example, built in a folder with the plugin, as its first lines say.
+    /// An example's image, built in a folder with the plugin, as the Dockerfile's first lines say.
     fn build(&self, dockerfile: &str, plugin: &Path) -> String {
         let context = tempfile::tempdir().unwrap();
         std::fs::copy(plugin, context.path().join("libkubehose.so")).unwrap();
@@ -100,9 +100,9 @@ impl Engine {
         image
     }
 
-    /// Starts the pod of a manifest; gives the name of its router's container.
+    /// Starts a manifest's pod; returns the name of its router's container.
     fn play(&self, manifest: &str, container: &str) -> String {
-        // podman keeps an emptyDir under its plain name, and gives the next pod what the last one left there.
+        // podman keeps an emptyDir under its plain name, and the next pod would find the files of the last one.
         let mut own = manifest.to_owned();
         for (before, _) in manifest.match_indices("\n          emptyDir:") {
             let name = manifest[..before].rsplit("- name: ").next().unwrap();
@@ -119,7 +119,7 @@ impl Engine {
         name.unwrap_or_else(|| panic!("no container {container}: {running}")).to_owned()
     }
 
-    /// Stops and removes a container. podman fails where the container ends of itself while it is being killed.
+    /// Stops and removes a container, retrying because podman fails if the container exits while it is being killed.
     fn remove(&self, container: &str) {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -142,12 +142,12 @@ impl Engine {
         serde_json::from_str::<Value>(&found).unwrap()[0].clone()
     }
 
-    /// Waits until a path of Fluent Bit's server answers under an address of the container's network.
+    /// Waits until a path of Fluent Bit's HTTP server answers at an address in the container's network.
     fn answers(&self, container: &str, url: &str) {
         let end = Instant::now() + PATIENCE;
         loop {
             let state = self.state(container);
-            assert_eq!(state["State"]["Running"], true, "{container} has ended:\n{}", self.log(container));
+            assert_eq!(state["State"]["Running"], true, "{container} has exited:\n{}", self.log(container));
             let pid = state["State"]["Pid"].to_string();
             let curl = ["-n", "-t", &pid, "curl", "-sS", "-g", "-o", "/dev/null", "-w", "%{http_code}", url];
             let answer = run(Command::new("nsenter").args(curl));
@@ -159,7 +159,7 @@ impl Engine {
         }
     }
 
-    /// The first record that has arrived.
+    /// Waits for the first record, and returns it.
     fn record(&self, server: &Server, container: &str) -> Value {
         let end = Instant::now() + PATIENCE;
         while server.records().is_empty() {
@@ -192,7 +192,7 @@ impl Drop for Engine {
 const FLUENT_BIT: &str = "examples/images/fluent-bit.Dockerfile";
 const AWS: &str = "examples/images/aws-for-fluent-bit.Dockerfile";
 
-/// The plugin, as cargo built it beside the tests.
+/// The plugin built with these tests.
 fn plugin() -> Option<std::path::PathBuf> {
     let named = std::env::var_os("KUBEHOSE_SO").map(std::path::PathBuf::from);
     let path = named.or_else(|| Some(std::env::current_exe().ok()?.with_file_name("libkubehose.so")))?;
@@ -203,12 +203,12 @@ fn plugin() -> Option<std::path::PathBuf> {
     None
 }
 
-/// A Firehose that containers reach.
+/// A Firehose endpoint that containers can reach.
 fn firehose() -> Server {
     Server::start(Options { listen: ([0, 0, 0, 0], 0).into(), keep: Keep::Records, ..Options::default() }).unwrap()
 }
 
-/// The environment that sends a container's calls to the local Firehose.
+/// The environment that points a container at the local Firehose endpoint.
 fn environment(engine: &Engine, server: &Server) -> Vec<(&'static str, String)> {
     vec![
         ("AWS_ENDPOINT_URL_FIREHOSE", format!("http://{}:{}", engine.gateway(), server.port())),
@@ -218,7 +218,7 @@ fn environment(engine: &Engine, server: &Server) -> Vec<(&'static str, String)> 
     ]
 }
 
-/// The container's environment, as a manifest's lines.
+/// The container's environment in a manifest's form.
 fn env_lines(environment: &[(&str, String)]) -> String {
     environment
         .iter()
@@ -226,8 +226,8 @@ fn env_lines(environment: &[(&str, String)]) -> String {
         .collect()
 }
 
-/// The manifest with a free port in place of its own: podman binds a pod's ports on this machine. The port is below 32768, where
-/// those begin that the system gives to the other tests.
+/// The manifest with a free port instead of its own, because podman binds a pod's ports on this machine. The port is
+/// below 32768: the system assigns the ports above to the other tests.
 fn on_a_free_port(manifest: &str) -> String {
     let first = 20_000 + std::process::id() as u16 % 10_000;
     let free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
@@ -237,7 +237,7 @@ fn on_a_free_port(manifest: &str) -> String {
         .replace("containerPort: 2020\n", &format!("containerPort: 2020\n              hostPort: {port}\n"))
 }
 
-/// A node's /var/log, with the files of one container, all of it root's as the container runtime writes them.
+/// A node's /var/log with the files of one container, all owned by root, as the container runtime creates them.
 fn node_logs(folder: &Path) -> std::path::PathBuf {
     let pods = folder.join("pods/shop_web-1_uid/nginx");
     std::fs::create_dir_all(&pods).unwrap();
@@ -275,7 +275,7 @@ fn the_daemonsets_pod_reads_roots_files_with_one_capability_and_answers_its_prob
         std::fs::create_dir(&logs).unwrap();
         let file = node_logs(&logs);
         let env = env_lines(&environment(&engine, &server));
-        // podman runs no DaemonSet; its pod is a Deployment's.
+        // podman cannot run a DaemonSet, so its pod runs as a Deployment's.
         let manifest = on_a_free_port(&manifest)
             .replace(
                 "kind: DaemonSet\nmetadata:\n  name: kubehose",
@@ -295,7 +295,7 @@ fn the_daemonsets_pod_reads_roots_files_with_one_capability_and_answers_its_prob
         let state = engine.state(&name);
         assert_eq!(state["HostConfig"]["ReadonlyRootfs"], true, "{what}");
         let status = std::fs::read_to_string(format!("/proc/{}/status", state["State"]["Pid"])).unwrap();
-        // CAP_DAC_READ_SEARCH alone, of whatever a container may have.
+        // CAP_DAC_READ_SEARCH is the only capability in the bounding set.
         assert!(status.contains("CapBnd:\t0000000000000004") && status.contains("NoNewPrivs:\t1"), "{what}: {status}");
         append(&file, "2026-01-27T16:53:42.123456789Z stdout F GET /cart 200\n");
         let end = Instant::now() + PATIENCE;
@@ -307,7 +307,7 @@ fn the_daemonsets_pod_reads_roots_files_with_one_capability_and_answers_its_prob
         let names =
             ["kube_container_name", "kube_namespace", "pod_name", "container_id", "log"].map(|key| &record[key]);
         assert_eq!(names, ["nginx", "shop", "web-1", ID, "GET /cart 200"], "{what}: {record}");
-        assert!(node.path().join("state/chunks").is_dir(), "{what}: the state is not on the node");
+        assert!(node.path().join("state/chunks").is_dir(), "{what}: the state is not stored on the node");
         engine.podman(&["pod", "rm", "-f", "-t", "10", &format!("{}-pod-0", engine.name)]);
     }
 }
@@ -317,7 +317,7 @@ fn the_sidecars_pod_runs_without_root_and_delivers_what_the_application_writes()
     let Some(engine) = Engine::find("the sidecar", &[&base(FLUENT_BIT)]) else { return };
     let Some(plugin) = plugin() else { return };
     let image = engine.build(FLUENT_BIT, &plugin);
-    // An application that writes a file: Fluent Bit itself, of which alone it is known that it is there.
+    // The application that writes a file is Fluent Bit itself: its image is the only one known to be present.
     let application = tempfile::tempdir().unwrap();
     let file = application.path().join("app.Dockerfile");
     let text = format!(
@@ -333,10 +333,11 @@ fn the_sidecars_pod_runs_without_root_and_delivers_what_the_application_writes()
     ))
     .fine();
     let env = env_lines(&environment(&engine, &server));
-    // Nor does it know a pod's namespace.
+    // podman cannot resolve a pod's namespace either.
     let namespace = "valueFrom:\n                fieldRef:\n                  fieldPath: metadata.namespace";
     assert!(written.contains(namespace));
-    // podman 4.3 waits for the end of each init container, this kind of them, too: it runs beside the application here.
+    // podman 4.3 waits for each init container to end, even a restartable one: here the sidecar runs as an ordinary
+    // container.
     let manifest = on_a_free_port(&written)
         .replace("      containers:\n", "")
         .replace("      initContainers:\n", "      containers:\n")
@@ -357,7 +358,7 @@ fn the_sidecars_pod_runs_without_root_and_delivers_what_the_application_writes()
     assert!(record["log"].as_str().is_some_and(|log| log.contains("dummy")), "{record}");
 }
 
-/// What FireLens writes around the options of a task definition's application.
+/// The configuration that FireLens writes around a task definition's options.
 fn firelens(task: &Value) -> String {
     let mut text = "[INPUT]\n    Name forward\n    Listen 0.0.0.0\n    Port 24224\n
 [FILTER]\n    Name record_modifier\n    Match *\n    Record ecs_cluster shop\n    Record ecs_task_arn arn:aws:ecs:eu-west-1:123456789012:task/shop/0\n    Record ecs_task_definition app-with-kubehose:1\n
@@ -408,7 +409,7 @@ fn the_router_of_the_task_definition_delivers_with_firelens_own_configuration() 
         arguments.push(image.clone());
         arguments.extend(list("command").unwrap_or_default());
         engine.podman(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).fine();
-        // Docker's log driver, played by a second Fluent Bit in the task's network.
+        // A second Fluent Bit, in the task's network, acts as Docker's log driver.
         let event = r#"dummy={"container_id":"c4d8166a5cb1","container_name":"/ecs-app-1","source":"stdout","log":"GET /cart 200"}"#;
         let network = format!("container:{name}");
         let driver = format!("{}-driver", engine.name);
@@ -450,7 +451,7 @@ fn the_router_of_the_task_definition_delivers_with_firelens_own_configuration() 
     }
 }
 
-/// Copies a folder's files, without what is below it but named.
+/// Copies a folder and everything below it.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -463,7 +464,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn without_a_fluent_bit_of_the_machine_the_demo_runs_in_an_image_that_is_there() {
+fn without_an_installed_fluent_bit_the_demo_runs_in_a_local_image() {
     let Some(engine) = Engine::find("the demo", &[&base(FLUENT_BIT)]) else { return };
     let Some(plugin) = plugin() else { return };
     let repository = tempfile::tempdir().unwrap();
@@ -472,7 +473,7 @@ fn without_a_fluent_bit_of_the_machine_the_demo_runs_in_an_image_that_is_there()
     let release = repository.path().join("target/release");
     std::fs::create_dir_all(&release).unwrap();
     std::fs::copy(plugin, release.join("libkubehose.so")).unwrap();
-    // A PATH with nothing but the engine, and one without it.
+    // One PATH with only the container engine, and one without it.
     let programs = tempfile::tempdir().unwrap();
     let podman = std::env::split_paths(&std::env::var_os("PATH").unwrap())
         .map(|dir| dir.join("podman"))
@@ -491,7 +492,7 @@ fn without_a_fluent_bit_of_the_machine_the_demo_runs_in_an_image_that_is_there()
     let ran = demo(programs.path());
     assert_eq!(ran.code, 0, "{ran:#?}");
     assert!(ran.stderr.contains("Fluent Bit v") && ran.stderr.contains(" in podman)"), "{ran:#?}");
-    // The stand-in may not have been built, and says so then; either way it is what was looked for.
+    // The stand-in host may not be built, and the output then says so; either way the demo looked for it.
     let without = demo(repository.path());
     assert!(without.stderr.contains("kubehose-host"), "{without:#?}");
 }

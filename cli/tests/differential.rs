@@ -1,6 +1,8 @@
-//! lint beside the real Fluent Bit: what it refuses to start with is an error here, and what it starts with is none.
+//! lint compared with the real Fluent Bit: what Fluent Bit refuses to start with is an error in lint, and what it
+//! starts with is none.
 //!
-//! The variants are made from a seed; FLUENT_BIT names another program than the one on PATH, VARIANTS another number of them.
+//! The variants are generated from a seed. FLUENT_BIT overrides the program found on PATH, VARIANTS the number of
+//! variants.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// A generator of our own, so that a seed gives the same variants for ever (xorshift64*).
+/// Our own generator, so that a seed always gives the same variants (xorshift64*).
 struct Random(u64);
 
 impl Random {
@@ -33,7 +35,8 @@ impl Random {
     }
 }
 
-/// Lines of the filters that EKS Fargate allows; what is likely to be refused begins with !, and is rarer.
+/// Lines of the filters that EKS Fargate allows. A line that is probably refused starts with `!`, and is used less
+/// often.
 const FILTERS: &[(&str, &[&str])] = &[
     (
         "grep",
@@ -246,7 +249,7 @@ fn classic(random: &mut Random) -> String {
     text
 }
 
-/// What Fluent Bit said: whether it starts.
+/// Whether Fluent Bit starts, judged by its log.
 fn starts(program: &Path, folder: &Path, file: &Path) -> Option<bool> {
     let mut child = Command::new(program)
         .arg("-c")
@@ -277,7 +280,7 @@ fn fluent_bit() -> Option<std::path::PathBuf> {
 }
 
 #[test]
-fn what_fluent_bit_refuses_is_an_error_and_what_it_starts_with_is_none() {
+fn lint_errors_match_what_fluent_bit_refuses_to_start_with() {
     let Some(program) = fluent_bit() else {
         println!("skipped: there is no fluent-bit on PATH, and FLUENT_BIT names none");
         return;
@@ -302,7 +305,7 @@ fn what_fluent_bit_refuses_is_an_error_and_what_it_starts_with_is_none() {
         findings
             .iter()
             .filter(|finding| finding["file"] == name.as_str() && finding["severity"] == "error")
-            // What reaches what is not the host's affair.
+            // Findings about routing are ignored: Fluent Bit does not refuse such configurations.
             .filter(|finding| !["match-nothing", "filter-unseen"].contains(&finding["rule"].as_str().unwrap()))
             .map(|finding| format!("{}:{} {}", finding["line"], finding["rule"], finding["message"]))
             .collect()

@@ -1,5 +1,5 @@
-//! The documentation and the examples hold: the option reference is the code's, links lead somewhere, commands run, and the
-//! real Fluent Bit takes every configuration.
+//! The documentation and the examples are right: the option reference matches the code, links work, commands run, and
+//! the real Fluent Bit accepts every configuration.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -18,7 +18,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The pages of the book and the files beside it, with their text.
+/// The pages of the book and the Markdown files beside it, with their text.
 fn pages() -> Vec<(PathBuf, String)> {
     let mut files: Vec<PathBuf> =
         fs::read_dir(root().join("docs/src")).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -32,7 +32,7 @@ fn pages() -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn the_option_reference_is_the_codes() {
+fn the_option_reference_matches_the_code() {
     let mut text = "# Options\n\nOf an `[OUTPUT]` section with `Name kubehose`. A value that is not accepted stops the start. Fluent Bit's own\n\
                     (`Match`, `Alias`, `Workers`, `Retry_Limit`, `log_level`, …) come beside them.\n"
         .to_owned();
@@ -50,7 +50,7 @@ fn the_option_reference_is_the_codes() {
     assert!(found == text, "docs/src/options.md is out of date: BLESS=1 cargo test -p kubehose-cli --test docs");
 }
 
-/// The anchor that GitHub and mdBook give a heading.
+/// The anchor that GitHub and mdBook generate for a heading.
 fn anchor(heading: &str) -> String {
     let words = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
@@ -80,9 +80,9 @@ fn no_link_is_broken_and_every_page_is_listed() {
             }
             links += 1;
         }
-        // Files of the repository that a page names.
+        // Files of the repository that a page mentions.
         for quoted in text.split('`').skip(1).step_by(2).filter(|quoted| quoted.starts_with("examples/")) {
-            assert!(root().join(quoted).exists(), "{}: `{quoted}` is not there", file.display());
+            assert!(root().join(quoted).exists(), "{}: `{quoted}` does not exist", file.display());
         }
     }
     assert!(links > 20, "only {links} links were found");
@@ -109,7 +109,7 @@ fn the_book_builds_and_no_link_in_it_is_broken() {
     let mut links = 0;
     for entry in fs::read_dir(folder.path()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        // 404 is served from every depth, and names its files from the root.
+        // 404.html is served at any depth, so its paths start at the root.
         if !name.ends_with(".html") || name == "404.html" {
             continue;
         }
@@ -123,7 +123,7 @@ fn the_book_builds_and_no_link_in_it_is_broken() {
             assert!(folder.path().join(path).exists(), "{name}: {target} leads nowhere");
             if !fragment.is_empty() {
                 let there = html(path).unwrap();
-                assert!(attributes(&there, "id").contains(&fragment), "{name}: {target} has no such place");
+                assert!(attributes(&there, "id").contains(&fragment), "{name}: {target} has no such anchor");
             }
             links += 1;
         }
@@ -131,7 +131,7 @@ fn the_book_builds_and_no_link_in_it_is_broken() {
     assert!(links > 100, "only {links} links were found in the book");
 }
 
-/// The blocks of a page that begin with this fence.
+/// The blocks of a page that start with this fence.
 fn blocks<'a>(text: &'a str, fence: &'a str) -> impl Iterator<Item = &'a str> {
     text.split(fence).skip(1).map(|rest| rest.split("```").next().unwrap())
 }
@@ -142,7 +142,7 @@ fn commands_that_run_locally_run() {
     let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut ran = 0;
     for (file, text) in pages() {
-        // What a page writes goes with the test; what it reads is the repository's.
+        // Files that a page writes go to the test's folder; files that it reads are links to the repository's.
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(root().join("examples"), folder.path().join("examples")).unwrap();
         for block in blocks(&text, "```sh\n") {
@@ -159,7 +159,7 @@ fn commands_that_run_locally_run() {
     assert!(ran >= 7, "only {ran} blocks of commands were found");
 }
 
-/// The other commands need AWS, a cluster or Docker: they are at least ones that their programs know.
+/// The other commands need AWS, a cluster or Docker: check at least that their programs accept the arguments.
 #[test]
 fn commands_that_need_a_cluster_are_well_formed() {
     let mut aws = String::new();
@@ -169,17 +169,17 @@ fn commands_that_need_a_cluster_are_well_formed() {
             for line in block.replace("\\\n", " ").lines() {
                 let words: Vec<&str> = line.split_whitespace().skip_while(|word| word.contains('=')).collect();
                 let place = format!("{}: {line}", file.display());
-                // The last line of a block within a list.
+                // The last line of a block in a list is empty.
                 let Some(program) = words.first() else { continue };
                 match *program {
-                    // Without kubectl and aws it finds out nothing, once it has understood what it is asked.
+                    // Without kubectl and aws it can find nothing out, but it parses its arguments.
                     "kubehose" if words[1] == "firehose" => {
                         let run = support::command().args(&words[1..]).arg("--help").output().unwrap();
                         assert!(run.status.success(), "{place}: {}", String::from_utf8_lossy(&run.stderr));
                     }
                     "kubehose" => {
                         let run = support::command().args(&words[1..]).env("PATH", "").output().unwrap();
-                        // verify: there was nothing that it could check.
+                        // verify exits with 3 if it could check nothing.
                         let code = if words[1] == "verify" && !words[2].starts_with("--permissions") { 3 } else { 0 };
                         let said = String::from_utf8_lossy(&run.stderr);
                         assert_eq!(run.status.code(), Some(code), "{place}: {said}");
@@ -188,7 +188,7 @@ fn commands_that_need_a_cluster_are_well_formed() {
                     "kubectl" => {
                         let verbs = ["apply", "delete", "describe", "get", "label", "logs", "rollout", "-n"];
                         assert!(verbs.contains(&words[1]), "{place}");
-                        // Events stand in the namespace of their pods.
+                        // Events are in the namespace of their pods.
                         assert!(!words.contains(&"events") || words.contains(&"-n"), "{place}: no namespace");
                     }
                     "valgrind" => assert!(words.contains(&"fluent-bit"), "{place}"),
@@ -216,14 +216,15 @@ fn every_rule_of_lint_has_its_symptom() {
     assert!(missing.is_empty(), "docs/src/troubleshooting.md does not name {missing:?}");
     for sentence in page.split("**Lint**: ").skip(1).filter_map(|rest| rest.split('.').next()) {
         for named in sentence.split('`').skip(1).step_by(2) {
-            assert!(known.contains(&named), "there is no rule `{named}`");
+            assert!(known.contains(&named), "lint has no rule `{named}`");
         }
     }
 }
 
-/// One attribute carries the time wherever a page, an example, a manifest or lint says so: Datadog dates a log by it.
+/// The same attribute carries the time in every page, example and manifest and in lint: Datadog takes the log's date
+/// from it.
 #[test]
-fn every_page_and_example_dates_records_as_the_manifests_and_lint_do() {
+fn every_page_and_example_uses_the_time_key_of_the_manifests_and_lint() {
     let manifest = support::kubehose("manifest --region eu-west-1 --delivery-stream logs").fine();
     let value = |key: &str| {
         let line = manifest.lines().find(|line| line.split_whitespace().next() == Some(key)).unwrap();
@@ -238,9 +239,9 @@ fn every_page_and_example_dates_records_as_the_manifests_and_lint_do() {
     let mut found = 0;
     for key in ["time_key", "time_key_format"] {
         let wanted = value(key);
-        assert!(rules.contains(&format!("{key} {wanted}")), "lint advises another {key} than {wanted}");
+        assert!(rules.contains(&format!("{key} {wanted}")), "lint does not advise {key} {wanted}");
         for (file, text) in &texts {
-            // As classic configurations and task definitions write it, within a sentence, too.
+            // Finds values in classic configurations, in task definitions and in running text.
             for line in text.lines().filter(|line| !line.starts_with('|')) {
                 let words: Vec<&str> = line.split([' ', '"', '`', ':', ',']).filter(|word| !word.is_empty()).collect();
                 let values = words
@@ -248,7 +249,7 @@ fn every_page_and_example_dates_records_as_the_manifests_and_lint_do() {
                     .filter(|pair| pair[0] == key && (pair[1].starts_with(['%', '_']) || pair[1] == "timestamp"));
                 for pair in values {
                     let given = line.split(pair[0]).nth(1).unwrap();
-                    assert!(given.contains(&wanted), "{}: {line}, elsewhere {key} {wanted}", file.display());
+                    assert!(given.contains(&wanted), "{}: {line}, but the manifest has {key} {wanted}", file.display());
                     found += 1;
                 }
             }
@@ -260,17 +261,17 @@ fn every_page_and_example_dates_records_as_the_manifests_and_lint_do() {
 #[test]
 fn the_readme_stays_short() {
     let size = fs::metadata(root().join("README.md")).unwrap().len();
-    assert!(size < 12_000, "README.md has {size} bytes: what is in the book need not stand there");
+    assert!(size < 12_000, "README.md has {size} bytes: move details to the book");
 }
 
 #[test]
-fn the_bench_marks_the_names_of_the_plugins_table() {
+fn the_bench_highlights_the_names_in_the_plugins_table() {
     let script = fs::read_to_string(root().join("local/src/firehose/bench/page.js")).unwrap();
     let names = kubehose::record::remap::DATADOG.map(|(_, name)| format!("'{name}'")).join(", ");
     assert!(script.contains(&format!("const NAMES = [{names}];")), "the names in page.js are not {names}");
 }
 
-/// The plugin that was built with this test.
+/// The plugin built with this test.
 fn plugin() -> PathBuf {
     let built = Path::new(env!("CARGO_BIN_EXE_kubehose")).with_file_name("libkubehose.so");
     let file = std::env::var_os("KUBEHOSE_SO").map_or(built, PathBuf::from);
@@ -278,7 +279,7 @@ fn plugin() -> PathBuf {
     file
 }
 
-/// The values of a ConfigMap's blocks `name: |`.
+/// The value of a ConfigMap's block `name: |`.
 fn block(manifest: &str, name: &str) -> String {
     let rest = manifest.split(&format!("  {name}: |\n")).nth(1).unwrap();
     rest.lines()
@@ -287,7 +288,7 @@ fn block(manifest: &str, name: &str) -> String {
         .collect()
 }
 
-/// A configuration of the examples, with this machine's paths.
+/// An example's configuration with this machine's paths.
 fn here(folder: &Path, text: &str, endpoint: &str) -> PathBuf {
     let path = |name: &str| folder.join(name);
     fs::write(path("plugins.conf"), format!("[PLUGINS]\n    Path {}\n", plugin().display())).unwrap();
@@ -302,7 +303,7 @@ fn here(folder: &Path, text: &str, endpoint: &str) -> PathBuf {
     path("fluent-bit.conf")
 }
 
-/// What FireLens writes around the options of the task definition, as far as Fluent Bit is concerned.
+/// The configuration that FireLens writes around the task definition's options, as far as Fluent Bit reads it.
 fn firelens(forward: u16, health: u16) -> String {
     let text = fs::read_to_string(root().join("examples/ecs/task-definition.json")).unwrap();
     let task: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -319,7 +320,8 @@ fn firelens(forward: u16, health: u16) -> String {
     conf
 }
 
-/// Every configuration of the examples and of the pages, by where it stands, with what the command line loads.
+/// Every configuration in the examples and the pages: where it is, its text, and the plugin that the command line
+/// loads.
 fn configurations() -> Vec<(&'static str, String, Option<PathBuf>)> {
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
     let sidecar = read("docs/src/sidecar.md");
@@ -339,7 +341,7 @@ fn configurations() -> Vec<(&'static str, String, Option<PathBuf>)> {
 }
 
 #[test]
-fn the_real_fluent_bit_takes_every_configuration() {
+fn the_real_fluent_bit_accepts_every_configuration() {
     let Some(program) = fluent_bit("the configurations of the examples") else { return };
     for (name, text, loaded) in configurations() {
         let folder = tempfile::tempdir().unwrap();
@@ -354,7 +356,7 @@ fn the_real_fluent_bit_takes_every_configuration() {
     }
 }
 
-/// A process that ends with the test.
+/// A process that is killed when dropped.
 struct Running(std::process::Child);
 
 impl Running {
@@ -373,7 +375,7 @@ impl Drop for Running {
     }
 }
 
-/// The first record that arrives.
+/// Waits for the first record, and returns it.
 fn first_record(server: &Server) -> serde_json::Value {
     let end = Instant::now() + Duration::from_secs(30);
     while server.records().is_empty() && Instant::now() < end {
@@ -388,7 +390,7 @@ fn server() -> Server {
 }
 
 #[test]
-fn with_the_configuration_of_the_compose_file_records_arrive() {
+fn records_arrive_with_the_configuration_of_the_compose_file() {
     let Some(program) = fluent_bit("the configuration of the compose file") else { return };
     let server = server();
     let folder = tempfile::tempdir().unwrap();
@@ -402,7 +404,7 @@ fn with_the_configuration_of_the_compose_file_records_arrive() {
 }
 
 #[test]
-fn with_what_firelens_makes_of_the_task_definition_records_arrive() {
+fn records_arrive_with_the_configuration_that_firelens_writes() {
     let Some(program) = fluent_bit("the configuration of the task definition") else { return };
     let server = server();
     let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -411,7 +413,7 @@ fn with_what_firelens_makes_of_the_task_definition_records_arrive() {
     let text = format!("{}    endpoint {}\n", firelens(forward, port()), server.url());
     let file = here(folder.path(), &text, "");
     let _router = Running::start(Command::new(&program).arg("-e").arg(plugin()).arg("-c").arg(file));
-    // Docker's log driver, played by a second Fluent Bit.
+    // A second Fluent Bit acts as Docker's log driver.
     let event =
         r#"{"container_id":"c4d8166a5cb1","container_name":"/ecs-web-1","source":"stdout","log":"GET /cart 200"}"#;
     let sender = ["-i", "dummy", "-t", "web-firelens-0", "-p", &format!("dummy={event}")].map(str::to_owned);
@@ -427,9 +429,9 @@ fn with_what_firelens_makes_of_the_task_definition_records_arrive() {
     assert_eq!(record["log"], "GET /cart 200", "{record}");
 }
 
-/// Each message that the table of messages quotes is one that the plugin logs.
+/// Each message quoted in the table of messages is one that the plugin logs.
 #[test]
-fn each_message_that_the_book_explains_is_logged() {
+fn each_message_in_the_book_is_one_that_the_plugin_logs() {
     fn sources(folder: &Path, text: &mut String) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

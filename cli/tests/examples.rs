@@ -1,4 +1,5 @@
-//! The examples, the workflows and the build's scripts: their formats' own checkers accept them, and they agree with the code.
+//! The examples, the workflows and the build scripts: the checkers of their formats accept them, and they agree with
+//! the code.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -10,7 +11,7 @@ use std::process::Command;
 
 use support::{check, kubehose, root, run};
 
-/// The files of a folder of the repository whose names end so.
+/// The files of a folder of the repository with this ending.
 fn files(folder: &str, end: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(root().join(folder))
         .unwrap()
@@ -31,36 +32,36 @@ fn text(name: &str) -> String {
 }
 
 #[test]
-fn kubernetes_takes_the_manifests() {
+fn kubernetes_accepts_the_manifests() {
     check_all("kubernetes", &files("examples/kubernetes", ".yaml"));
 }
 
 #[test]
-fn ecs_takes_the_task_definition() {
+fn ecs_accepts_the_task_definition() {
     check_all("task-definition", &files("examples/ecs", ".json"));
 }
 
 #[test]
-fn compose_takes_its_file() {
+fn compose_accepts_its_file() {
     check_all("compose", &files("examples/compose", "compose.yaml"));
 }
 
 #[test]
-fn hadolint_has_nothing_against_the_images() {
+fn hadolint_accepts_the_images() {
     check_all("dockerfile", &files("examples/images", ".Dockerfile"));
     check_all("dockerfile", &[root().join("Dockerfile")]);
 }
 
 #[test]
-fn github_takes_the_workflows_and_the_forms() {
+fn github_accepts_the_workflows_and_the_forms() {
     check_all("workflow", &files(".github/workflows", ".yml"));
     check_all("dependabot", &files(".github", "dependabot.yml"));
     check_all("issue-form", &files(".github/ISSUE_TEMPLATE", ".yml"));
 }
 
-/// The manifests that the command line writes name a file that the images have.
+/// The manifests that the command line generates name a file that the images contain.
 #[test]
-fn the_images_keep_the_plugin_where_the_manifests_look_for_it() {
+fn the_images_have_the_plugin_at_the_path_in_the_manifests() {
     let manifest = kubehose("manifest --target daemonset --image a --region eu-west-1 --delivery-stream logs").fine();
     let path = manifest.split("Path ").find_map(|rest| rest.split_whitespace().next().filter(|p| p.ends_with(".so")));
     let path = path.unwrap_or_else(|| panic!("no plugin in {manifest}"));
@@ -74,7 +75,7 @@ fn the_images_keep_the_plugin_where_the_manifests_look_for_it() {
         }
         assert!(text.contains("libkubehose.so"), "{}", image.display());
     }
-    // What is built from a checkout begins from the same images, and starts as they do.
+    // The Dockerfile that builds from a checkout uses the same base images and the same start command.
     let built = text("Dockerfile");
     for image in files("examples/images", ".Dockerfile") {
         let text = fs::read_to_string(&image).unwrap();
@@ -88,9 +89,9 @@ fn the_images_keep_the_plugin_where_the_manifests_look_for_it() {
     assert!(text("examples/images/plugins.conf").contains(&format!("Path {path}\n")));
 }
 
-/// An older compiler than a dependency asks for is none that can be promised.
+/// The compiler version we promise must not be older than any dependency requires.
 #[test]
-fn the_oldest_compiler_is_no_older_than_what_the_dependencies_need() {
+fn the_minimum_compiler_version_is_enough_for_the_dependencies() {
     let version = |text: &str| -> Vec<u32> {
         let mut parts: Vec<u32> = text.split('.').map(|part| part.parse().unwrap()).collect();
         parts.resize(3, 0);
@@ -114,9 +115,9 @@ fn the_oldest_compiler_is_no_older_than_what_the_dependencies_need() {
     assert!(known > 100, "only {known} packages say what they need");
 }
 
-/// The check that `make dist` rests on: what it passes, what it refuses, and that it says for which symbol.
+/// The check that `make dist` uses: what it accepts, what it rejects, and that it names the symbol.
 #[test]
-fn check_glibc_tells_old_from_new() {
+fn check_glibc_distinguishes_old_from_new() {
     if Command::new("objdump").arg("--version").output().is_err() {
         support::not_run("check-glibc: no objdump (binutils)");
         return;
@@ -126,11 +127,11 @@ fn check_glibc_tells_old_from_new() {
     let passed = check("2.99", program);
     assert_eq!(passed.code, 0, "{passed:?}");
     assert!(passed.stdout.contains("needs glibc 2."), "{passed:?}");
-    // Nothing that was linked on a system of today runs on the first glibc for x86-64 or arm64.
+    // Nothing linked on a current system runs on the first glibc for x86-64 or arm64.
     let refused = check("2.2", program);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("newer than 2.2, for:\n") && refused.stderr.contains("GLIBC_2."), "{refused:?}");
-    // 2.3 is older than 2.26: versions are no decimals.
+    // 2.3 is older than 2.26: versions are not decimal numbers.
     let between = passed.stdout.split("glibc ").nth(1).unwrap().trim();
     assert_eq!(check(between, program).code, 0);
     let (dir, path) = support::scratch("text", "no program");
@@ -140,9 +141,9 @@ fn check_glibc_tells_old_from_new() {
     drop(dir);
 }
 
-/// Every `make …` that a page names is a target, and every target is documented by `make help`.
+/// Every `make …` in a page is a target, and `make help` documents every target.
 #[test]
-fn make_has_every_target_that_is_named() {
+fn make_has_every_target_that_pages_name() {
     let makefile = text("Makefile");
     let help = run(Command::new("make").current_dir(root()).arg("help")).fine();
     let mut pages = files("docs/src", ".md");

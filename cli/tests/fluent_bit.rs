@@ -1,4 +1,5 @@
-//! The generated filters run in the real Fluent Bit, over the files of a container runtime, against a local Kubernetes API.
+//! The generated filters in the real Fluent Bit, with a container runtime's log files and a stand-in for the
+//! Kubernetes API.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +17,7 @@ use support::{file_of, fluent_bit, kubehose};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// A stand-in of the Kubernetes API that knows every pod, those named `team-…` with that label; the address it listens at.
+/// A stand-in for the Kubernetes API that knows every pod, those named `team-…` with that label; returns its address.
 fn kubernetes_api() -> String {
     api_of(|pod, namespace| {
         let mut body = json!({
@@ -46,7 +47,7 @@ fn kubernetes_api() -> String {
     })
 }
 
-/// A stand-in of the Kubernetes API: what it says of a pod in a namespace.
+/// A stand-in for the Kubernetes API; `say` returns the reply for a pod and its namespace.
 fn api_of(say: impl Fn(&str, &str) -> Value + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -70,7 +71,8 @@ fn api_of(say: impl Fn(&str, &str) -> Value + Send + 'static) -> String {
     address
 }
 
-/// What Fluent Bit makes of `lines`, written by the container `nginx` of a pod in `namespace`, through `manifest`'s filters.
+/// The records that Fluent Bit makes of `lines`, written by the container `nginx` of a pod in `namespace`, with
+/// `manifest`'s filters.
 fn through(program: &Path, manifest: &str, namespace: &str, lines: &[&str], api: &str) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
@@ -79,7 +81,7 @@ fn through(program: &Path, manifest: &str, namespace: &str, lines: &[&str], api:
     std::fs::write(path(&format!("containers/sample-app-6c8b_{namespace}_nginx-{ID}.log")), log).unwrap();
     std::fs::write(path("token"), "token").unwrap();
     std::fs::write(path("parsers.conf"), file_of(manifest, "parsers.conf")).unwrap();
-    // The stand-in's address is the one thing that a Fargate manifest must not hold.
+    // The API's address is added here, because a Fargate manifest must not contain it.
     let filters = file_of(manifest, "filters.conf").replace(
         "kubernetes\n    Match ",
         &format!("kubernetes\n    Kube_URL http://{api}\n    Kube_Token_File {}\n    Match ", path("token")),
@@ -121,7 +123,7 @@ fn manifest(options: &str) -> String {
     kubehose(&format!("manifest --region eu-west-1 --delivery-stream logs {options}")).fine()
 }
 
-/// The four names at the root, as Datadog knows them.
+/// The four names at the top level, as Datadog expects them.
 fn four(record: &Value) -> [&Value; 4] {
     [&record["kube_container_name"], &record["kube_namespace"], &record["pod_name"], &record["container_id"]]
 }
@@ -130,7 +132,7 @@ const PLAIN: &str = "GET /";
 const OWN: &str = r#"{"pod_name":"mine","n":1}"#;
 
 #[test]
-fn renaming_moves_the_four_and_leaves_an_application_its_own() {
+fn renaming_moves_the_four_names_and_keeps_an_applications_own() {
     let Some(program) = fluent_bit("renaming by filters") else {
         return;
     };
@@ -142,7 +144,7 @@ fn renaming_moves_the_four_and_leaves_an_application_its_own() {
     assert_eq!(records[0]["log"], "GET /");
     let kubernetes = records[0]["kubernetes"].as_object().unwrap();
     for moved in ["container_name", "namespace_name", "pod_name", "docker_id"] {
-        assert!(!kubernetes.contains_key(moved), "{moved} stands twice: {kubernetes:?}");
+        assert!(!kubernetes.contains_key(moved), "{moved} is there twice: {kubernetes:?}");
     }
     assert_eq!(kubernetes["host"], "fargate-ip-10-0-0-1");
     assert_eq!(kubernetes["labels"]["app"], "web");
@@ -203,7 +205,7 @@ fn smaller_records_keep_the_named_labels_only() {
         "labels": {"app.kubernetes.io/name": "shop"}
     });
     assert_eq!(records[0]["kubernetes"], kubernetes, "{records:?}");
-    assert!(records[0].get("log").is_none(), "the unparsed text stays: {records:?}");
+    assert!(records[0].get("log").is_none(), "the unparsed text is still there: {records:?}");
     let labels_off = through(&program, &manifest("--drop labels"), "shop", &[PLAIN], &kubernetes_api());
     assert!(labels_off[0]["kubernetes"].get("labels").is_none(), "{labels_off:?}");
 }
@@ -219,7 +221,7 @@ fn excluded_namespaces_are_not_sent() {
 }
 
 #[test]
-fn the_guides_own_leaves_the_prefix_and_the_names() {
+fn the_guides_manifest_keeps_the_prefix_and_the_names() {
     let Some(program) = fluent_bit("the guide's filters") else {
         return;
     };
@@ -231,7 +233,7 @@ fn the_guides_own_leaves_the_prefix_and_the_names() {
 }
 
 #[test]
-fn without_the_kubernetes_api_the_logs_still_pass() {
+fn logs_are_delivered_without_the_kubernetes_api() {
     let Some(program) = fluent_bit("the API out of reach") else {
         return;
     };
@@ -240,13 +242,13 @@ fn without_the_kubernetes_api_the_logs_still_pass() {
     assert_eq!(records[0]["log"], "GET /");
 }
 
-/// What arrives, by stream, of the line `{"n":…}` from each of these pods and of `own` behind it, through the manifest as EKS
-/// Fargate would run it with its own output.
+/// The records that arrive, by stream, of the line `{"n":…}` and then `own` from each of these pods, through the
+/// manifest with its own output, as EKS Fargate would run it.
 fn routed(program: &Path, manifest: &str, pods: &[(&str, &str)], own: &str) -> BTreeMap<String, Vec<Value>> {
     routed_by(program, manifest, pods, own, Some(&kubernetes_api()))
 }
 
-/// As [`routed`], with the API at that address, or none that answers.
+/// Like [`routed`], with the API at that address, or without a reachable one.
 fn routed_by(
     program: &Path,
     manifest: &str,
@@ -279,7 +281,7 @@ fn routed_by(
         server.port(),
         server.ca_pem_path().unwrap().display()
     );
-    // A section's lines are to be as far to the right as its first.
+    // The section's lines must be indented like its first one.
     let flat = |key: &str| file_of(manifest, key).lines().map(|line| narrow(line) + "\n").collect::<String>();
     let config = format!(
         "[SERVICE]\n Flush 0.2\n Log_Level info\n Parsers_File {}\n[INPUT]\n Name tail\n Path {}\n Tag kube.var.log.containers.<file>\n \
@@ -305,7 +307,7 @@ fn routed_by(
     while server.records().len() < wanted && std::time::Instant::now() < patience {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    // What goes round in the filters would come again, and again.
+    // A loop in the filters would send records again and again.
     std::thread::sleep(std::time::Duration::from_secs(1));
     drop(router);
     let said = std::fs::read_to_string(path("said")).unwrap();
@@ -320,16 +322,16 @@ fn routed_by(
     streams
 }
 
-/// A line with one blank where there are several.
+/// A line with runs of blanks reduced to one.
 fn narrow(line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     if line.starts_with(' ') { format!(" {}", words.join(" ")) } else { words.join(" ") }
 }
 
-/// An application that would be another one.
+/// The event of an application that imitates another one's metadata.
 const POSING: &str = r#"{"kubernetes":{"namespace_name":"shop","labels":{"app":"other"}},"kube_namespace":"shop"}"#;
 
-/// Whether the program's own output cannot be led to a port of this machine.
+/// Whether the program's own output cannot be pointed at a local port.
 fn built_in_is_bound_to_aws(program: &Path) -> bool {
     let told = support::run(Command::new(program).arg("--version")).stdout;
     let mut numbers =
@@ -342,7 +344,7 @@ fn built_in_is_bound_to_aws(program: &Path) -> bool {
 }
 
 #[test]
-fn each_log_arrives_once_in_the_stream_of_its_route() {
+fn each_log_arrives_exactly_once_in_the_stream_of_its_route() {
     let Some(program) = fluent_bit("routes") else { return };
     if built_in_is_bound_to_aws(&program) {
         return;
@@ -353,12 +355,12 @@ fn each_log_arrives_once_in_the_stream_of_its_route() {
     );
     let pods = [
         ("web-0", "shop", "logs-shop"),
-        // The namespace's route comes before the label's.
+        // A namespace's route takes precedence over a label's.
         ("team-pay.v1", "shop", "logs-shop"),
         ("web-0", "a-1", "logs-a"),
         ("web-0", long.as_str(), "logs-shop"),
         ("team-pay.v1", "other", "logs-pay"),
-        // Neither a part of a name nor what an expression's dot would take.
+        // Neither a part of a name matches, nor a character in place of the name's dot.
         ("team-payxv1", "other", "logs-web"),
         ("web-0", "shop-2", "logs-web"),
         ("web-0", "a", "logs-web"),
@@ -383,7 +385,8 @@ fn each_log_arrives_once_in_the_stream_of_its_route() {
                 _ => assert_eq!(labels["app"], "web"),
             }
         }
-        // What poses as another one's goes where its pod's goes, with the two lines of each.
+        // An event that imitates another application goes to the stream of its own pod: each pod has its two lines
+        // there.
         for (stream, records) in &streams {
             let pods = pods.iter().filter(|(_, _, own)| own == stream).count();
             assert_eq!(records.len(), 2 * pods, "{more}: {stream}: {records:#?}");
@@ -392,7 +395,7 @@ fn each_log_arrives_once_in_the_stream_of_its_route() {
 }
 
 #[test]
-fn what_fits_no_route_goes_to_the_default_and_a_route_to_it_is_an_exception() {
+fn unrouted_logs_go_to_the_default_stream_and_a_route_may_name_it() {
     let Some(program) = fluent_bit("routes and the default") else { return };
     if built_in_is_bound_to_aws(&program) {
         return;
@@ -406,7 +409,7 @@ fn what_fits_no_route_goes_to_the_default_and_a_route_to_it_is_an_exception() {
         numbers
     };
     assert_eq!((numbers("logs"), numbers("logs-web")), (vec![0, 3, 4], vec![1, 2]), "{streams:#?}");
-    // In as few characters as can be it is the same.
+    // The most compact form of the manifest gives the same result.
     let many: Vec<String> = (0..13).map(|n| format!("namespace-with-a-long-name-{n}=logs-of-namespace-{n}")).collect();
     let manifest = manifest(&format!("--route {} {options}", many.join(",")));
     assert!(manifest.contains("\n     Name rewrite_tag\n"), "{manifest}");
@@ -415,7 +418,7 @@ fn what_fits_no_route_goes_to_the_default_and_a_route_to_it_is_an_exception() {
 }
 
 #[test]
-fn labels_with_any_sign_that_kubernetes_takes_route_and_one_that_is_empty_too() {
+fn labels_with_any_allowed_character_or_empty_can_be_routed() {
     let Some(program) = fluent_bit("routes by odd labels") else { return };
     if built_in_is_bound_to_aws(&program) {
         return;
@@ -426,7 +429,7 @@ fn labels_with_any_sign_that_kubernetes_takes_route_and_one_that_is_empty_too() 
         [("Team_Name", "A-b_C.9"), (key.as_str(), long.as_str()), ("empty", ""), ("TAG", "0"), ("a.b-c", "true")];
     let api = labelled_api(&labels.map(|(key, value)| (key.to_owned(), value.to_owned())));
     for (index, (key, value)) in labels.iter().enumerate() {
-        // Another value of the same label, with one sign less, comes first and fits nothing.
+        // A route with another value of the same label, one character shorter, comes first and must not match.
         let other = if value.len() > 1 { value[1..].trim_start_matches(['-', '_', '.']) } else { "other" };
         let options =
             format!("--route label:{key}={other}=wrong,label:{key}={value}=stream-{index},label:absent=x=wrong");
@@ -435,7 +438,7 @@ fn labels_with_any_sign_that_kubernetes_takes_route_and_one_that_is_empty_too() 
     }
 }
 
-/// A stand-in of the Kubernetes API in which every pod has these labels.
+/// A stand-in for the Kubernetes API in which every pod has these labels.
 fn labelled_api(labels: &[(String, String)]) -> String {
     let labels: BTreeMap<String, String> = labels.iter().cloned().collect();
     api_of(move |pod, namespace| {
@@ -458,20 +461,20 @@ fn without_the_kubernetes_api_logs_go_to_the_default() {
     let pods = [("web-0", "shop"), ("web-0", "dev")];
     let streams = routed_by(&program, &manifest, &pods, OWN, None);
     assert_eq!(streams.keys().collect::<Vec<_>>(), ["logs"], "{streams:#?}");
-    // Nothing tells then whose map it is; the book says so.
+    // Without the API an event's own `kubernetes` map cannot be told from the filter's; the book says so.
     let streams = routed_by(&program, &manifest, &pods, POSING, None);
     assert_eq!(streams.keys().collect::<Vec<_>>(), ["logs", "logs-shop"], "{streams:#?}");
 }
 
-/// As [`through`], where errors of the filter are expected.
+/// Like [`through`], where the filter is expected to log errors.
 fn through_without_api(program: &Path, manifest: &str, api: &str) -> Vec<Value> {
     let quiet = manifest.replace("Merge_Log           On", "Merge_Log           On\n        Log_Level           off");
     through(program, &quiet, "shop", &[PLAIN], api)
 }
 
-/// What lint calls an error of form, Fluent Bit refuses, or lint would be too strict.
+/// Fluent Bit must refuse each file that lint rejects as malformed; otherwise lint is too strict.
 #[test]
-fn what_lint_refuses_the_real_program_refuses_too() {
+fn fluent_bit_refuses_what_lint_rejects() {
     let Some(program) = fluent_bit("the broken files of lint") else { return };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lint");
     let mut taken = Vec::new();
@@ -511,25 +514,25 @@ fn what_lint_refuses_the_real_program_refuses_too() {
         let dir = tempfile::tempdir().unwrap();
         let config = std::fs::read_to_string(folder.join(format!("{name}.conf"))).unwrap();
         let config = config.replace("/var/lib/router", &dir.path().display().to_string());
-        // The fault is to be the file's, not the missing plugin's.
+        // The cause must be the file's fault, not the missing plugin.
         let config = config.replace("Name            kubehose", "Name            stdout");
         if refuses(&program, dir.path(), &config) == Some(false) {
             taken.push(name);
         }
     }
-    assert_eq!(taken, [""; 0], "the real program takes these");
+    assert_eq!(taken, [""; 0], "Fluent Bit accepts these");
 }
 
-/// Whether the program ends at once, with an error.
+/// Whether the program exits at once with an error.
 fn refuses(program: &Path, dir: &Path, config: &str) -> Option<bool> {
     let path = dir.join("fluent-bit.conf");
     std::fs::write(&path, config).unwrap();
     let run = support::run(Command::new("timeout").arg("5").arg(program).arg("-q").arg("-c").arg(path));
-    // 124 is the end of the patience of timeout: it ran.
+    // 124 is `timeout`'s code for a program that was still running.
     Some(run.code != 124 && run.code != 0)
 }
 
-/// A program that ends with the test.
+/// A process that is killed when dropped.
 struct Child(std::process::Child);
 
 impl Drop for Child {
@@ -539,12 +542,13 @@ impl Drop for Child {
     }
 }
 
-/// As whom the container runs, as `setpriv` is told it: the DaemonSet's root with one capability, the sidecar's user without any.
+/// `setpriv` arguments for the user of the container: the DaemonSet's root with one capability, the sidecar's user
+/// with none.
 const DAEMONSET: [&str; 3] = ["--bounding-set=-all,+dac_read_search", "--inh-caps=-all", "--no-new-privs"];
 const SIDECAR: [&str; 6] =
     ["--reuid=65532", "--regid=65532", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"];
 
-/// The program as the manifest's security context has it run, where the test may become that user.
+/// The program as the manifest's security context runs it, if the test may become that user.
 fn as_in_the_pod(program: &Path, who: &[&str]) -> Command {
     let root = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0;
     let trial = || Command::new("setpriv").args(who).arg("true").status().is_ok_and(|status| status.success());
@@ -567,9 +571,9 @@ fn answers(address: &str, port: u16) -> bool {
         .is_some_and(|line| line.is_ok_and(|line| line.split(" ").nth(1) == Some("200")))
 }
 
-/// What arrives at a local Firehose endpoint from `config`, run in the real program with the plugin.
+/// The records that a local Firehose endpoint receives from `config`, run in the real program with the plugin.
 fn delivered(program: &Path, who: &[&str], dir: &Path, config: &str, plugins: &str, wanted: usize) -> Vec<Value> {
-    // The pod's user reads and writes below it, too.
+    // The pod's user, too, reads and writes in this folder.
     std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let path = |name: &str| dir.join(name).display().to_string();
     let endpoint = support::command()
@@ -596,7 +600,7 @@ fn delivered(program: &Path, who: &[&str], dir: &Path, config: &str, plugins: &s
         .replace(stream, &format!("    endpoint http://127.0.0.1:{port}\n{stream}"))
         .replace("/kubehose/etc", &path(""))
         .replace("/kubehose/state", &path(""))
-        // Tests share the machine's ports.
+        // A free port, because other tests run on the same machine.
         .replace(" 2020\n", &format!(" {probed}\n"))
         .replace("multiline.parser", "Read_from_Head On\n    multiline.parser");
     std::fs::write(path("fluent-bit.conf"), &config).unwrap();
@@ -627,7 +631,7 @@ fn delivered(program: &Path, who: &[&str], dir: &Path, config: &str, plugins: &s
     }
 }
 
-/// The plugin, as cargo built it beside the tests.
+/// The plugin built with these tests.
 fn plugin() -> Option<std::path::PathBuf> {
     let named = std::env::var_os("KUBEHOSE_SO").map(std::path::PathBuf::from);
     let path = named.or_else(|| Some(std::env::current_exe().ok()?.with_file_name("libkubehose.so")))?;
@@ -654,7 +658,7 @@ fn the_daemonsets_configuration_delivers_with_the_plugin() {
     std::fs::create_dir(&containers).unwrap();
     let file = containers.join(format!("sample-app-6c8b_shop_nginx-{ID}.log"));
     std::fs::write(&file, format!("2026-01-27T16:53:42.123456789Z stdout F {OWN}\n")).unwrap();
-    // As the container runtime leaves it.
+    // With the mode that the container runtime sets.
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     let token = dir.path().join("token");
     std::fs::write(&token, "token").unwrap();

@@ -1,4 +1,4 @@
-//! Every generated file is what it was (golden), and what its readers' own checkers accept.
+//! Every generated file equals its golden file, and passes the checkers of its format.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -13,7 +13,7 @@ const WHERE: &str = "--region eu-west-1 --account 123456789012 --delivery-stream
 const SECRET: &str = "--secret-arn arn:aws:secretsmanager:eu-west-1:123456789012:secret:datadog-AbCdEf";
 const ROLE: &str = "--role-arn arn:aws:iam::123456789012:role/logs";
 
-/// Generates, compares with the golden file, and checks as `kind`.
+/// Generates a file, compares it with the golden file, and checks it as `kind`.
 #[track_caller]
 fn generated(name: &str, kind: &str, line: &str) {
     let text = kubehose(line).fine();
@@ -61,8 +61,9 @@ fn manifests_of_the_plugin() {
     generated("firelens-ecr.json", "task-definition", &format!("{line} {execution}"));
 }
 
-/// Where people keep what runs on their nodes. KUBEHOSE_CHARTS names a folder with the charts `fluent-bit` and
-/// `aws-for-fluent-bit` and the operator's definitions `fluent-operator-fluent-bit-crds`: what is written is held against theirs.
+/// The formats of Helm charts, the operator and kustomize. KUBEHOSE_CHARTS names a folder with the charts
+/// `fluent-bit` and `aws-for-fluent-bit` and the operator's definitions `fluent-operator-fluent-bit-crds`: the
+/// generated files are checked against them.
 #[test]
 fn values_resources_and_kustomizations() {
     let line =
@@ -81,7 +82,7 @@ fn values_resources_and_kustomizations() {
         assert_eq!(refused.code, 2, "{refused:?}");
         assert!(refused.stderr.contains("tag"), "{refused:?}");
     }
-    // What kubectl makes of it is the DaemonSet's manifest, but for the configuration's name.
+    // kubectl builds the DaemonSet's manifest from it, apart from the configuration's name.
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("kustomization.yaml"), &kustomization).unwrap();
     let manifest = kubehose(&line("daemonset")).fine();
@@ -93,7 +94,7 @@ fn values_resources_and_kustomizations() {
     };
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     let text = String::from_utf8_lossy(&built.stdout);
-    // The generated one is mounted, under its name with the hash, and stands in the place of the other.
+    // The generated ConfigMap, under its name with the hash, replaces the other one and is mounted.
     assert_eq!(text.matches("name: kubehose-config-").count(), 2, "{text}");
     assert_eq!(text.matches("kind: ConfigMap").count(), 1, "{text}");
     assert!(text.contains("image: registry.example/kubehose:0.1"), "{text}");
@@ -112,7 +113,7 @@ fn policies() {
 }
 
 #[test]
-fn every_trust_comes_with_the_commands_that_create_the_role_and_attach_its_policy() {
+fn every_trust_policy_comes_with_the_commands_that_create_and_attach_the_role() {
     let issuer = "--oidc-issuer https://oidc.eks.eu-west-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF";
     for (who, options, attached) in [
         ("irsa", issuer, "kubectl -n kubehose annotate serviceaccount kubehose"),
@@ -190,7 +191,7 @@ const THREE: &str =
     "--region eu-west-1 --account 123456789012 --delivery-stream logs,logs.shop --delivery-stream logs-shop,logs";
 
 #[test]
-fn several_streams_share_what_stands_around_them() {
+fn several_streams_share_roles_and_other_resources() {
     for (format, extension) in [("cloudformation", "json"), ("terraform", "tf")] {
         let line = format!("delivery-stream --site eu --format {format}");
         generated(&format!("{format}-several.{extension}"), format, &format!("{line} {THREE}"));
@@ -198,14 +199,14 @@ fn several_streams_share_what_stands_around_them() {
         let blocks: Vec<&str> = text.lines().filter(|line| line.starts_with("resource ")).collect();
         let once: std::collections::HashSet<&str> = blocks.iter().copied().collect();
         assert_eq!(blocks.len(), once.len(), "{blocks:#?}");
-        // The roles of Firehose and of the pods.
+        // The role of Firehose and the role of the pods.
         assert_eq!(
             text.matches("\"AWS::IAM::Role\"").count() + text.matches("resource \"aws_iam_role\"").count(),
             2,
             "{text}"
         );
     }
-    // Each line is one call's input.
+    // Each line is the input of one call.
     let run = kubehose(&format!("delivery-stream --site eu {THREE} --bucket spare {ROLE} {SECRET}"));
     assert!(run.stderr.contains("while IFS= read -r stream"), "{run:?}");
     let text = run.fine();
@@ -231,9 +232,9 @@ fn several_streams_share_what_stands_around_them() {
     generated("pipeline-several.tf", "terraform", &format!("{pipeline} --format terraform"));
 }
 
-/// The 64 streams that a template of the plugin's may make, with names as long as can be.
+/// The 64 streams that a template of the plugin may use, with names of the maximum length.
 #[test]
-fn many_streams_are_within_the_limits_or_told() {
+fn many_streams_are_within_the_limits_or_cause_a_message() {
     let names: Vec<String> = (0..64).map(|n| format!("{n:02}{}", "-stream".repeat(8))).collect();
     let many = format!("--region eu-west-1 --account 123456789012 --delivery-stream {}", names.join(","));
     let template = kubehose(&format!("delivery-stream --site eu --format cloudformation {many}"));
@@ -247,9 +248,10 @@ fn many_streams_are_within_the_limits_or_told() {
     }
 }
 
-/// The stream and the pipeline side by side, as one module: `terraform validate` where there is a Terraform with its AWS provider.
+/// The stream and the pipeline in one folder, as one module: `terraform validate`, if Terraform and its AWS provider
+/// are installed.
 #[test]
-fn terraform_takes_stream_and_pipeline_in_one_folder_and_as_modules() {
+fn terraform_accepts_stream_and_pipeline_in_one_folder_and_as_modules() {
     for streams in [WHERE, THREE] {
         terraform_takes(streams);
     }
@@ -264,7 +266,7 @@ fn terraform_takes(streams: &str) {
     for word in ["provider \"", "required_providers"] {
         assert!(!stream.contains(word), "a module with {word}:\n{stream}");
     }
-    // The stream waits for the secret's value, not for the secret alone.
+    // The stream depends on the secret's value, not only on the secret.
     let waits = stream.lines().find(|line| line.contains("depends_on")).unwrap();
     assert!(waits.contains("aws_secretsmanager_secret_version.api_key"), "{waits}");
     let existing = kubehose(&format!("delivery-stream --site eu {streams} --format terraform {SECRET}")).fine();
@@ -306,7 +308,7 @@ fn terraform_takes(streams: &str) {
 }
 
 #[test]
-fn more_than_datadog_takes_at_a_time_is_no_buffer() {
+fn a_buffer_larger_than_datadog_accepts_is_rejected() {
     let line =
         |mib: &str| format!("delivery-stream --site eu {WHERE} --bucket spare {ROLE} {SECRET} --buffer-mib {mib}");
     for mib in ["0", "5", "64", "-1", "2.5", ""] {
@@ -341,7 +343,7 @@ fn a_config_map_over_the_limit_is_refused_with_both_sizes() {
 }
 
 #[test]
-fn more_routes_than_fit_are_refused_with_how_many_would() {
+fn too_many_routes_are_rejected_with_the_number_that_fits() {
     let route = |n: usize| format!("--route namespace-{n}=logs-of-namespace-{n}");
     let line = |count: usize| {
         format!("manifest {STREAM} --keep-labels app {}", (0..count).map(route).collect::<Vec<_>>().join(" "))
@@ -361,7 +363,7 @@ fn more_routes_than_fit_are_refused_with_how_many_would() {
 }
 
 #[test]
-fn routes_that_cannot_be_meant_are_refused() {
+fn contradictory_routes_are_rejected() {
     for (options, named) in [
         ("--route shop=a --route shop=b", "shop=a comes before"),
         ("--route label:a=b=c,label:a=b=d", "label:a=b=c comes before"),
@@ -378,7 +380,7 @@ fn routes_that_cannot_be_meant_are_refused() {
 }
 
 #[test]
-fn what_cannot_be_known_is_asked_for() {
+fn missing_or_unsuitable_options_are_named() {
     for (line, named) in [
         ("manifest --delivery-stream logs", "--region"),
         ("manifest --region eu-west-1", "--delivery-stream"),

@@ -1,4 +1,4 @@
-//! The pre-commit hook and the GitHub Action of the repository run lint as they say.
+//! The repository's pre-commit hook and GitHub Action run lint as documented.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,14 +11,14 @@ use support::{Run, root, run, scratch};
 
 const WRONG: &str = "[INPUT]\n    Name dummy\n[OUTPUT]\n    Name kinesis_firehose\n    Match *\n    region Ireland\n    delivery_stream a\n";
 
-/// A command that finds this build's kubehose on its PATH.
+/// Puts this build's kubehose on the command's PATH.
 fn with_program(command: &mut Command) -> &mut Command {
     let folder = Path::new(env!("CARGO_BIN_EXE_kubehose")).parent().unwrap();
     command.env("PATH", format!("{}:/usr/bin:/bin", folder.display()))
 }
 
 #[test]
-fn the_hook_of_pre_commit_lints_the_files_that_it_is_given() {
+fn the_pre_commit_hook_lints_the_files_it_is_given() {
     let hooks = std::fs::read_to_string(root().join(".pre-commit-hooks.yaml")).unwrap();
     let value = |key: &str| {
         let start = format!("  {key}: ");
@@ -34,7 +34,7 @@ fn the_hook_of_pre_commit_lints_the_files_that_it_is_given() {
     assert_eq!(run(with_program(Command::new(&script).arg("--strict").arg(&right))).code, 0);
 }
 
-/// Runs the step of the action as GitHub's runner does, with these inputs.
+/// Runs the action's step with these inputs, as GitHub's runner does.
 fn action(inputs: &[(&str, &str)]) -> Run {
     let text = std::fs::read_to_string(root().join("action.yml")).unwrap();
     let script: String = text
@@ -46,7 +46,7 @@ fn action(inputs: &[(&str, &str)]) -> Run {
     assert!(script.contains("lint-hook"), "{script}");
     let mut command = Command::new("bash");
     command.args(["--noprofile", "--norc", "-e", "-o", "pipefail", "-c", &script]).env("GITHUB_ACTION_PATH", root());
-    // What the inputs are in the step's environment, and what they are when they are not given.
+    // The variables that the inputs set in the step's environment, with their defaults.
     for (name, variable, default) in
         [("files", "FILES", ""), ("fail-on", "FAIL_ON", "error"), ("target", "TARGET", "own"), ("ignore", "IGNORE", "")]
     {
@@ -58,12 +58,12 @@ fn action(inputs: &[(&str, &str)]) -> Run {
 }
 
 #[test]
-fn github_takes_the_action() {
+fn github_accepts_the_action() {
     support::check("action", &[&root().join("action.yml")]);
 }
 
 #[test]
-fn the_action_annotates_what_it_finds_and_fails_as_it_is_told() {
+fn the_action_annotates_findings_and_fails_as_its_inputs_say() {
     let (_one, wrong) = scratch("a b.conf", WRONG);
     let folder = wrong.parent().unwrap().display().to_string();
     let done = action(&[("files", &folder)]);
@@ -74,7 +74,7 @@ fn the_action_annotates_what_it_finds_and_fails_as_it_is_told() {
     let (_two, right) = scratch("b.conf", "[SERVICE]\n    Flush 1\n");
     let both = format!("{}\n  {folder}\n", right.display());
     assert!(action(&[("files", &both)]).stderr.contains("2 files"));
-    // An input is a word, whatever it holds.
+    // An input is passed as one word, whatever it contains.
     let hostile = action(&[("files", "$(touch /tmp/x) ; true"), ("target", "own; true")]);
     assert_eq!(hostile.code, 2, "{hostile:?}");
 }

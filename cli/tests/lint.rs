@@ -1,4 +1,4 @@
-//! lint finds what is broken where it is broken, is quiet about what is right, and survives what is neither.
+//! lint reports each fault at its line, accepts correct files, and survives any input.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lint")
 }
 
-/// The findings over a file: rule, line, severity.
+/// The findings in a file: rule, line, severity.
 fn findings(file: &str) -> Vec<(String, u64, String)> {
     let run = kubehose(&format!("lint --format json {file}"));
     assert!(run.code < 2, "{run:?}");
@@ -51,7 +51,7 @@ fn each_broken_file_has_its_finding_on_its_line() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What a broken file brings along besides the rule that it is named after.
+/// The findings of a broken file apart from the rule that it is named after.
 #[test]
 fn a_broken_file_has_few_other_findings() {
     let mut text = String::new();
@@ -80,27 +80,27 @@ fn every_rule_has_a_broken_file() {
 }
 
 #[test]
-fn what_is_right_is_passed() {
+fn correct_files_pass() {
     for file in ["good.yaml", "good.conf", "good-fluent-bit.yaml"] {
         assert_eq!(findings(&folder().join(file).display().to_string()), [], "{file}");
     }
 }
 
 #[test]
-fn what_is_generated_is_passed() {
+fn generated_files_pass() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     for file in
         ["fargate", "fargate-preserve", "fargate-override", "fargate-small", "daemonset", "daemonset-small", "sidecar"]
     {
         assert_eq!(findings(&golden.join(format!("{file}.yaml")).display().to_string()), [], "{file}");
     }
-    // --no-cri is the user's own choice, and said to be one.
+    // --no-cri is the user's own choice, so lint reports only its effect.
     let none = findings(&golden.join("fargate-none.yaml").display().to_string());
     assert_eq!(none.iter().map(|(rule, ..)| rule.as_str()).collect::<Vec<_>>(), ["cri-parser"]);
 }
 
 #[test]
-fn the_guides_own_lacks_the_label_and_the_parser() {
+fn the_guides_manifest_lacks_the_label_and_the_parser() {
     let guide = kubehose("manifest --guide --region eu-west-1 --delivery-stream logs").fine();
     let unlabelled = format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: aws-observability\n---\n{guide}");
     let (_dir, path) = scratch("guide.yaml", &unlabelled);
@@ -123,7 +123,7 @@ fn the_namespace_may_come_in_another_file() {
 }
 
 #[test]
-fn a_list_out_of_the_cluster_is_read_like_its_items() {
+fn a_list_from_the_cluster_is_read_like_its_items() {
     let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "aws-observability"}},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "aws-logging", "namespace": "aws-observability"},
@@ -142,7 +142,7 @@ fn the_custom_plugins_of_the_fluent_operator_are_judged_where_they_stand() {
         kubehose("manifest --target fluent-operator --region eu-west-1 --delivery-stream logs --image x/y:1").fine();
     let run = kubehose_with(&["lint", "--strict", "--fail-on", "warning", "-"], own.as_bytes());
     assert_eq!(run.code, 0, "{run:?}");
-    // Each with its error, and the line on which that stands.
+    // Each fault, and the line on which it must be reported.
     for (key, value, broken, rule) in [
         ("Workers", "0", "Workers 2", "hot-reload"),
         ("delivery_stream", "logs", "delivery_straem logs", "kubehose-option"),
@@ -156,13 +156,13 @@ fn the_custom_plugins_of_the_fluent_operator_are_judged_where_they_stand() {
         assert!(found.iter().any(|one| one["line"] == at as u64 + 1), "{rule} on line {}: {found:#?}", at + 1);
         assert_eq!(run.code, i32::from(rule != "hot-reload"), "{broken}: {run:?}");
     }
-    // One that has nothing of ours to read.
+    // A resource in which lint has nothing to check.
     let typed = "apiVersion: fluentbit.fluent.io/v1alpha2\nkind: ClusterOutput\nmetadata:\n  name: x\nspec:\n  match: '*'\n  es:\n    host: h\n";
     assert_eq!(kubehose_with(&["lint", "--strict", "-"], typed.as_bytes()).code, 3);
 }
 
 #[test]
-fn what_a_kustomization_makes_config_maps_of_is_judged_with_it() {
+fn files_that_a_kustomization_makes_config_maps_of_are_linted_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     write(
@@ -178,7 +178,7 @@ fn what_a_kustomization_makes_config_maps_of_is_judged_with_it() {
     for (file, wanted) in [("router.conf", true), ("other.txt", true), ("notes.txt", false)] {
         assert_eq!(run.stdout.contains(file), wanted, "{file}: {run:?}");
     }
-    // A file that is there twice, since the folder is named, is read once; one that is not there is an error.
+    // A file that is given twice, because its folder is given too, is read once; a missing one is an error.
     let run = lint(folder.path());
     assert_eq!(run.stdout.matches("router.conf").count(), 1, "{run:?}");
     std::fs::remove_file(folder.path().join("router.conf")).unwrap();
@@ -186,7 +186,7 @@ fn what_a_kustomization_makes_config_maps_of_is_judged_with_it() {
 }
 
 #[test]
-fn every_format_says_the_same() {
+fn every_format_reports_the_same_findings() {
     let dir = folder();
     for format in ["text", "json", "github", "sarif"] {
         let run = support::run(support::command().current_dir(&dir).args([
@@ -231,7 +231,7 @@ fn hostile_input_ends_in_under_a_second() {
     for (name, input) in cases {
         let (dir, path) = scratch("input", "");
         std::fs::write(&path, input).unwrap();
-        // The processor's time, which does not depend on what else the machine does.
+        // CPU time, which does not depend on the load of the machine.
         let timed = "TIMEFORMAT='%U %S'; time \"$0\" lint --format json - <\"$1\"";
         let run = support::run(
             std::process::Command::new("bash").args(["-c", timed, env!("CARGO_BIN_EXE_kubehose")]).arg(&path),
@@ -252,9 +252,9 @@ fn a_file_that_is_not_there_is_no_finding() {
     assert_eq!(kubehose("lint").code, 2);
 }
 
-/// Configurations that were judged wrongly once: what Fluent Bit 5.1.1 does with each, and so what lint says.
+/// Configurations that lint once judged wrongly: the expected findings follow what Fluent Bit 5.1.1 does with each.
 #[test]
-fn each_case_of_old_is_judged_as_fluent_bit_does() {
+fn each_former_misjudgement_now_agrees_with_fluent_bit() {
     let cases: [(&str, &[(&str, u64)]); 14] = [
         ("one-input-one-output.conf", &[]),
         ("key-twice.yaml", &[]),
@@ -285,7 +285,7 @@ fn each_case_of_old_is_judged_as_fluent_bit_does() {
             .collect();
         let expected: Vec<(String, u64)> = expected.iter().map(|(rule, line)| ((*rule).to_owned(), *line)).collect();
         assert_eq!(errors, expected, "{file}");
-        // There was something to check in each.
+        // lint found something to check in each.
         assert_ne!(kubehose(&format!("lint --strict {path}")).code, 3, "{file}");
     }
     let hint = |file: &str| kubehose(&format!("lint {}", folder.join(file).display())).stdout;
@@ -303,7 +303,7 @@ const TWO_FAULTS: &str = "[INPUT]
     flush_timeout never
 ";
 
-/// The rules that lint lists with these words, and its exit code.
+/// The rules that lint reports with these arguments, and its exit code.
 fn rules_of(words: &str) -> (Vec<String>, i32) {
     let run = kubehose(&format!("lint --format json {words}"));
     let list: Vec<Value> = serde_json::from_str(&run.stdout).unwrap();
@@ -336,7 +336,7 @@ fn a_rule_is_ignored_by_an_option_or_by_a_comment() {
             "{text}"
         );
     }
-    // For that file alone.
+    // The comment applies to its own file only.
     let (_one, silent) = scratch("a.conf", &format!("# kubehose-lint: ignore option-value\n{TWO_FAULTS}"));
     assert_eq!(rules_of(&format!("{path} {}", silent.display())).1, 1);
     let wrong = kubehose(&format!("lint --ignore option-valu {path}"));
@@ -371,7 +371,7 @@ fn with_strict_a_file_that_has_nothing_to_check_is_exit_3() {
     assert_eq!(lint("--strict", &[&nothing]).code, 3);
     assert_eq!(lint("--strict", &[&nothing, &right]).code, 3);
     assert_eq!(lint("--strict", &[&right]).code, 0);
-    // What is wrong goes before what is not there.
+    // Errors take precedence over missing content.
     assert_eq!(lint("--strict", &[&nothing, &wrong]).code, 1);
 }
 

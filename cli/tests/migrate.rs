@@ -1,4 +1,4 @@
-//! migrate: what comes out starts in the real Fluent Bit with the plugin's own reader, wherever the configuration was kept.
+//! migrate: its output starts in the real Fluent Bit with the plugin, whatever format contains the configuration.
 
 #![allow(clippy::unwrap_used)]
 
@@ -62,7 +62,7 @@ const YAML: &str = "pipeline:
 ";
 
 #[test]
-fn a_migrated_configuration_is_one_that_lint_passes() {
+fn a_migrated_configuration_passes_lint() {
     for (name, text) in [("classic.conf", CLASSIC), ("pipeline.yaml", YAML)] {
         let (_dir, path) = scratch(name, text);
         let done = run(support::command().args(["migrate", &path.display().to_string()]));
@@ -77,7 +77,7 @@ fn a_migrated_configuration_is_one_that_lint_passes() {
 }
 
 #[test]
-fn what_cannot_be_migrated_says_why() {
+fn a_refused_migration_gives_the_reason() {
     let manifest = kubehose("manifest --guide --region eu-west-1 --delivery-stream logs").fine();
     let output = |options: &str| format!("[OUTPUT]\n    Name kinesis_firehose\n    Match *\n{options}");
     let good = "    region eu-west-1\n    delivery_stream logs\n";
@@ -95,7 +95,7 @@ fn what_cannot_be_migrated_says_why() {
         (output(&format!("{good}    endpoint vpce:8443\n    port 443x\n")), "443x"),
         (output(&format!("{good}    endpoint vpce:8443\n    port 9443\n")), "has a port already"),
         (output(&format!("{good}    role_arn logs\n")), "role_arn"),
-        // Not ours, and Fluent Bit refuses it all the same.
+        // Not our plugin's section, but Fluent Bit refuses it all the same.
         (output(&format!("{good}[OUTPUT]\n    Name stdotu\n    Match *\n")), "stdotu"),
         ("kind: ConfigMap\napiVersion: v1\ndata:\n  a.conf: |\n    {{ if x }}\n    [OUTPUT]\n        Name firehose\n".to_owned(), "helm template"),
         ("kind: ClusterOutput\napiVersion: a\nspec:\n  firehose:\n    region: eu-west-1\n    deliveryStream: logs\n".to_owned(), "an operator makes this output"),
@@ -109,13 +109,13 @@ fn what_cannot_be_migrated_says_why() {
     assert_eq!(kubehose_with(&["migrate", "-"], CLASSIC.repeat(4000).as_bytes()).code, 2);
 }
 
-/// What migrate makes of `text`.
+/// The result of migrating `text`.
 #[track_caller]
 fn migrated(text: &str) -> String {
     kubehose_with(&["migrate", "-"], text.as_bytes()).fine()
 }
 
-/// An output of `peer` with these options, and what comes of it.
+/// An output of `peer` with these options, and the options after the migration.
 fn options(peer: &str, given: &str) -> String {
     let lines: String = given.lines().map(|line| format!("    {}\n", line.trim())).collect();
     migrated(&format!(
@@ -124,7 +124,7 @@ fn options(peer: &str, given: &str) -> String {
 }
 
 #[test]
-fn each_option_of_the_peers_becomes_what_it_means() {
+fn each_option_of_the_peers_becomes_its_equivalent() {
     let cases = [
         ("kinesis_firehose", "port 8443", "endpoint firehose.eu-west-1.amazonaws.com:8443"),
         ("kinesis_firehose", "endpoint https://vpce.example\nport 8443", "endpoint https://vpce.example:8443"),
@@ -164,14 +164,14 @@ fn each_option_of_the_peers_becomes_what_it_means() {
     for (peer, given, line) in cases {
         let text = options(peer, given);
         assert!(text.lines().any(|other| other.trim() == line), "{peer} {given}: no line {line:?}\n{text}");
-        // A comment tells why, right before.
+        // A comment right before gives the reason.
         for (before, after) in text.lines().zip(text.lines().skip(1)) {
             if after.trim().starts_with("# ") && !after.contains("# Left out: ") {
                 assert!(before.contains("# Left out: ") && before.len() > "    # Left out: ".len(), "{text}");
             }
         }
     }
-    // With workers a hot reload would crash Fluent Bit.
+    // With workers, a hot reload would crash Fluent Bit.
     let reloading = migrated(
         "[SERVICE]\n    Hot_Reload On\n[OUTPUT]\n    Name firehose\n    Match *\n    region eu-west-1\n    delivery_stream logs\n",
     );
@@ -179,11 +179,11 @@ fn each_option_of_the_peers_becomes_what_it_means() {
 }
 
 #[test]
-fn a_template_is_what_the_plugin_reads_and_a_variable_of_the_environment_is_none() {
+fn a_template_follows_the_plugins_syntax_and_an_environment_variable_is_not_one() {
     for (stream, default, told) in [
         ("logs-${ENV}", "", None),
         ("${STREAM}", "", None),
-        // What the variable holds is not known; it may be a template.
+        // The variable's value is unknown, and may be a template.
         ("${STREAM}", "rest", None),
         ("logs-$TAG[1]", "rest", Some("is a template for kubehose")),
         ("${ENV}-$kubernetes['namespace_name']", "${REST}", Some("is a template for kubehose")),
@@ -212,9 +212,10 @@ fn a_template_is_what_the_plugin_reads_and_a_variable_of_the_environment_is_none
     }
 }
 
-/// Streams by namespace, as the peers have them: what `kubehose manifest --route` writes for Fargate, here on a node.
+/// Streams by namespace in the way of the peers: the output of `kubehose manifest --route` for Fargate, used on a
+/// node here.
 #[test]
-fn a_configuration_that_routes_by_rewrite_tag_routes_still() {
+fn routes_by_rewrite_tag_still_work_after_a_migration() {
     let manifest = kubehose(
         "manifest --region eu-west-1 --delivery-stream logs --route shop=logs-shop --route label:team=pay=logs-pay --remap none --no-cri",
     )
@@ -233,7 +234,7 @@ fn a_configuration_that_routes_by_rewrite_tag_routes_still() {
     assert!(done.stderr.contains("rewrite_tag stays, with 3 outputs of kubehose"), "{done:?}");
     let new = done.fine();
     assert_eq!(new.matches("Name            kubehose\n").count(), 3, "{new}");
-    // Every line but the outputs' is as it was.
+    // All lines outside the outputs are unchanged.
     let filters = |text: &str| text.split("[OUTPUT]").next().unwrap().to_owned();
     assert_eq!(filters(&new), filters(&text));
     for (tag, stream) in [("kube.var.*", "logs"), ("kube.1", "logs-shop"), ("kube.2", "logs-pay")] {
@@ -279,11 +280,11 @@ fn the_note_on_log_key_is_for_the_output_that_does_it() {
     };
     assert!(notes("kinesis_firehose").contains("sent each key that log begins with"));
     assert!(!notes("firehose").contains("log_key"), "{}", notes("firehose"));
-    // What is not so is not said: log_key has no names of Kubernetes in it.
+    // No note on Datadog's names: with log_key there are no Kubernetes names in the record.
     assert!(!notes("firehose").contains("Datadog"));
 }
 
-/// A generator of our own, so that a seed gives the same sections for ever (xorshift64*).
+/// Our own generator, so that a seed always gives the same sections (xorshift64*).
 struct Random(u64);
 
 impl Random {
@@ -303,7 +304,7 @@ impl Random {
     }
 }
 
-/// Options of the two, with values that are right, and wrong ones.
+/// Options of the two plugins, with valid and invalid values.
 const OPTIONS: &[(&str, &[&str])] = &[
     ("data_keys", &["log", "log,kubernetes", "a.b", "a..b", "true"]),
     ("log_key", &["log", "a.b", "$log", "log_message", "on"]),
@@ -346,7 +347,7 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("drop_key", &["a"]),
 ];
 
-/// An output of one of the two.
+/// An output of one of the two plugins.
 fn section(random: &mut Random) -> Vec<(String, String)> {
     let peer = random.pick(&["firehose", "kinesis_firehose", "Kinesis_Firehose"]);
     let mut section = vec![("name".to_owned(), peer.to_owned()), ("match".to_owned(), "*".to_owned())];
@@ -379,7 +380,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The same in YAML: one option a line, or all in braces. YAML has no key twice, so later ones are left out.
+/// The same in YAML: one option per line, or all in braces. YAML allows no repeated key, so repeats are left out.
 fn pipeline(section: &[(String, String)], flow: bool, newline: &str) -> String {
     let mut seen = std::collections::HashSet::new();
     let pairs: Vec<String> = section
@@ -391,7 +392,7 @@ fn pipeline(section: &[(String, String)], flow: bool, newline: &str) -> String {
     format!("pipeline:{newline}  inputs:{newline}    - name: dummy{newline}  outputs:{newline}    - {output}{newline}")
 }
 
-/// The plugin, as it was built with this test.
+/// The plugin built with this test.
 fn plugin() -> PathBuf {
     let plugin = std::env::var_os("KUBEHOSE_SO")
         .map_or_else(|| Path::new(env!("CARGO_BIN_EXE_kubehose")).with_file_name("libkubehose.so"), PathBuf::from);
@@ -399,7 +400,7 @@ fn plugin() -> PathBuf {
     plugin
 }
 
-/// Whether Fluent Bit starts with the plugin and this configuration, and all that it said.
+/// Whether Fluent Bit starts with the plugin and this configuration, and its whole output.
 fn starts(program: &Path, plugin: &Path, file: &Path) -> (bool, String) {
     let mut child = Command::new(program)
         .arg("-e")
@@ -429,7 +430,7 @@ fn starts(program: &Path, plugin: &Path, file: &Path) -> (bool, String) {
 }
 
 #[test]
-fn what_comes_out_starts_in_the_real_fluent_bit_or_nothing_comes_out() {
+fn the_output_starts_in_the_real_fluent_bit_or_the_input_is_rejected() {
     let Some(program) = support::fluent_bit("what migrate writes") else { return };
     let plugin = plugin();
     let count: u64 = std::env::var("VARIANTS").ok().and_then(|n| n.parse().ok()).unwrap_or(90);
@@ -461,7 +462,7 @@ fn what_comes_out_starts_in_the_real_fluent_bit_or_nothing_comes_out() {
         assert!(started, "{said}\n{text}\n{new}");
         let linted = kubehose(&format!("lint {}", file.display()));
         assert_eq!(linted.code, 0, "{linted:?}\n{new}");
-        // Every end of a line is as it was, and no value is lost, or it is told.
+        // Line endings are unchanged, and each value is kept or reported.
         assert_eq!(new.matches('\n').count(), new.matches(newline).count(), "{new:?}");
         for (key, value) in &section {
             let has = |text: &str| {
@@ -478,7 +479,7 @@ fn what_comes_out_starts_in_the_real_fluent_bit_or_nothing_comes_out() {
 }
 
 #[test]
-fn wherever_a_configuration_is_kept_the_same_comes_of_it() {
+fn a_migration_is_the_same_wherever_the_configuration_is_stored() {
     let mut random = Random(7);
     let mut rewritten = 0;
     for number in 0..120 {
@@ -534,7 +535,7 @@ fn a_task_definition_stays_json_and_its_options_become_the_plugins() {
             let new = &new["containerDefinitions"][1]["logConfiguration"]["options"];
             assert_eq!(new["Name"], "kubehose");
             let read = |name: &str| new.get(name).map(|value| value.as_str().unwrap().to_owned());
-            // As Fluent Bit would put it in.
+            // With the variable replaced, as Fluent Bit does.
             let read = |name: &str| read(name).map(|value| value.replace("${STREAM}", "x"));
             let read = |name: &str| read(name).filter(|value| !value.contains("${") && name != "ca_file");
             kubehose::options::Config::of_section(&read, &|_| None).unwrap();
@@ -545,7 +546,7 @@ fn a_task_definition_stays_json_and_its_options_become_the_plugins() {
 }
 
 #[test]
-fn the_values_of_a_chart_that_makes_the_output_itself_become_an_additional_one() {
+fn the_values_of_a_chart_with_a_built_in_output_become_an_additional_output() {
     let values = "image:
   tag: 3.2.1
 # Ours.
@@ -574,7 +575,7 @@ firehose:
     let off = values.replace("enabled: true", "enabled: false");
     let expected = off.replace("firehose:\n", &format!("{section}firehose:\n"));
     assert_eq!(migrated(values), expected);
-    // Inside of another chart, and beside outputs that are there already.
+    // Inside another chart's values, and next to existing outputs.
     let indented = |text: &str| text.lines().map(|line| format!("  {line}\n")).collect::<String>();
     let nested = format!("aws-for-fluent-bit:\n{}", indented(values));
     assert_eq!(migrated(&nested), format!("aws-for-fluent-bit:\n{}", indented(&expected)));
@@ -590,7 +591,7 @@ firehose:
 }
 
 #[test]
-fn options_in_braces_stay_one_a_line_where_they_were() {
+fn options_in_braces_stay_one_per_line() {
     let task = "{\"containerDefinitions\": [{\"logConfiguration\": {\"logDriver\": \"awsfirelens\", \"options\": {
 \t\"Name\": \"firehose\",
 \t\"region\": \"eu-west-1\",

@@ -1,4 +1,4 @@
-//! cost, completions, man, --help, and what the environment says.
+//! cost, completions, man, --help, and the environment variables.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,7 +26,7 @@ fn a_small_log_is_billed_seventeen_times() {
 }
 
 #[test]
-fn a_cost_of_nothing_is_refused() {
+fn a_cost_without_records_is_rejected() {
     for line in [
         "cost --record-bytes 0 --per-second 1",
         "cost --record-bytes 10 --per-second 0",
@@ -61,20 +61,20 @@ fn every_help_has_an_example() {
 }
 
 #[test]
-fn every_help_says_what_the_exit_codes_mean() {
+fn every_help_explains_the_exit_codes() {
     assert!(kubehose("--help").fine().contains("Exit codes:\n  0  "));
     for name in subcommands() {
         let help = kubehose(&format!("{name} --help")).fine();
         let codes = help.split("Exit codes:\n").nth(1).unwrap_or_else(|| panic!("{name}: {help}"));
         let codes: Vec<&str> = codes.lines().take_while(|line| line.starts_with("  ")).collect();
         assert!(codes.len() >= 2 && codes[0].starts_with("  0  "), "{name}: {codes:?}");
-        // A wrong command line is one of them.
+        // A wrong command line has one of the documented exit codes.
         let wrong = kubehose(&format!("{name} --no-such-option"));
         assert!(codes.iter().any(|line| line.starts_with(&format!("  {}  ", wrong.code))), "{name}: {codes:?}");
     }
 }
 
-/// Runs with these variables.
+/// Runs a command with these environment variables.
 fn with_environment(line: &str, variables: &[(&str, &str)]) -> support::Run {
     run(support::command().args(line.split_whitespace()).envs(variables.iter().copied()))
 }
@@ -123,7 +123,7 @@ fn a_site_is_known_by_any_of_its_names() {
 }
 
 #[test]
-fn one_of_a_thing_is_not_called_many() {
+fn counts_of_one_are_singular() {
     let one = kubehose_with(&["preview"], b"{\"log\":\"a\"}\n");
     assert!(one.stderr.contains("1 event, 1 record of 12 bytes in 1 batch;"), "{one:?}");
     let two = kubehose_with(&["preview"], b"{\"log\":\"a\"}\n{\"log\":\"b\"}\n");
@@ -133,11 +133,11 @@ fn one_of_a_thing_is_not_called_many() {
 }
 
 #[test]
-fn shells_and_man_get_their_pages() {
+fn completions_and_man_pages_are_generated() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let text = kubehose(&format!("completions {shell}")).fine();
         for name in ["manifest", "delivery-stream", "lint"] {
-            assert!(text.contains(name), "{shell} knows no {name}");
+            assert!(text.contains(name), "{shell} does not complete {name}");
         }
     }
     let bash = kubehose("completions bash").fine();
@@ -163,12 +163,12 @@ fn a_misspelt_subcommand_is_a_usage_error() {
 }
 
 #[test]
-fn what_the_comparison_rests_on_is_said_in_it() {
+fn the_comparison_names_its_assumptions() {
     let text = kubehose("cost --record-bytes 300 --per-second 1000").fine();
     for said in ["Datadog is not known to split", "stored compressed", "List prices of"] {
         assert!(text.contains(said), "{said}: {text}");
     }
-    // A GB that is kept for a month is billed as 0.15 GB.
+    // A GB stored for a month is billed as 0.15 GB.
     let kept = |months: &str| {
         let line = format!(
             "cost --record-bytes 5120 --per-second 1000 --cloudwatch-per-gb 0 --cloudwatch-kept-per-gb 1 --kept-months {months}"
@@ -182,7 +182,7 @@ fn what_the_comparison_rests_on_is_said_in_it() {
 }
 
 #[test]
-fn an_endpoint_on_every_address_says_so_and_where_it_is_reached() {
+fn an_endpoint_on_every_address_prints_that_and_a_reachable_url() {
     use std::io::BufRead as _;
     for (listen, everywhere) in [("127.0.0.1:0", false), ("0.0.0.0:0", true), ("[::]:0", true)] {
         let mut endpoint = support::command();
@@ -202,7 +202,7 @@ fn an_endpoint_on_every_address_says_so_and_where_it_is_reached() {
 }
 
 #[test]
-fn the_policy_of_a_template_names_the_default_stream_and_all_that_begin_so() {
+fn the_policy_of_a_template_allows_the_default_stream_and_the_prefix() {
     let line =
         "iam-policy --region eu-west-1 --account 123456789012 --delivery-stream logs-other --stream-prefix logs-";
     let policy: serde_json::Value = serde_json::from_str(&kubehose(line).fine()).unwrap();
@@ -212,7 +212,7 @@ fn the_policy_of_a_template_names_the_default_stream_and_all_that_begin_so() {
 }
 
 #[test]
-fn the_preview_of_a_template_says_which_record_goes_where() {
+fn the_preview_of_a_template_shows_each_records_stream() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let events = r#"{"n":1,"kubernetes":{"namespace_name":"shop"}}
 {"n":2,"kubernetes":{"namespace_name":"a/b"}}
@@ -248,7 +248,7 @@ fn the_preview_of_a_template_says_which_record_goes_where() {
     }
 }
 
-/// The records of a preview, each with its stream and its size.
+/// The records in a preview, each with its stream and its size.
 fn previewed(events: &str, options: &[&str]) -> Vec<(String, usize)> {
     let mut preview = support::command();
     preview.args(["preview", "--format", "json", "-o", "region=eu-west-1", "-o", "remap=none"]);
@@ -267,7 +267,7 @@ fn previewed(events: &str, options: &[&str]) -> Vec<(String, usize)> {
 }
 
 #[test]
-fn the_preview_joins_no_part_of_an_event_and_keeps_to_max_streams_as_the_plugin_does() {
+fn the_preview_aggregates_no_part_of_an_event_and_obeys_max_streams_like_the_plugin() {
     let events = format!("{{\"log\":\"{}\"}}\n{{\"log\":\"b\"}}\n", "x".repeat(1_100_000));
     let found = previewed(&events, &["delivery_stream=s", "simple_aggregation=on", "oversize=split"]);
     assert_eq!((found.len(), found[2].1), (3, "{\"log\":\"b\"}\n".len()), "{found:?}");

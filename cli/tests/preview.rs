@@ -1,4 +1,4 @@
-//! preview shows the plugin's own bytes: names, batches, limits, what is billed, what is cut and what is dead-lettered.
+//! preview shows the plugin's own bytes: names, batches, limits, billed size, and truncated or dead-lettered records.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ fn objects(text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn an_event_comes_out_named_as_datadog_knows_it() {
+fn an_event_has_the_names_that_datadog_expects() {
     let done = kubehose_with(&["preview"], EVENT.as_bytes());
     assert_eq!(
         done.stdout,
@@ -66,7 +66,7 @@ fn a_batch_holds_500_records_and_each_is_billed_in_steps() {
 }
 
 #[test]
-fn bodies_are_what_firehose_takes() {
+fn bodies_are_in_the_form_that_firehose_accepts() {
     let done = kubehose_with(&["preview", "--format", "bodies", "-o", "delivery_stream=logs"], EVENT.as_bytes());
     let body = &objects(&done.stdout)[0];
     assert_eq!(body["DeliveryStreamName"], "logs");
@@ -74,7 +74,7 @@ fn bodies_are_what_firehose_takes() {
 }
 
 #[test]
-fn what_is_too_large_is_cut_or_put_aside() {
+fn too_large_records_are_truncated_or_dead_lettered() {
     let large = json!({"log": "x".repeat(1_100_000)}).to_string();
     let cut = kubehose_with(&["preview", "--format", "json"], large.as_bytes());
     assert_eq!(cut.code, 0, "{}", cut.stderr);
@@ -87,7 +87,7 @@ fn what_is_too_large_is_cut_or_put_aside() {
 
 #[test]
 fn a_chunk_of_msgpack_is_read_as_the_host_flushes_it() {
-    // [[EventTime, {}], {"log": "a"}], [seconds, {"log": "b"}], then what is no event.
+    // [[EventTime, {}], {"log": "a"}], [seconds, {"log": "b"}], then bytes that are not an event.
     let mut chunk = b"\x92\x92\xd7\x00\x60\x00\x00\x00\x00\x00\x00\x00\x80\x81\xa3log\xa1a".to_vec();
     chunk.extend_from_slice(b"\x92\xce\x60\x00\x00\x00\x81\xa3log\xa1b");
     chunk.extend_from_slice(b"\xc1\xc1");
@@ -98,7 +98,7 @@ fn a_chunk_of_msgpack_is_read_as_the_host_flushes_it() {
 }
 
 #[test]
-fn what_cannot_be_previewed_is_named() {
+fn input_that_cannot_be_previewed_is_named() {
     for (args, input, said) in [
         (&["preview"][..], &b"{\"a\":1}\nnot json\n"[..], "line 2"),
         (&["preview"], b"", "empty"),
@@ -116,7 +116,7 @@ fn what_cannot_be_previewed_is_named() {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_failure() {
+fn a_closed_pipe_is_not_a_failure() {
     let (_dir, path) = support::scratch("events", &format!("{EVENT}\n").repeat(20_000));
     let script = format!(
         "set -o pipefail; {} preview {} 2>/dev/null | head -n 1",

@@ -1,4 +1,4 @@
-//! The recipes of the book, for filtering, sampling and multiline, run in the real Fluent Bit as the pages have them.
+//! The book's recipes for filtering, sampling and multiline logs, run in the real Fluent Bit exactly as printed.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test; clippy.toml sees only the test functions")]
 
@@ -14,10 +14,10 @@ use support::{file_of, fluent_bit, kubehose, root};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long to wait for records that should not come.
+/// How long to wait for records that must not arrive.
 const QUIET: Duration = Duration::from_millis(800);
 
-/// The blocks of a page with configuration, each with the heading above it.
+/// A page's configuration blocks, each with the heading above it.
 fn recipes(page: &str) -> Vec<(String, String)> {
     let text = fs::read_to_string(root().join("docs/src").join(page)).unwrap();
     let mut found = Vec::new();
@@ -29,7 +29,7 @@ fn recipes(page: &str) -> Vec<(String, String)> {
     found
 }
 
-/// The blocks under a heading, as one configuration.
+/// The blocks under a heading.
 fn recipe(page: &str, heading: &str) -> Vec<String> {
     let found: Vec<String> =
         recipes(page).into_iter().filter(|(above, _)| above == heading).map(|(_, block)| block).collect();
@@ -37,7 +37,7 @@ fn recipe(page: &str, heading: &str) -> Vec<String> {
     found
 }
 
-/// A container's log file, and its lines.
+/// A container's log file and its lines.
 struct Log {
     name: String,
     lines: Vec<String>,
@@ -54,8 +54,8 @@ fn plugin() -> PathBuf {
     file
 }
 
-/// What arrives of the logs with this recipe: `expected` records, and those that come within a moment after. What the recipe lacks of
-/// a configuration is added: an input of JSON lines, an output.
+/// The records that arrive from the logs with this recipe: waits for `expected`, and then a moment for any others.
+/// Adds what the recipe lacks: an input of JSON lines, an output.
 fn arrived(program: &Path, recipe: &str, parsers: &str, logs: &[Log], expected: usize) -> Vec<Value> {
     let server = Server::start(Options { keep: Keep::Records, ..Options::default() }).unwrap();
     let folder = tempfile::Builder::new().prefix("containers").tempdir().unwrap();
@@ -105,7 +105,7 @@ fn arrived(program: &Path, recipe: &str, parsers: &str, logs: &[Log], expected: 
     server.records().iter().map(|record| serde_json::from_slice(&record.data).unwrap()).collect()
 }
 
-/// The texts that arrive of the logs, in order of the alphabet.
+/// The texts that arrive from the logs, sorted.
 fn texts(program: &Path, recipe: &str, logs: &[Log], expected: &[&str]) -> Vec<String> {
     let records = arrived(program, recipe, "", logs, expected.len());
     let mut texts: Vec<String> =
@@ -114,7 +114,7 @@ fn texts(program: &Path, recipe: &str, logs: &[Log], expected: &[&str]) -> Vec<S
     texts
 }
 
-/// Events as the kubernetes filter leaves them, but for the last, for which no API server answered.
+/// Events as the kubernetes filter leaves them; the last is one for which no API server answered.
 fn events() -> Vec<Log> {
     let event = |text: &str, level: &str, trace: &str, kubernetes: Value| {
         json!({"log": text, "level": level, "trace_id": trace, "stream": "stdout", "kubernetes": kubernetes})
@@ -141,7 +141,7 @@ fn events() -> Vec<Log> {
 }
 
 #[test]
-fn each_recipe_for_filtering_keeps_what_its_page_says() {
+fn each_filtering_recipe_keeps_the_events_that_its_page_says() {
     let Some(program) = fluent_bit("the recipes for filtering") else { return };
     let (bare, cart, healthz, pay, sync) = ("bare", "GET /cart 200", "GET /healthz 200", "POST /pay 500", "sync");
     let cases: [(&str, usize, &[&str]); 10] = [
@@ -168,7 +168,7 @@ fn each_recipe_for_filtering_keeps_what_its_page_says() {
 }
 
 #[test]
-fn namespaces_that_are_not_read_do_not_arrive() {
+fn excluded_log_files_do_not_arrive() {
     let Some(program) = fluent_bit("the recipe for namespaces that are not read") else { return };
     let line = |text: &str| [format!("2026-01-27T16:53:42.123456789Z stdout F {text}")];
     let logs = [log("web-1", "shop", "nginx", &line("cart")), log("dns-1", "kube-system", "dns", &line("sync"))];
@@ -177,7 +177,7 @@ fn namespaces_that_are_not_read_do_not_arrive() {
 }
 
 #[test]
-fn attributes_that_are_left_out_do_not_arrive() {
+fn removed_attributes_do_not_arrive() {
     let Some(program) = fluent_bit("the recipe for leaving out attributes") else { return };
     let recipe = &recipe("filtering.md", "Leave out attributes")[0];
     for record in arrived(&program, recipe, "", &events()[..1], 2) {
@@ -196,12 +196,12 @@ fn a_throttled_application_leaves_the_others_alone() {
     let recipe = &recipe("filtering.md", "Limit the rate of one application")[0];
     let records = arrived(&program, recipe, "", &logs, 600);
     let of = |text: &str| records.iter().filter(|record| record["log"] == text).count();
-    // A burst of Rate × Window; a second may begin meanwhile.
+    // A burst of Rate × Window passes; a new interval may begin during the test.
     assert!((100..=140).contains(&of("batch")), "{} records of a throttled application", of("batch"));
     assert_eq!(of("web"), 500);
 }
 
-/// What a container runtime writes: a long line in two parts, a stack trace, a line.
+/// Lines of a container runtime: a long line in two parts, a stack trace, an ordinary line.
 fn runtime_log() -> Log {
     let lines = [
         ("stdout P", "the first part, "),
@@ -257,10 +257,10 @@ fn parts_of_dockers_log_driver_are_joined() {
 }
 
 #[test]
-fn on_fargate_parts_stay_parts_that_can_be_found() {
+fn on_fargate_parts_stay_separate_and_identifiable() {
     let Some(program) = fluent_bit("long lines with the filters of Fargate") else { return };
     let manifest = kubehose("manifest --region eu-west-1 --delivery-stream logs").fine();
-    // No Kubernetes answers here; the parser alone reads the runtime's line.
+    // There is no Kubernetes API here; only the parser reads the runtime's line.
     let filters = file_of(&manifest, "filters.conf");
     let parser = filters.split("[FILTER]").nth(1).unwrap();
     let recipe =

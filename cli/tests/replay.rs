@@ -1,4 +1,4 @@
-//! Replay ends, and says where the records are, whatever the endpoint does.
+//! Replay ends, and reports where the records are, whatever the endpoint does.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ const RECORDS: usize = 80;
 
 #[test]
 fn replay_ends_whether_or_not_the_endpoint_accepts_anything() {
-    // More than `max_buffer` holds, of which some may be left in the file alone, and less.
+    // Both more records than `max_buffer` holds, some of which may remain only in the original file, and fewer.
     for (down, size, codes) in [
         (Down::Off, 100_000, &[0][..]),
         (Down::Off, 100, &[0]),
@@ -36,7 +36,7 @@ fn replay_ends_whether_or_not_the_endpoint_accepts_anything() {
         command.env("AWS_EC2_METADATA_DISABLED", "true");
         let done = run(&mut command);
         assert!(codes.contains(&done.code), "{down:?}, {size}: {done:?}");
-        // And the older ones.
+        // Including those of earlier runs.
         let rests = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
         let rests = rests.filter(|path| path.to_string_lossy().contains(".rest"));
         let rest: usize = rests.map(|path| std::fs::read_to_string(path).unwrap().lines().count()).sum();

@@ -1,4 +1,5 @@
-//! The page of lint's rules in the book: each rule with a fault that it finds and its fix, both linted. BLESS=1 writes it anew.
+//! The book's page of lint rules: each rule with a faulty example and its fix, both linted. BLESS=1 rewrites the
+//! page.
 
 #![allow(clippy::unwrap_used)]
 
@@ -38,14 +39,14 @@ fn rules() -> Vec<Rule> {
         .collect()
 }
 
-/// The rules that lint names for a file.
+/// The rules that lint reports for a file.
 fn found(file: &Path) -> BTreeSet<String> {
     let run = kubehose(&format!("lint --format json {}", file.display()));
     let list: Vec<Value> = serde_json::from_str(&run.stdout).unwrap();
     list.iter().map(|finding| finding["rule"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A file with the fault, and the same without it: the pair that differs least. What is not shown as text has none.
+/// A file with the fault and one without it: the pair with the smallest difference. None for a file that is not text.
 fn example(id: &str) -> Option<(PathBuf, PathBuf)> {
     let expected = std::fs::read_to_string(folder().join("expected.txt")).unwrap();
     let faults = expected
@@ -71,7 +72,7 @@ fn example(id: &str) -> Option<(PathBuf, PathBuf)> {
         .map(|(_, fault, fix)| (fault, fix))
 }
 
-/// The lines of two texts: gone, new, or in both; by their longest common subsequence.
+/// The lines of two texts, marked as removed, added or common, by their longest common subsequence.
 fn difference<'t>(old: &'t str, new: &'t str) -> Vec<(char, &'t str)> {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let mut common = vec![vec![0usize; new.len() + 1]; old.len() + 1];
@@ -98,16 +99,16 @@ fn difference<'t>(old: &'t str, new: &'t str) -> Vec<(char, &'t str)> {
     lines
 }
 
-/// More lines of one kind in a row say no more.
+/// How many consecutive lines of one kind are shown.
 const MOST: usize = 13;
 
-/// The changed lines with the two around each.
+/// The changed lines with two lines of context.
 fn shown(lines: &[(char, &str)]) -> String {
     let changed: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].0 != ' ').collect();
     let near = |at: usize| changed.iter().any(|change| at.abs_diff(*change) <= 2);
     let mut text = String::new();
     let mut before: Option<usize> = None;
-    // Of a run of one sign, how many lines there were.
+    // The current sign, and how many lines it has had in a row.
     let mut run = (' ', 0);
     for (at, (sign, line)) in lines.iter().enumerate().filter(|(at, _)| near(*at)) {
         if before.is_some_and(|before| before + 1 != at) {
@@ -127,7 +128,7 @@ fn shown(lines: &[(char, &str)]) -> String {
     text
 }
 
-/// Bytes that are no text are made where the example runs.
+/// Files that are not text are created by the example itself.
 const NOT_TEXT: &str = "
 ```sh
 printf '[SERVICE]\\n    Flush 1\\n' | iconv -t UTF-16 >utf16.conf
@@ -183,7 +184,7 @@ The repository has a hook for [pre-commit](https://pre-commit.com), `kubehose-li
 }
 
 #[test]
-fn each_finding_names_its_place_on_the_page() {
+fn each_finding_links_to_its_place_on_the_page() {
     let page = std::fs::read_to_string(support::root().join("docs/src/lint-rules.md")).unwrap();
     let headings: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     let file = folder().join("tls-on.conf").display().to_string();

@@ -1,5 +1,6 @@
-//! verify against stand-ins of kubectl, aws and curl that write down what they are asked: what is good, each thing that can be
-//! bad, what cannot be asked; and stand-ins that stall, throttle, expire, are of another account, or answer 10 MB.
+//! verify against stand-ins for kubectl, aws and curl that record their calls: correct setups, each fault, and checks
+//! that are not possible; and stand-ins that stall, are throttled, have expired credentials or another account's, or
+//! answer with 10 MB.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,11 +16,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::{Run, file_of, golden, kubehose, run};
 
-/// What the stand-ins answer, by a part of their words.
+/// The stand-ins' answers, by a part of the command line.
 struct World(BTreeMap<&'static str, Value>);
 
 impl World {
-    /// A setup in which everything is right.
+    /// A setup without faults.
     fn good() -> Self {
         let manifest = kubehose("manifest --region eu-west-1 --delivery-stream logs").fine();
         let file = |key: &str| file_of(&manifest, key);
@@ -84,13 +85,13 @@ impl World {
         ]))
     }
 
-    /// The same, but for one answer.
+    /// The same setup with one answer changed.
     fn but(mut self, key: &'static str, change: impl FnOnce(&mut Value)) -> Self {
         change(self.0.get_mut(key).unwrap());
         self
     }
 
-    /// A router on nodes in which everything is right.
+    /// A router on nodes, without faults.
     fn nodes() -> Self {
         let mut world = Self::good();
         let manifest =
@@ -136,7 +137,7 @@ impl World {
         world
     }
 
-    /// A service of ECS in which everything is right.
+    /// An ECS service without faults.
     fn ecs() -> Self {
         let mut world = Self::good();
         let mut task: Value = serde_json::from_str(
@@ -164,7 +165,8 @@ impl World {
         world
     }
 
-    /// Writes the stand-ins; an answer that is a string is what the program says when it fails, and `sleep N` makes it stall.
+    /// Writes the stand-ins. A string as an answer is the error that the program prints when it fails; `sleep N`
+    /// makes it stall.
     fn stand_ins(&self) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let mut cases = String::new();
@@ -193,12 +195,12 @@ impl World {
         dir
     }
 
-    /// Runs verify in it.
+    /// Runs verify in this setup.
     fn verify(&self) -> Run {
         self.verify_with(FARGATE).0
     }
 
-    /// Runs verify with these words; the calls that it made come back, too.
+    /// Runs verify with these arguments; also returns the calls that it made.
     fn verify_with(&self, words: &str) -> (Run, Vec<String>) {
         let dir = self.stand_ins();
         let done = run(&mut with_stand_ins(&dir, words));
@@ -412,7 +414,7 @@ fn each_fault_on_nodes_and_on_ecs_is_found_with_its_fix() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_neither_good_nor_bad() {
+fn checks_that_are_not_possible_are_neither_good_nor_bad() {
     let mut world = World::good();
     for answer in world.0.values_mut() {
         *answer = json!("Unable to locate credentials");
@@ -424,7 +426,7 @@ fn what_cannot_be_asked_is_neither_good_nor_bad() {
         "{}",
         done.stdout
     );
-    // Without credentials nothing else is asked of AWS, and it is said once.
+    // Without credentials it makes no further AWS calls, and reports that once.
     assert_eq!(calls.iter().filter(|call| call.starts_with("aws")).count(), 1, "{calls:?}");
     assert!(done.stdout.contains("not checked, for a reason above: Fargate profile, delivery stream"), "{done:?}");
 
@@ -459,7 +461,7 @@ fn credentials_of_another_account_are_a_fault() {
     let fault = "✘ the account: the credentials are for 999999999999, kubectl's cluster is in 123456789012";
     assert!(done.stdout.contains(fault), "{}", done.stdout);
     assert_eq!(done.stdout.matches("✘ the account").count(), 1, "{}", done.stdout);
-    // Where kubectl's cluster says nothing of its account, the profile's role does.
+    // If kubectl's cluster does not name its account, the role of the Fargate profile does.
     let other = other.but("config view", |v| v["clusters"][0]["name"] = json!("c"));
     let (done, _) = other.verify_with(FARGATE);
     let fault = "✘ the account: the credentials are for 999999999999, the profile's role is of 123456789012";
@@ -485,7 +487,7 @@ fn many_pods_with_one_fault_are_one_line() {
 }
 
 #[test]
-fn lines_come_as_they_are_known_and_a_call_that_stalls_ends() {
+fn lines_are_printed_as_results_arrive_and_a_stalled_call_times_out() {
     let world = World::good().but("IncomingRecords", |v| *v = json!("sleep 300"));
     let dir = world.stand_ins();
     let begun = Instant::now();
@@ -501,11 +503,11 @@ fn lines_come_as_they_are_known_and_a_call_that_stalls_ends() {
     assert!(early >= 10, "{early} lines in time\n{text}");
     assert!(text.contains("? records of the last hour: aws gave no answer within 3 s"), "{text}");
     assert!(took > Duration::from_secs(3) && took < Duration::from_secs(10), "{took:?}");
-    // The rest is checked all the same.
+    // The remaining checks still run.
     assert!(text.contains("✔ Datadog's pipeline"), "{text}");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 
-    // Of a program that stalls twice nothing more is asked.
+    // A program that stalls twice is not called again.
     let mut world = World::good();
     for (key, answer) in &mut world.0 {
         if key.contains('-') || key.contains("Records") || key.contains("Success") {
@@ -520,7 +522,7 @@ fn lines_come_as_they_are_known_and_a_call_that_stalls_ends() {
 }
 
 #[test]
-fn what_is_throttled_expired_denied_or_nonsense_is_said_in_one_line() {
+fn throttled_expired_denied_or_invalid_answers_are_reported_in_one_line() {
     let cases = [
         (
             "describe-delivery-stream",
@@ -582,7 +584,7 @@ fn what_is_throttled_expired_denied_or_nonsense_is_said_in_one_line() {
 }
 
 #[test]
-fn an_answer_of_ten_megabytes_is_read_and_none_is_read_without_end() {
+fn an_answer_of_ten_megabytes_is_read_and_an_endless_one_is_not() {
     let pod = json!({
         "metadata": {"name": "web", "annotations": {"Logging": "LoggingEnabled", "padding": "x".repeat(1000)}},
         "spec": {"schedulerName": "fargate-scheduler"}, "status": {"phase": "Running"}
@@ -598,7 +600,7 @@ fn an_answer_of_ten_megabytes_is_read_and_none_is_read_without_end() {
 }
 
 #[test]
-fn the_json_says_what_the_lines_say() {
+fn the_json_has_the_results_of_the_lines() {
     let world = World::good().but("get pods", |v| v["items"] = json!([])).but("describe-delivery-stream", |v| {
         *v = json!("An error occurred (AccessDenied) when calling");
     });
@@ -618,13 +620,13 @@ fn the_json_says_what_the_lines_say() {
     for check in checks {
         assert!(text.contains(check["check"].as_str().unwrap()), "{check}");
     }
-    // In a report without a single check it is JSON still.
+    // The report is JSON even without a single check.
     let alone = run(support::command().args(format!("{FARGATE} --output json").split(' ')).env("PATH", "/nowhere"));
     let report: Value = serde_json::from_str(&alone.stdout).unwrap();
     assert!(alone.code == 3 && report["account"].is_null(), "{alone:?}");
 }
 
-/// `describe-fargate-profile` is the action eks:DescribeFargateProfile.
+/// The IAM action of a call: `describe-fargate-profile` is eks:DescribeFargateProfile.
 fn action(call: &str) -> String {
     let words: Vec<&str> = call.split(' ').collect();
     let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
@@ -632,7 +634,7 @@ fn action(call: &str) -> String {
 }
 
 #[test]
-fn the_permissions_are_those_of_the_calls_that_are_made() {
+fn the_permissions_match_the_calls_that_are_made() {
     let mut all_of_aws = String::new();
     let mut without_irsa = World::nodes();
     without_irsa.0.insert("get serviceaccount router", json!({"metadata": {}}));
@@ -658,7 +660,7 @@ fn the_permissions_are_those_of_the_calls_that_are_made() {
             .iter()
             .filter(|call| call.starts_with("aws "))
             .map(|call| action(call))
-            // That one needs no permission.
+            // This action needs no permission.
             .filter(|action| action != "sts:GetCallerIdentity")
             .collect();
         assert_eq!(written, made.iter().map(String::as_str).collect(), "{target}");
@@ -687,7 +689,7 @@ fn the_permissions_are_those_of_the_calls_that_are_made() {
             assert_eq!(serde_json::from_str::<Value>(&alone).unwrap(), both[part]);
         }
     }
-    // Each call is one that aws knows, with options that it has.
+    // Each call is one that aws accepts, with valid options.
     let (_dir, path) = support::scratch("calls", &all_of_aws);
     support::check("aws-commands", &[Path::new(&path)]);
     let names = "--region eu-west-1 --account 123456789012 --cluster c --delivery-stream logs --service web";
@@ -697,7 +699,7 @@ fn the_permissions_are_those_of_the_calls_that_are_made() {
             let stream =
                 if names.is_empty() { "*:*:deliverystream/*" } else { "eu-west-1:123456789012:deliverystream/logs" };
             assert!(policy.contains(stream), "{policy}");
-            // Without names it allows them on everything, which the checker has something against.
+            // Without names the policy allows the actions on all resources, which the checker rejects.
             if !names.is_empty() {
                 let (_dir, path) = support::scratch("policy.json", &policy);
                 support::check("policy", &[Path::new(&path)]);
@@ -710,7 +712,7 @@ fn the_permissions_are_those_of_the_calls_that_are_made() {
 }
 
 #[test]
-fn what_a_target_needs_is_asked_for() {
+fn missing_options_of_a_target_are_named() {
     for (line, named) in [
         ("verify --region eu-west-1 --delivery-stream logs", "--cluster and --fargate-profile"),
         ("verify --target ecs --region eu-west-1 --delivery-stream logs", "--service or --task-definition"),

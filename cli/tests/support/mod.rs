@@ -1,4 +1,4 @@
-//! What the tests of the command line share: running it, comparing with golden files, and the checkers of `.venv`.
+//! Shared by the tests of the command line: running it, comparing with golden files, and the checkers in `.venv`.
 
 #![allow(dead_code, clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// What one run of the program left behind.
+/// The result of running a program.
 #[derive(Debug)]
 pub struct Run {
     pub code: i32,
@@ -28,7 +28,7 @@ impl Run {
         }
     }
 
-    /// The standard output of a run that found nothing to complain of.
+    /// The standard output of a successful run.
     #[track_caller]
     pub fn fine(self) -> String {
         assert_eq!(self.code, 0, "{self:#?}");
@@ -36,7 +36,7 @@ impl Run {
     }
 }
 
-/// The program, without what the environment would tell it.
+/// The program, without the variables of the user's environment.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubehose"));
     for name in ["AWS_REGION", "AWS_DEFAULT_REGION", "DD_API_KEY", "DD_APP_KEY", "NO_COLOR"] {
@@ -57,7 +57,7 @@ pub fn kubehose_with(args: &[&str], input: &[u8]) -> Run {
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     let writer = std::thread::spawn(move || {
-        // A program that refuses its input need not read it to the end.
+        // A program that rejects its input need not read all of it.
         let _ = stdin.write_all(&input);
     });
     let output = child.wait_with_output().unwrap();
@@ -87,7 +87,7 @@ pub fn golden(name: &str, actual: &str) {
     );
 }
 
-/// A program of the virtual environment with the real checkers; None, said in one line, when it is not there.
+/// A checker from the virtual environment; returns None, and prints one line saying so, if it is missing.
 pub fn venv(program: &str, what: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("KUBEHOSE_VENV").map_or_else(|| root().join(".venv"), PathBuf::from);
     let path = folder.join("bin").join(program);
@@ -98,7 +98,7 @@ pub fn venv(program: &str, what: &str) -> Option<PathBuf> {
     None
 }
 
-/// Puts `files` through `tests/check.py <kind>`.
+/// Checks `files` with `tests/check.py <kind>`.
 #[track_caller]
 pub fn check(kind: &str, files: &[&Path]) {
     let Some(python) = venv("python", &format!("check of {kind}")) else {
@@ -109,7 +109,7 @@ pub fn check(kind: &str, files: &[&Path]) {
     assert_eq!(result.code, 0, "{kind}: {}\n{}", result.stdout, result.stderr);
 }
 
-/// The real Fluent Bit, from `FLUENT_BIT` or the PATH; None, said in one line, when it is not there.
+/// The real Fluent Bit, from `FLUENT_BIT` or PATH; returns None, and prints one line saying so, if it is missing.
 pub fn fluent_bit(what: &str) -> Option<PathBuf> {
     let named = std::env::var_os("FLUENT_BIT").map(PathBuf::from);
     let found = named.or_else(|| {
@@ -121,13 +121,13 @@ pub fn fluent_bit(what: &str) -> Option<PathBuf> {
     found
 }
 
-/// Says on the real stderr, past the capture of the test harness, what was not run.
+/// Prints what was not run to the real stderr, past the capture of the test harness.
 pub fn not_run(what: &str) {
-    // In one piece, or the harness's own words come between.
+    // In a single write, so that the harness's output cannot come between.
     let _ = std::io::stderr().write_all(format!("\nNOT RUN: {what}\n").as_bytes());
 }
 
-/// A file in a folder that goes with the test.
+/// A file in a folder that is removed with the test.
 pub fn scratch(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
@@ -135,7 +135,7 @@ pub fn scratch(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// The file that the ConfigMap in `manifest` holds under `key`.
+/// The value of `key` in the ConfigMap of `manifest`.
 pub fn file_of(manifest: &str, key: &str) -> String {
     let start = format!("  {key}: |");
     let lines = manifest.lines().skip_while(|line| *line != start).skip(1);
