@@ -1,4 +1,4 @@
-//! Has `kubehose-host` export the host's functions, since plugins look them up with `dlsym(RTLD_DEFAULT, …)`.
+//! Makes `kubehose-host` export the host's functions, because plugins look them up with `dlsym(RTLD_DEFAULT, …)`.
 
 fn main() {
     println!("cargo:rustc-link-arg-bin=kubehose-host=-rdynamic");

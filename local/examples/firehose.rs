@@ -1,4 +1,4 @@
-//! The Firehose endpoint alone, without the rest of the command line.
+//! Only the Firehose endpoint, without the other subcommands.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,8 @@
-//! A plugin for the tests of the host: notes each call in `$RECORDING/calls`, writes what it is given, and misbehaves
-//! on request.
+//! A plugin for the tests of the host: records each call in `$RECORDING/calls`, writes the data it receives, and
+//! misbehaves on request.
 //!
-//! Its properties: `file` takes the data of all flushes; `behaviour` is `ok`, `retry` (answers RETRY to all but every
-//! third flush), `error`, `overflow`, `write`, `past`, `late`, `log`, or `refuse` (Init fails).
+//! Its properties: `file` receives the data of all flushes; `behaviour` is `ok`, `retry` (answers RETRY except to
+//! every third flush), `error`, `overflow`, `write`, `past`, `late`, `log`, or `refuse` (Init fails).
 #![allow(unsafe_code, missing_docs, clippy::missing_safety_doc, clippy::unwrap_used)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -23,7 +23,7 @@ struct Instance {
 }
 
 static INSTANCES: AtomicUsize = AtomicUsize::new(0);
-/// The data of a flush that has returned, for `late`.
+/// The address of a finished flush's data, for `late`.
 static LATE: AtomicUsize = AtomicUsize::new(0);
 
 fn note(line: &str) {
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn FLBPluginInit(plugin: *mut flbgo_output_plugin) -> c_in
     // SAFETY: the host passes a struct whose fields are all set.
     let plugin = unsafe { &*plugin };
     let property = |name: &CStr| {
-        // SAFETY: the table's first function is there on every host, and gives NULL or a C string.
+        // SAFETY: every host has the table's first function, which returns NULL or a C string.
         unsafe {
             let value = (*plugin.api).output_get_property.unwrap()(name.as_ptr(), plugin.o_ins);
             (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn FLBPluginFlushCtx(
     len: usize,
     tag: *const c_char,
 ) -> c_int {
-    // SAFETY: the handle is the one that Init left, the data and the tag live until we return.
+    // SAFETY: the handle is the one that Init stored; the data and the tag are valid until we return.
     let (instance, bytes, tag) = unsafe {
         (&*context.cast::<Instance>(), std::slice::from_raw_parts(data.cast::<u8>(), len), CStr::from_ptr(tag))
     };
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn FLBPluginFlushCtx(
         "overflow" => {
             std::hint::black_box(overflow(1_000_000));
         }
-        // SAFETY: none; these are the faults that the host has to see.
+        // SAFETY: none; the host must detect these faults.
         "write" => unsafe { data.cast_mut().cast::<u8>().write_volatile(0) },
         // SAFETY: as above.
         "past" => unsafe {
@@ -141,7 +141,7 @@ pub unsafe extern "C" fn FLBPluginFlushCtx(
     FLB_OK as c_int
 }
 
-/// Uses the stack up, in a way that the compiler cannot turn into a loop.
+/// Uses up the stack in a way that the compiler cannot turn into a loop.
 #[inline(never)]
 fn overflow(depth: u64) -> u64 {
     let local = std::hint::black_box([depth; 64]);
@@ -159,7 +159,7 @@ pub unsafe extern "C" fn FLBPluginExitCtx(context: *mut c_void) -> c_int {
     if context.is_null() {
         note("Exit(NULL)");
     } else {
-        // SAFETY: the handle is the one that Init left, and this is its last use.
+        // SAFETY: the handle is the one that Init stored, and this is its last use.
         let instance = unsafe { Box::from_raw(context.cast::<Instance>()) };
         note(&format!("Exit({})", instance.number));
     }

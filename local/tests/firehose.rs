@@ -1,4 +1,4 @@
-//! The Firehose endpoint, asked by the real AWS SDK and by hand.
+//! The Firehose endpoint, called with the real AWS SDK and with hand-written requests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::{ErrorKind, Read, Write};
@@ -27,7 +27,7 @@ fn start(faults: Faults) -> Server {
     Server::start(Options { faults, ..options() }).unwrap()
 }
 
-/// A client that sends each request once, so that what it sees is what the server did.
+/// A client without retries, so that tests see each reply of the server.
 fn client(server: &Server, credentials: Credentials, region: &str) -> Client {
     let mut trust = tls::TrustStore::empty();
     if let Some(ca) = server.ca_pem_path() {
@@ -52,7 +52,7 @@ fn anyone(server: &Server) -> Client {
     client(server, Credentials::new("AKID", "any", None, None, "test"), REGION)
 }
 
-/// Sends `records` in one call; an error as its code and message.
+/// Sends `records` in one call; returns an error as its code and message.
 async fn put(client: &Client, records: Vec<Vec<u8>>) -> Result<PutRecordBatchOutput, (String, String)> {
     let record = |data| Record::builder().data(Blob::new(data)).build().unwrap();
     client
@@ -77,7 +77,7 @@ fn error_codes(output: &PutRecordBatchOutput) -> Vec<Option<&str>> {
 }
 
 #[tokio::test]
-async fn what_is_sent_over_tls_and_signed_is_what_is_kept() {
+async fn signed_records_sent_over_tls_are_kept_unchanged() {
     let key = AccessKey { session_token: Some("a token".to_owned()), ..AccessKey::new("AKID", "secret") };
     let server = Server::start(Options { tls: true, access_keys: vec![key], ..options() }).unwrap();
     assert!(server.url().starts_with("https://127.0.0.1:"));
@@ -111,7 +111,7 @@ async fn what_is_sent_over_tls_and_signed_is_what_is_kept() {
 }
 
 #[tokio::test]
-async fn signatures_are_refused_as_the_service_does() {
+async fn signatures_are_rejected_as_the_service_does() {
     let expired = AccessKey { expires: Some(SystemTime::now()), ..AccessKey::new("AKIDOLD", "old") };
     let server =
         Server::start(Options { access_keys: vec![AccessKey::new("AKID", "secret"), expired], ..options() }).unwrap();
@@ -129,7 +129,7 @@ async fn signatures_are_refused_as_the_service_does() {
     assert_eq!(server.stats().signature_failures, 4);
     assert_eq!(server.stats().records_accepted, 0);
 
-    // Rotation: the new key works from now on, the old one no longer.
+    // Rotation: from now on the new key works and the old one does not.
     assert!(server.stats().signed_by.is_empty());
     let old = client(&server, Credentials::new("AKID", "secret", None, None, "test"), REGION);
     let new = client(&server, Credentials::new("AKIDNEW", "new", None, None, "test"), REGION);
@@ -140,7 +140,7 @@ async fn signatures_are_refused_as_the_service_does() {
 }
 
 #[tokio::test]
-async fn limits_hold_at_the_border_and_not_over_it() {
+async fn limits_allow_their_maximum_and_no_more() {
     let server = start(Faults::default());
     let client = anyone(&server);
     put(&client, numbered(0..MAX_RECORDS)).await.unwrap();
@@ -153,7 +153,7 @@ async fn limits_hold_at_the_border_and_not_over_it() {
     assert_eq!(code, "ValidationException");
     assert!(message.contains("'records.2.member.data'") && message.contains("equal to 1024000"), "{message}");
 
-    // Three records of the largest size make 4,096,000 bytes of base64; what is left of 4 MiB fits exactly.
+    // Three records of the maximum size are 4,096,000 bytes of base64; the rest of 4 MiB is used up exactly.
     let batch = |last: usize| {
         let mut records = vec![vec![b'a'; MAX_RECORD_BYTES]; 3];
         records.push(vec![b'a'; last]);
@@ -184,7 +184,7 @@ async fn records_fail_one_by_one() {
     assert_eq!(error_codes(&output), [None, None, throttled, None]);
     assert_eq!(output.failed_put_count(), 1);
     assert_eq!(output.request_responses()[2].error_message(), Some("Slow down."));
-    // The count goes on over requests: the sixth and the ninth.
+    // Counting continues across requests: the sixth and the ninth record fail.
     server.set_faults(Faults { fail_every_record: 3, record_error: RecordError::InternalFailure, ..Faults::default() });
     let output = put(&client, numbered(4..9)).await.unwrap();
     let failure = Some("InternalFailure");
@@ -235,7 +235,7 @@ async fn quotas_throttle_records_and_requests() {
 }
 
 #[tokio::test]
-async fn a_cut_before_takes_nothing_and_a_cut_after_takes_all() {
+async fn a_cut_before_accepts_nothing_and_a_cut_after_accepts_everything() {
     for tls in [false, true] {
         let faults = Faults { cut_before_every: 2, ..Faults::default() };
         let server = Server::start(Options { tls, faults, ..options() }).unwrap();
@@ -266,7 +266,7 @@ async fn down_resets_or_refuses_and_ends_by_itself() {
     let client = anyone(&server);
     put(&client, numbered(0..1)).await.unwrap();
     server.set_faults(Faults { down: Down::Refuse, down_after_ms: 100, down_for_ms: 400, ..Faults::default() });
-    // The first request begins the durations, and the open connection is of no use either while they last.
+    // The first request starts the durations, during which the open connection does not work either.
     put(&client, numbered(1..2)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(250)).await;
     assert_eq!(put(&client, numbered(2..3)).await.unwrap_err().0, "no reply");
@@ -278,7 +278,7 @@ async fn down_resets_or_refuses_and_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn latency_and_stalls_take_their_time() {
+async fn latency_and_stalls_delay_replies() {
     let server = start(Faults { latency_ms: 50, jitter_ms: 10, stall_every: 2, stall_ms: 300, ..Faults::default() });
     let client = anyone(&server);
     let timed = async |n: usize| {
@@ -292,7 +292,7 @@ async fn latency_and_stalls_take_their_time() {
 }
 
 #[tokio::test]
-async fn one_poisonous_record_spoils_its_batch() {
+async fn one_poison_record_fails_its_batch() {
     let server = start(Faults { poison: "n\":7".to_owned(), ..Faults::default() });
     let client = anyone(&server);
     put(&client, numbered(0..7)).await.unwrap();
@@ -310,7 +310,7 @@ async fn one_poisonous_record_spoils_its_batch() {
 }
 
 #[tokio::test]
-async fn the_output_is_lines_and_compressed_records_stay_as_they_are() {
+async fn the_output_has_lines_and_unchanged_compressed_records() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("out.ndjson");
     let faults = Faults { fail_every_record: 5, ..Faults::default() };
@@ -321,7 +321,7 @@ async fn the_output_is_lines_and_compressed_records_stay_as_they_are() {
     assert_eq!(std::fs::read(path).unwrap(), b"a\nb\nc\n\x1f\x8b\x01d\n");
 }
 
-/// Sends one request by hand over a connection of its own.
+/// Sends one hand-written request over its own connection.
 fn by_hand(port: u16, method: &str, path: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let len = body.len();
@@ -346,14 +346,14 @@ fn faults_are_set_from_outside_even_while_down() {
     assert_eq!(server.faults(), Faults { fail_every_record: 2, ..Faults::default() });
     let reply = by_hand(admin, "PUT", "/_kubehose/faults", "", r#"{"fail_evry_record": 2}"#);
     assert!(reply.starts_with("HTTP/1.1 400") && reply.contains("fail_evry_record"), "{reply}");
-    // Within a tick the listener is back.
+    // The listener is back within one tick.
     std::thread::sleep(Duration::from_millis(100));
     let reply = by_hand(server.port(), "GET", "/_kubehose/stats", "", "");
     assert!(reply.contains("\"requests\": 0"), "{reply}");
 }
 
 #[test]
-fn nonsense_gets_an_error_and_no_more() {
+fn invalid_requests_get_an_error_and_do_no_harm() {
     let server = start(Faults::default());
     let target = "X-Amz-Target: Firehose_20150804.PutRecordBatch\r\n";
     for (method, path, headers, body, code) in [
@@ -376,7 +376,7 @@ fn nonsense_gets_an_error_and_no_more() {
 }
 
 #[test]
-fn a_server_that_cannot_start_says_why_and_what_to_do() {
+fn a_server_that_cannot_start_reports_the_reason_and_the_fix() {
     let server = start(Faults::default());
     let listen = format!("127.0.0.1:{}", server.port()).parse().unwrap();
     let Err(error) = Server::start(Options { listen, ..options() }) else { panic!("the port is taken") };

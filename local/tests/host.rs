@@ -1,4 +1,4 @@
-//! `kubehose-host` with a plugin that records what it is given and misbehaves on request.
+//! `kubehose-host` with a plugin that records its calls and misbehaves on request.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::process::ExitStatusExt;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// The recording plugin. Cargo builds examples before tests, beside the binaries.
+/// The recording plugin. Cargo builds examples before tests, next to the binaries.
 fn plugin() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
     PLUGIN.get_or_init(|| {
@@ -18,7 +18,7 @@ fn plugin() -> &'static Path {
     })
 }
 
-/// A directory with a configuration, and what a run of it leaves.
+/// A directory with a configuration and the files that a run writes.
 struct Run {
     directory: tempfile::TempDir,
 }
@@ -56,20 +56,20 @@ impl Run {
             .unwrap()
     }
 
-    /// Runs to the end; the output's stderr as text.
+    /// Runs to the end; also returns stderr as text.
     fn run(&self, args: &[&str]) -> (Output, String) {
         let output = self.start(args).wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         (output, text)
     }
 
-    /// The calls that the plugin has seen, without the main thread's name.
+    /// The calls that the plugin has recorded, without the main thread's name.
     fn calls(&self) -> Vec<String> {
         let calls = std::fs::read_to_string(self.path("calls")).unwrap_or_default();
         calls.lines().map(|line| line.trim_end_matches(" @kubehose-host").to_owned()).collect()
     }
 
-    /// Waits until the plugin has seen a call.
+    /// Waits until the plugin has recorded a call.
     fn wait_for(&self, call: &str) {
         let begin = Instant::now();
         while !self.calls().iter().any(|line| line.starts_with(call)) {
@@ -80,12 +80,12 @@ impl Run {
 }
 
 fn signal(child: &Child, name: &str) {
-    // The shell's own: a small system has no program of that name.
+    // The shell's built-in: a small system has no `kill` program.
     let kill = format!("kill -s {name} {}", child.id());
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
-/// Two outputs, of which the first behaves as said; a file with three lines is read to its end.
+/// Two outputs, of which the first has the given behaviour; a file with three lines is read to its end.
 fn tail(behaviour: &str, more: &str) -> Run {
     let run = Run::new(&format!(
         "[SERVICE]\n  flush 0.1\n  scheduler.base 1\n  scheduler.cap 1\n\
@@ -98,12 +98,12 @@ fn tail(behaviour: &str, more: &str) -> Run {
 }
 
 #[test]
-fn the_calls_come_as_in_fluent_bit() {
+fn calls_come_in_the_same_order_as_in_fluent_bit() {
     let run = tail("ok", "");
     let (output, text) = run.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{text}");
     let tag = format!("kube{}/p_n_c-1.log", run.directory.path().display()).replace('/', ".");
-    // Seen with Fluent Bit 5.1.1 and the same plugin, line by line.
+    // As recorded line by line with Fluent Bit 5.1.1 and the same plugin.
     let expected = [
         "PreRegister(0)".to_owned(),
         "Register".to_owned(),
@@ -126,7 +126,7 @@ fn the_calls_come_as_in_fluent_bit() {
 }
 
 #[test]
-fn workers_flush_on_threads_of_their_own() {
+fn workers_flush_on_their_own_threads() {
     let run = tail("ok", "  Workers 2\n");
     let (output, text) = run.run(&["--event-form", "v1"]);
     assert_eq!(output.status.code(), Some(0), "{text}");
@@ -140,7 +140,7 @@ fn workers_flush_on_threads_of_their_own() {
 
 #[test]
 fn retries_end_at_the_limit_and_errors_drop() {
-    // The plugin takes each third flush: with one retry the chunk is lost, with two it gets through.
+    // The plugin accepts each third flush: with one retry the chunk is lost, with two it is delivered.
     let (_, text) = tail("retry", "").run(&[]);
     assert!(text.contains("cannot be retried: task_id=0, input=tail.0 > output=recording.0"), "{text}");
     assert!(text.contains("0 ok (0 events), 0 errors, 1 retries, 1 dropped (3 events)"), "{text}");
@@ -157,13 +157,13 @@ fn a_plugin_that_refuses_ends_the_host_with_255() {
     let (output, text) = run.run(&[]);
     assert_eq!(output.status.code(), Some(255), "{text}");
     assert!(text.contains("[output] failed to initialize 'recording' plugin"), "{text}");
-    // The one that failed gets no exit; the one that was never initialised does.
+    // The failed output gets no exit, but the one that was never initialised does.
     let calls = run.calls();
     assert_eq!(calls[3..], ["PreExit(0) @flb-pipeline", "Exit(NULL) @flb-pipeline", "Unregister"]);
 }
 
 #[test]
-fn misuse_of_memory_is_seen_and_named() {
+fn misuse_of_memory_is_detected_and_named() {
     let many = "[INPUT]\n  Name dummy\n  Rate 50\n  Tag kube.d\n";
     for (behaviour, message) in [
         ("overflow", "STACK OVERFLOW: FLBPluginFlushCtx"),
@@ -183,7 +183,7 @@ fn misuse_of_memory_is_seen_and_named() {
 }
 
 #[test]
-fn the_log_functions_are_there_and_follow_the_level() {
+fn the_log_functions_exist_and_follow_the_level() {
     let run = tail("log", "  log_level warn\n  alias named\n");
     let (_, text) = run.run(&[]);
     assert!(text.contains("[error] a line at error") && text.contains("[ warn] a line at warn"), "{text}");
@@ -191,7 +191,7 @@ fn the_log_functions_are_there_and_follow_the_level() {
 }
 
 #[test]
-fn sigterm_flushes_what_is_left() {
+fn sigterm_flushes_the_remaining_chunks() {
     let run = Run::new(
         "[SERVICE]\n  flush 30\n[INPUT]\n  Name dummy\n  Samples 5\n  Rate 100\n[OUTPUT]\n  Name recording\n  Match *\n",
     );
@@ -206,7 +206,7 @@ fn sigterm_flushes_what_is_left() {
 }
 
 #[test]
-fn a_hot_reload_drains_the_old_before_the_new_begins() {
+fn a_hot_reload_drains_the_old_engine_before_the_new_one_starts() {
     let run =
         Run::new("[SERVICE]\n  flush 0.1\n[INPUT]\n  Name dummy\n  Rate 20\n[OUTPUT]\n  Name recording\n  Match *\n");
     let child = run.start(&["-Y"]);
@@ -241,7 +241,7 @@ fn a_hot_reload_drains_the_old_before_the_new_begins() {
 }
 
 #[test]
-fn a_dry_run_ends_with_an_exit_that_has_no_instance() {
+fn a_dry_run_calls_exit_without_an_instance() {
     let run = tail("ok", "");
     let (output, text) = run.run(&["-D"]);
     assert_eq!(output.status.code(), Some(0), "{text}");
@@ -249,7 +249,7 @@ fn a_dry_run_ends_with_an_exit_that_has_no_instance() {
 }
 
 #[test]
-fn what_cannot_be_done_is_named() {
+fn unsupported_features_are_named() {
     for (configuration, part) in [
         ("[INPUT]\n  Name systemd\n", "no input \"systemd\""),
         ("[FILTER]\n  Name grep\n", "no [FILTER]"),

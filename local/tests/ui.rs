@@ -1,6 +1,7 @@
-//! The page of the local bench, in a headless Chromium that chromedriver drives; without one, what of it needs none.
+//! The page of the local bench, in a headless Chromium driven by chromedriver; without them, only the tests that need
+//! no browser run.
 //!
-//! `KUBEHOSE_SCREENSHOTS` names a folder for pictures of it.
+//! `KUBEHOSE_SCREENSHOTS` names a folder for its screenshots.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use kubehose_local::firehose::{Faults, Options, Server};
 use serde_json::{Value, json};
 
-/// One HTTP exchange on a connection of its own; gives status, head and body.
+/// One HTTP exchange over its own connection; returns status, head and body.
 fn http(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -21,7 +22,7 @@ fn http(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str
         .unwrap();
     let mut reply = Vec::new();
     let mut part = [0; 65536];
-    // A stream of events has no end, and chromedriver closes late: what was announced is enough.
+    // An event stream never ends, and chromedriver closes late, so this stops after the announced length.
     loop {
         let text = String::from_utf8_lossy(&reply).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
@@ -51,7 +52,7 @@ fn get(server: &Server, path: &str, host: &str) -> (u16, String, String) {
     http(address(&server.admin_url()), "GET", path, &format!("Host: {host}\r\n"), "")
 }
 
-/// Puts records in one call; gives the HTTP status.
+/// Sends records in one call; returns the HTTP status.
 fn put(server: &Server, records: &[impl AsRef<[u8]>]) -> u16 {
     put_to(server, "shop-logs", records)
 }
@@ -88,13 +89,13 @@ fn start(ui: bool) -> Server {
 }
 
 #[test]
-fn the_page_is_there_when_asked_for_and_only_under_a_name_of_this_machine() {
+fn the_page_is_served_when_enabled_and_only_under_a_name_of_this_machine() {
     let server = start(true);
     for path in ["/_kubehose/", "/_kubehose/page.js", "/_kubehose/page.css"] {
         let (status, head, body) = get(&server, path, "localhost:4574");
         assert_eq!(status, 200, "{path}");
         assert!(head.to_lowercase().contains("content-security-policy: default-src 'none'"), "{head}");
-        assert!(!body.contains("//cdn") && !body.contains("https://"), "{path} names another site");
+        assert!(!body.contains("//cdn") && !body.contains("https://"), "{path} refers to another site");
         assert_eq!(get(&server, path, "evil.example").0, 403);
     }
     assert_eq!(get(&server, "/_kubehose/events", "evil.example").0, 403);
@@ -103,7 +104,7 @@ fn the_page_is_there_when_asked_for_and_only_under_a_name_of_this_machine() {
 }
 
 #[test]
-fn records_that_failed_and_those_of_refused_calls_are_listed_with_their_reason() {
+fn failed_records_and_records_of_rejected_calls_are_listed_with_the_reason() {
     let server = start(true);
     server.set_faults(Faults { fail_every_record: 2, ..Faults::default() });
     assert_eq!(put(&server, &[record(0), record(1), record(2), record(3)]), 200);
@@ -160,7 +161,7 @@ fn each_stream_has_its_counts() {
     }
 }
 
-/// What the administration answers, by method and path, with a body that it accepts.
+/// The routes of the administration: method, path, and a valid body.
 const ROUTES: [(&str, &str, &str); 9] = [
     ("GET", "/_kubehose/", ""),
     ("GET", "/_kubehose/page.js", ""),
@@ -174,18 +175,18 @@ const ROUTES: [(&str, &str, &str); 9] = [
 ];
 
 #[test]
-fn no_route_of_the_administration_answers_another_sites_page() {
+fn no_route_of_the_administration_answers_pages_of_other_sites() {
     for ui in [true, false] {
         let server = start(ui);
         for listener in [address(&server.admin_url()), address(&server.url())] {
             let own = listener.to_string();
             let refused = [
-                // Another site's name that stands for this machine's address.
+                // Another site's name that resolves to this machine's address.
                 format!("Host: evil.example:{}\r\n", listener.port()),
                 "Host: localhost.evil.example\r\nOrigin: http://localhost.evil.example\r\n".to_owned(),
                 String::new(),
                 "Host:\r\n".to_owned(),
-                // Another site's page that calls this one by its right name.
+                // Another site's page that calls this machine by its right name.
                 format!("Host: {own}\r\nOrigin: http://evil.example\r\n"),
                 format!("Host: {own}\r\nOrigin: http://{own}.evil.example\r\n"),
                 format!("Host: {own}\r\nOrigin: http://localhost:1\r\n"),
@@ -201,12 +202,12 @@ fn no_route_of_the_administration_answers_another_sites_page() {
                 for method in ["POST", "DELETE", "OPTIONS", "PATCH"] {
                     assert_eq!(http(listener, method, path, &refused[4], body).0, 403, "{method} {path}");
                 }
-                // A name in the request's line goes before the header's.
+                // A name in the request line takes precedence over the header's.
                 let absolute = format!("http://evil.example{path}");
                 assert_eq!(http(listener, method, &absolute, &format!("Host: {own}\r\n"), body).0, 403, "{absolute}");
             }
             assert_eq!(server.faults(), Faults::default());
-            // The service itself does not mind under which name it is called, or from where.
+            // The service itself accepts calls under any name and from any page.
             let put = json!({ "DeliveryStreamName": "shop-logs", "Records": [{ "Data": "eAo=" }] }).to_string();
             for headers in &refused {
                 if headers.starts_with("Host: ") {
@@ -214,7 +215,7 @@ fn no_route_of_the_administration_answers_another_sites_page() {
                     assert_eq!(http(address(&server.url()), "POST", "/", &headers, &put).0, 200, "{headers:?}");
                 }
             }
-            // What is refused to others is answered to the page itself, and to whoever has no page.
+            // The page itself and clients without a page get an answer.
             for headers in [
                 format!("Host: {own}\r\n"),
                 format!("Host: {own}\r\nOrigin: http://{own}\r\n"),
@@ -236,7 +237,7 @@ fn no_route_of_the_administration_answers_another_sites_page() {
 }
 
 #[test]
-fn a_page_that_opens_late_gets_what_is_kept() {
+fn a_page_that_opens_late_gets_the_kept_data() {
     let server = start(true);
     assert_eq!(put(&server, &(0..30).map(record).collect::<Vec<_>>()), 200);
     server.set_faults(Faults { fail_every_request: 1, ..Faults::default() });
@@ -273,9 +274,9 @@ struct Browser {
 }
 
 impl Browser {
-    /// Starts one, or says what is not run without.
+    /// Starts a browser, or prints what is not run without one.
     fn start() -> Option<Browser> {
-        // A group of its own, so that the browser ends with it when a test fails.
+        // In its own process group, so that the browser ends with it when a test fails.
         let mut driver = Command::new("chromedriver");
         driver.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         let driver = driver.spawn();
@@ -321,12 +322,12 @@ impl Browser {
         self.ask("POST", &format!("/session/{}/{path}", self.session), &body)
     }
 
-    /// What an expression gives in the page.
+    /// The value of an expression in the page.
     fn value(&self, expression: &str) -> Value {
         self.post("execute/sync", json!({ "script": format!("return {expression}"), "args": [] }))
     }
 
-    /// Waits until an expression gives this.
+    /// Waits until an expression has this value.
     fn until(&self, expression: &str, wanted: &Value) {
         let end = Instant::now() + Duration::from_secs(15);
         loop {
@@ -348,7 +349,7 @@ impl Browser {
         self.post(&format!("element/{}/click", self.element(selector)), json!({}));
     }
 
-    /// Types into an element, or presses a key there.
+    /// Types into an element, or presses a key in it.
     fn keys(&self, selector: &str, text: &str) {
         self.post(&format!("element/{}/value", self.element(selector)), json!({ "text": text }));
     }
@@ -381,20 +382,20 @@ const ENTER: &str = "\u{e007}";
 const ROWS: &str = "document.querySelectorAll('#list li').length";
 
 #[test]
-fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() {
+fn in_a_browser_records_arrive_can_be_found_and_opened_and_switches_work() {
     let server = start(true);
     let Some(browser) = Browser::start() else { return };
     browser.post("url", json!({ "url": format!("{}/_kubehose/", server.admin_url()) }));
     browser.until("document.getElementById('state').textContent", &json!("live"));
     assert_eq!(browser.value(ROWS), json!(0));
 
-    // Records arrive while the page is open, the newest on top, and markup in them is text.
+    // Records arrive while the page is open, the newest on top, and markup in them is shown as text.
     assert_eq!(put(&server, &(0..30).map(record).collect::<Vec<_>>()), 200);
     browser.until(ROWS, &json!(30));
     let text = |selector: &str| format!("document.querySelector('{selector}').textContent");
     browser.until(&text("#accepted"), &json!("30"));
     browser.until(&text("#billed"), &json!("154 KB"));
-    // The plot fills its height: its scale ends where the most of a second does, or little above.
+    // The plot fills its height: its scale ends at the highest second, or slightly above.
     browser.until(&text("#plot text"), &json!("30"));
     assert_eq!(browser.value(&text("#list .message")), json!("checkout failed: card declined for order 7731 #29"));
     assert_eq!(browser.value(&text("#list .pod")), json!("shop / web-6c8b449b8f-m1abc / nginx"));
@@ -404,12 +405,12 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
         json!(["200", "30", "0"])
     );
 
-    // Search: all words, whatever their case.
+    // Search for all words, in upper or lower case.
     browser.keys("#search", "CHECKOUT #29");
     browser.until(ROWS, &json!(1));
     assert_eq!(browser.value(&text("#found")), json!("1 of the last 30 match"));
 
-    // Unfold, by the keyboard; the four names are marked, and numbers are as they were.
+    // Open a record with the keyboard; the four names are highlighted, and numbers are unchanged.
     browser.keys("#list summary", ENTER);
     browser.until("document.querySelectorAll('#list mark').length", &json!(4));
     let unfolded = browser.value(&text("#list pre"));
@@ -418,7 +419,7 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
         serde_json::from_str::<Value>(unfolded.as_str().unwrap()).unwrap(),
         serde_json::from_str::<Value>(&record(29)).unwrap()
     );
-    // What is read does not move: a new match waits until the record is folded again.
+    // The record being read does not move: a new match waits until it is folded again.
     assert_eq!(put(&server, &[record(129).replace("#129", "#29 again")]), 200);
     browser.until(&text("#accepted"), &json!("31"));
     assert_eq!(browser.value(ROWS), json!(1));
@@ -427,7 +428,7 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
     browser.value("(document.getElementById('search').value = '', document.getElementById('search').dispatchEvent(new Event('input')))");
     browser.until(ROWS, &json!(31));
 
-    // A record that joins two lines, and one that is compressed.
+    // A record that aggregates two lines, and a compressed one.
     assert_eq!(put(&server, &[format!("{}{}", record(200), record(201))]), 200);
     assert_eq!(put(&server, &[[0x1f, 0x8b, 8, 0, 255].as_slice(), b"not JSON"]), 200);
     browser.until(ROWS, &json!(34));
@@ -438,7 +439,7 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
     browser.until("document.querySelectorAll('#list mark').length", &json!(8));
     browser.click("#list li:nth-child(3) summary");
 
-    // A fault's switch, by mouse and by key.
+    // A fault's switch, by mouse and by keyboard.
     browser.click("#fault-fail_every_record");
     browser.until("document.getElementById('fault-fail_every_record').ariaChecked", &json!("true"));
     assert_eq!(server.faults().fail_every_record, 100);
@@ -448,7 +449,7 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
     assert_eq!(put(&server, &[record(1)]), 400);
     browser.until(&text("#refused"), &json!("1"));
     browser.until(&text("#calls tr td:nth-child(4)"), &json!("AccessDeniedException"));
-    // What was refused is listed, with the reason.
+    // Refused records are listed with the reason.
     browser.click("#view-failed");
     browser.until(ROWS, &json!(1));
     assert_eq!(browser.value(&text("#list .reason")), json!("the whole call failed: AccessDeniedException: "));
@@ -457,18 +458,18 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
     browser.click("#calm");
     browser.until("document.querySelectorAll('#faults [aria-checked=true]').length", &json!(0));
     assert_eq!(server.faults(), Faults { request_error: server.faults().request_error, ..Faults::default() });
-    // And the other way: what is set elsewhere shows.
+    // Conversely, a fault that is set elsewhere is shown.
     server.set_faults(Faults { latency_ms: 20, ..Faults::default() });
     browser.until("document.getElementById('fault-latency_ms').ariaChecked", &json!("true"));
     browser.until("document.querySelector('#fault-latency_ms ~ input').value", &json!("20"));
 
-    // While the endpoint is down the page is not.
+    // The page works while the endpoint is down.
     browser.click("#fault-down");
     browser.until("document.getElementById('fault-down').ariaChecked", &json!("true"));
     browser.click("#fault-down");
     browser.until("document.getElementById('fault-down').ariaChecked", &json!("false"));
 
-    // Everything came from here, everything that can be worked has a name, nothing went wrong in the script.
+    // All resources come from this server, every control has a name, and the script reported no error.
     let elsewhere = "performance.getEntriesByType('resource').filter(e => !e.name.startsWith(location.origin)).length";
     assert_eq!(browser.value(elsewhere), json!(0));
     let nameless = "[...document.querySelectorAll('button, input, svg')].filter(e => !e.ariaLabel && !e.textContent.trim() && !(e.labels || []).length).map(e => e.outerHTML)";
@@ -484,14 +485,15 @@ fn in_a_browser_records_arrive_are_found_and_unfold_and_a_switch_takes_effect() 
 }
 
 #[test]
-fn in_a_browser_records_show_their_stream_and_are_found_by_it_and_by_their_namespace() {
+fn in_a_browser_records_show_their_stream_and_can_be_filtered_by_stream_and_namespace() {
     let server = start(true);
     let Some(browser) = Browser::start() else { return };
     browser.post("url", json!({ "url": format!("{}/_kubehose/", server.admin_url()) }));
     browser.until("document.getElementById('state').textContent", &json!("live"));
 
     let of = |namespace: &str, n: usize| record(n).replace("\"shop\"", &format!("{namespace:?}"));
-    // As the host's filter has it, without the remap; and a record of which the page has the beginning only.
+    // Metadata as the host's filter leaves it, without the remap; and a record of which the page has only the
+    // beginning.
     let nested = json!({"log": "nested", "kubernetes": {"namespace_name": "pay", "pod_name": "p-0"}}).to_string();
     let long = json!({"kube_namespace": "pay", "log": "x".repeat(20_000)}).to_string();
     assert_eq!(put(&server, &[of("shop", 1), of("shop", 2), of("pay", 3)]), 200);
@@ -530,7 +532,7 @@ fn in_a_browser_records_show_their_stream_and_are_found_by_it_and_by_their_names
     }
     choose("of-stream", "logs-pay");
     browser.until("document.getElementById('found').textContent", &json!("4 of the last 7 match"));
-    // What arrives meanwhile is held against the choice, which stays.
+    // Records that arrive meanwhile are filtered by the same choice, which stays.
     assert_eq!(put(&server, &[of("new", 8)]), 200);
     assert_eq!(put_to(&server, "logs-pay", &[of("pay", 9)]), 200);
     browser.until(ROWS, &json!(5));
@@ -549,7 +551,7 @@ fn in_a_browser_records_show_their_stream_and_are_found_by_it_and_by_their_names
     assert_eq!(browser.value("document.documentElement.scrollWidth"), json!(390));
 }
 
-/// Pictures in light, dark and on a phone, of a minute with some trouble in it; on a phone nothing may be cut off.
+/// Screenshots in light, in dark and on a phone, after a minute with some faults; on a phone nothing may be cut off.
 fn pictures(server: &Server, browser: &Browser) {
     if std::env::var_os("KUBEHOSE_SCREENSHOTS").is_some() {
         for turn in 0..24 {
@@ -583,7 +585,7 @@ fn pictures(server: &Server, browser: &Browser) {
     browser.cdp("Emulation.setDeviceMetricsOverride", phone);
     browser.until("innerWidth", &json!(390));
     assert_eq!(browser.value("document.documentElement.scrollWidth"), json!(390));
-    // What is held stays as it is until it goes on; and no button's words are broken over two lines, however many records there are.
+    // Held records stay until the page goes on, and no button's text wraps, however many records there are.
     browser.click("#hold");
     let newest = "document.querySelector('#list li').dataset.id";
     let held = browser.value(newest);

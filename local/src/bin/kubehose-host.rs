@@ -1,4 +1,4 @@
-//! `kubehose-host`: runs a plugin as Fluent Bit does, for machines without Fluent Bit.
+//! `kubehose-host`: runs a plugin like Fluent Bit does, on machines without Fluent Bit.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
-//! The page of the local bench, and what it shows: the last records and calls, and counts second by second.
+//! The page of the local bench and its data: the last records and calls, and counts for each second.
 //!
-//! A page gets everything over one stream of server-sent events: the first carries what is kept, each later one what is
-//! new. Nothing is fetched from other sites, and nothing is kept without `--ui`.
+//! A page gets everything as one stream of server-sent events: the first has the data kept so far, each later one
+//! what is new. The page loads nothing from other sites, and without `--ui` no data is kept.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -32,12 +32,13 @@ pub(super) fn file(path: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// What a browser may load for the page: its own files, nothing else.
+/// What a browser may load for the page: only its own files.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Whether a `Host` header names this machine or a neighbour of it. A foreign site could point its own name at this
-/// address (DNS rebinding) and have a browser read the records for it; its name has a dot, ours have not.
+/// Whether a `Host` header names this machine or one in the local network. A foreign site could resolve its own name
+/// to this address (DNS rebinding) to read the records through a browser; such a name has a dot, local names have
+/// none.
 fn is_local_name(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(ipv6) => ipv6.split(']').next().unwrap_or_default(),
@@ -46,11 +47,11 @@ fn is_local_name(host: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || name.ends_with(".localhost") || (!name.is_empty() && !name.contains('.'))
 }
 
-/// Why a request to the administration is refused, if another site's page may be behind it: it must name this machine, and whatever page
-/// makes it must come from here. Only browsers send `Origin`.
+/// Why a request to the administration is refused: another site's page may be behind it. The request must name this
+/// machine, and its `Origin`, which only browsers send, must be this page's.
 pub(super) fn foreign(head: &hyper::http::request::Parts) -> Option<String> {
     let header = |name| head.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
-    // HTTP/2 has the name in the URI, and HTTP/1.1 may.
+    // HTTP/2 has the name in the URI, as HTTP/1.1 may.
     let names: Vec<&str> = head.uri.authority().map(|name| name.as_str()).into_iter().chain(header("host")).collect();
     if names.is_empty() || !names.iter().all(|name| is_local_name(name)) {
         let name = names.first().copied().unwrap_or_default();
@@ -70,22 +71,22 @@ pub(super) fn foreign(head: &hyper::http::request::Parts) -> Option<String> {
 const RECORDS_KEPT: usize = 500;
 const FAILED_KEPT: usize = 200;
 const CALLS_KEPT: usize = 200;
-/// Seconds of the plot.
+/// Seconds shown in the plot.
 const SECONDS_KEPT: usize = 300;
-/// The bytes of a record that are shown.
+/// How many bytes of a record are shown.
 const TEXT_BYTES: usize = 16 * 1024;
-/// The most records of one event; under load the page shows the newest.
+/// The maximum of records in one event; under load the page shows the newest.
 const RECORDS_PER_EVENT: u64 = 60;
 const TICK: Duration = Duration::from_millis(250);
 
-/// What the page shows.
+/// The data that the page shows.
 #[derive(Debug, Default)]
 pub(super) struct Bench(Mutex<Shown>);
 
 #[derive(Debug, Default)]
 struct Shown {
     records: Recent<Record>,
-    /// Those that were refused; one that is sent again and fails again is listed twice.
+    /// Records that were refused; one that fails again after a resend is listed again.
     failed: Recent<Record>,
     calls: Recent<Call>,
     seconds: VecDeque<Second>,
@@ -113,7 +114,7 @@ impl<T> Recent<T> {
         self.total += 1;
     }
 
-    /// Those after the first `seen`, at most `limit`, the newest last.
+    /// The items after the first `seen`, at most `limit`, the newest last.
     fn since(&self, seen: u64, limit: u64) -> impl Iterator<Item = &T> {
         let new = self.total.saturating_sub(seen).min(limit);
         let new = usize::try_from(new).unwrap_or(usize::MAX).min(self.items.len());
@@ -130,7 +131,7 @@ struct Record {
     stream: String,
     bytes: u64,
     billed: u64,
-    /// Its beginning, if it is long.
+    /// Only the beginning of a long record.
     text: String,
     whole: bool,
     /// Why it was refused.
@@ -157,7 +158,7 @@ pub(super) struct Call {
     pub id: u64,
     pub at_ms: u64,
     pub stream: String,
-    /// `200`, the error's code, or how it was cut.
+    /// `200`, the error's code, or how the connection was cut.
     pub outcome: String,
     pub records: u64,
     pub failed: u64,
@@ -181,7 +182,7 @@ impl Bench {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the records of a call: those that were accepted, and those that failed.
+    /// Keeps the records of a call, both accepted and failed.
     pub fn records(&self, call: u64, records: &Records, fates: &[RecordFate]) {
         let at_ms = now_ms();
         let mut shown = self.shown();
@@ -196,7 +197,7 @@ impl Bench {
         }
     }
 
-    /// Keeps the records of a call that was refused as a whole.
+    /// Keeps the records of a call that was rejected as a whole.
     pub fn refused(&self, call: u64, records: &Records, code: &str) {
         let at_ms = now_ms();
         let mut shown = self.shown();
@@ -207,7 +208,7 @@ impl Bench {
         }
     }
 
-    /// Keeps a call that has ended.
+    /// Keeps a finished call.
     pub fn call(&self, mut call: Call) {
         call.at_ms = now_ms();
         let at = call.at_ms / 1000;
@@ -231,7 +232,7 @@ impl Bench {
     }
 }
 
-/// Why a record was not accepted, as its entry in the reply says it.
+/// Why a record was not accepted, as in its entry of the reply.
 fn reason(fate: RecordFate) -> Option<String> {
     match fate {
         RecordFate::Accepted => None,
@@ -251,7 +252,7 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The stream of events of one page: the body of a reply that does not end.
+/// The events for one page: a reply body that does not end.
 pub(super) struct Events {
     service: Arc<Service>,
     tick: Interval,
@@ -271,7 +272,7 @@ struct Event<'a> {
     failed: Vec<&'a Record>,
     calls: Vec<&'a Call>,
     seconds: Vec<&'a Second>,
-    /// Only if they differ from the last event's.
+    /// Sent only if they differ from the last event's.
     faults: Option<Faults>,
 }
 
@@ -297,7 +298,7 @@ impl Events {
             failed_total: shown.failed.total,
             failed: shown.failed.since(self.failed_seen, most).collect(),
             calls: shown.calls.since(self.calls_seen, u64::MAX).collect(),
-            // The last two may have changed since they were sent.
+            // The last two seconds may have changed since they were sent.
             seconds: shown.seconds.iter().rev().take(if first { SECONDS_KEPT } else { 2 }).rev().collect(),
             faults: changed.then(|| faults.clone()),
         };
@@ -332,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_this_machine_are_told_from_foreign_ones() {
+    fn names_of_this_machine_are_distinguished_from_foreign_ones() {
         for name in ["localhost", "localhost:4574", "127.0.0.1:4574", "[::1]:4574", "bench:80", "a.localhost:1"] {
             assert!(is_local_name(name), "{name}");
         }
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_are_kept_and_told_once() {
+    fn the_newest_items_are_kept_and_sent_once() {
         let mut recent = Recent::default();
         (0..10).for_each(|n| recent.push(n, 4));
         assert_eq!(recent.since(0, 99).copied().collect::<Vec<_>>(), [6, 7, 8, 9]);

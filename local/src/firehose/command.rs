@@ -79,7 +79,7 @@ impl From<&Args> for Options {
             expires,
             ..AccessKey::new(id, secret)
         });
-        // The page must stay in reach while the endpoint is `down`, and needs no certificate.
+        // The page must be reachable while the endpoint is `down`, and needs no certificate.
         let beside = || {
             SocketAddr::new(
                 args.listen.ip(),
@@ -105,8 +105,8 @@ impl From<&Args> for Options {
     }
 }
 
-/// Runs the endpoint until SIGINT or SIGTERM, and says on stderr where it is and, at the end, what it has counted.
-/// Blocks; to be called outside of a tokio runtime.
+/// Runs the endpoint until SIGINT or SIGTERM; prints its address to stderr, and its counts at the end.
+/// Blocks; must be called outside a tokio runtime.
 pub fn run(args: &Args) -> ExitCode {
     match try_run(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -118,7 +118,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn try_run(args: &Args) -> Result<(), String> {
-    // The signals are caught before anybody can know that we run.
+    // Catch the signals before the address is known to anyone.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -159,7 +159,7 @@ fn try_run(args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes a file so that a reader that waits for it never sees half of it.
+/// Writes a file atomically, so that a waiting reader never sees a part of it.
 fn write_whole(path: &Path, text: &str) -> Result<(), String> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".part");

@@ -1,4 +1,4 @@
-//! One connection, which a fault may break: a TCP stream that can be reset from within the answer to a request.
+//! One connection that a fault may break: a TCP stream that can be reset while a request is being answered.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// Breaks the connection that it belongs to.
+/// Breaks its connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Breaker(Arc<BreakerState>);
 
@@ -27,18 +27,18 @@ impl Breaker {
         self.close();
     }
 
-    /// Closes the connection (FIN) without another byte.
+    /// Closes the connection (FIN) without sending another byte.
     pub fn close(&self) {
         self.0.broken.notify_one();
     }
 
-    /// Returns when the connection must end.
+    /// Returns once the connection must end.
     pub async fn broken(&self) {
         self.0.broken.notified().await;
     }
 }
 
-/// A TCP stream that its [`Breaker`] may turn into one that ends with a reset.
+/// A TCP stream that its [`Breaker`] can reset.
 pub(super) struct Breakable {
     stream: TcpStream,
     breaker: Breaker,

@@ -1,4 +1,4 @@
-//! The faults that a server simulates, and the state that decides which request or record gets one.
+//! The faults that a server simulates, and the state that decides which request or record fails.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -113,7 +113,7 @@ impl RecordError {
         }
     }
 
-    /// The entry of `RequestResponses`.
+    /// Its entry in `RequestResponses`.
     pub(super) const fn entry(self) -> &'static str {
         match self {
             RecordError::ServiceUnavailable => {
@@ -132,7 +132,7 @@ impl RecordError {
 pub struct RequestError {
     /// The HTTP status, 400 to 599.
     pub status: u16,
-    /// The code, as `InternalFailure`.
+    /// The code, such as `InternalFailure`.
     pub code: String,
 }
 
@@ -189,16 +189,16 @@ impl std::fmt::Display for RequestError {
 /// How a reply contradicts itself, or the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Contradiction {
-    /// FailedPutCount is the number of records, and no entry has a code.
+    /// FailedPutCount is the number of records, but no entry has a code.
     FailedWithoutCodes,
-    /// FailedPutCount is 0, and each entry has a code.
+    /// FailedPutCount is 0, but each entry has a code.
     CodesWithoutFailed,
-    /// There is an entry less than there were records.
+    /// There is one entry fewer than there were records.
     FewerEntries,
 }
 
 impl Contradiction {
-    /// The `turn`th one, and whether its records are all accepted: each way comes with both.
+    /// The `turn`th contradiction, and whether its records are all accepted: each kind occurs with both.
     const fn of(turn: u64) -> (Contradiction, bool) {
         let way = match turn % 3 {
             0 => Contradiction::FailedWithoutCodes,
@@ -216,7 +216,7 @@ pub(super) struct FaultState {
     /// Requests and records over the server's life.
     requests: u64,
     records: u64,
-    /// Batches whose records were looked at, and replies that contradicted themselves.
+    /// Batches examined so far, and replies that contradicted themselves.
     batches: u64,
     contradictions: u64,
     /// Requests since the faults were set.
@@ -248,7 +248,7 @@ pub(super) enum RecordFate {
     Accepted,
     Failed(RecordError),
     Throttled,
-    /// Not accepted by a batch whose reply contradicts itself.
+    /// Rejected in a batch whose reply contradicts itself.
     Contradicted,
 }
 
@@ -274,13 +274,13 @@ impl FaultState {
         &self.faults
     }
 
-    /// Activates other faults. The counters of "every Nth" continue, the buckets start full.
+    /// Replaces the faults. The counters of "every Nth" continue, and the buckets start full.
     pub fn set(&mut self, faults: Faults) {
         self.record_bucket = Bucket::new(faults.quota_records_per_second);
         self.byte_bucket = Bucket::new(faults.quota_bytes_per_second);
         self.request_bucket = Bucket::new(faults.quota_requests_per_second);
         self.requests_since_set = 0;
-        // No request arrives while connections are refused, so the time would never begin.
+        // While connections are refused no request arrives, so the time starts now.
         self.first_request = (faults.down == Down::Refuse && faults.down_after_ms == 0).then(Instant::now);
         self.faults = faults;
     }
@@ -293,7 +293,7 @@ impl FaultState {
         }
         let since = match self.first_request {
             Some(first) => now.saturating_duration_since(first),
-            // Down from the start on would hide the first request that the duration begins with.
+            // The first request starts the delay, so the server must be up until then.
             None if after > 0 => return Down::Off,
             None => return down,
         };
@@ -302,7 +302,7 @@ impl FaultState {
         if since >= begin && (lasts == 0 || since < end) { down } else { Down::Off }
     }
 
-    /// A connection that meets a server that is down begins its durations too.
+    /// A connection attempt starts the durations, even while the server is down.
     pub fn attempt(&mut self, now: Instant) {
         self.first_request.get_or_insert(now);
     }
@@ -337,7 +337,7 @@ impl FaultState {
         }
     }
 
-    /// Counts a batch, and says how its reply contradicts itself, if it does, and whether its records are accepted then.
+    /// Counts a batch; if its reply contradicts itself, returns how, and whether its records are accepted.
     pub fn batch(&mut self) -> Option<(Contradiction, bool)> {
         self.batches += 1;
         let every = self.faults.contradict;
@@ -380,7 +380,8 @@ impl Bucket {
         Bucket { rate: rate as f64, tokens: rate as f64, filled: None }
     }
 
-    /// Whether `n` are there. More than a second's worth can be had from a full bucket, or it could never be had.
+    /// Whether `n` tokens are available. A full bucket also grants more than one second's worth, which could
+    /// otherwise never be granted.
     fn has(&mut self, n: u64, now: Instant) -> bool {
         if self.rate == 0.0 {
             return true;
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_gives_its_rate_and_no_more() {
+    fn a_bucket_grants_its_rate_and_no_more() {
         let start = Instant::now();
         let mut bucket = Bucket::new(100);
         let taken =
@@ -434,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_larger_than_the_quota_is_taken_from_a_full_bucket() {
+    fn a_record_larger_than_the_quota_is_granted_by_a_full_bucket() {
         let start = Instant::now();
         let mut bucket = Bucket::new(10);
         assert!(bucket.take(25, start));
@@ -457,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_begins_at_once_ends_without_any_request() {
+    fn a_refusal_that_starts_immediately_ends_without_any_request() {
         let faults = Faults { down: Down::Refuse, down_for_ms: 200, ..Faults::default() };
         let state = FaultState::new(faults);
         let now = Instant::now();
@@ -477,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_read_from_json_with_defaults_and_unknown_names_are_named() {
+    fn faults_are_read_from_json_with_defaults_and_unknown_names_are_reported() {
         let faults: Faults = serde_json::from_str(r#"{"fail_every_record":3,"request_error":"503"}"#).unwrap();
         assert_eq!(faults.fail_every_record, 3);
         assert_eq!(faults.request_error.code, "ServiceUnavailableException");

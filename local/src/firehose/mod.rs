@@ -1,9 +1,9 @@
 //! A local Amazon Data Firehose endpoint: the service's protocol, limits and signature check, and faults on request.
 //!
-//! It stands in for the service in tests, benchmarks and demonstrations. What it takes can be read back from memory
-//! ([`Server::records`]) or from a file that looks as the service's objects in S3 do ([`Options::output`]).
+//! It replaces the service in tests, benchmarks and demonstrations. Accepted records can be read back from memory
+//! ([`Server::records`]) or from a file in the form of the service's S3 objects ([`Options::output`]).
 //!
-//! The pages it rests on:
+//! Based on these pages:
 //! [PutRecordBatch](https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html),
 //! [common errors](https://docs.aws.amazon.com/firehose/latest/APIReference/CommonErrors.html),
 //! [limits](https://docs.aws.amazon.com/firehose/latest/dev/limits.html),

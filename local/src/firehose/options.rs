@@ -1,4 +1,4 @@
-//! What a server is started with.
+//! The options of a server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -6,22 +6,23 @@ use std::time::SystemTime;
 
 use super::faults::Faults;
 
-/// How a [`super::Server`] is started. The default listens on a free port of 127.0.0.1 over plain HTTP, takes any
-/// stream's records unsigned, counts them and keeps none.
+/// The options of a [`super::Server`]. By default it listens on a free port of 127.0.0.1 over plain HTTP, accepts
+/// unsigned records for any stream, counts them and keeps none.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where the administration (`/_kubehose/…`) also listens, over plain HTTP and untouched by any fault. On the main
-    /// address it is always there, but out of reach while the server is `down`.
+    /// Where the administration (`/_kubehose/…`) also listens, over plain HTTP and unaffected by faults. It is always
+    /// available at the main address, too, but not while the server is `down`.
     pub admin_listen: Option<SocketAddr>,
-    /// Whether to speak TLS (HTTP/1.1 and HTTP/2) with a certificate of an authority made at the start.
+    /// Whether to use TLS (HTTP/1.1 and HTTP/2) with a certificate from an authority created at the start.
     pub tls: bool,
-    /// The directory for the authority's certificate, `ca.pem`; a temporary one, removed at the end, if not given.
+    /// The directory for the authority's certificate, `ca.pem`; by default a temporary one that is removed at the
+    /// end.
     pub tls_dir: Option<PathBuf>,
-    /// Names or addresses to certify besides `localhost`, `127.0.0.1` and `::1`.
+    /// Names or addresses in the certificate besides `localhost`, `127.0.0.1` and `::1`.
     pub tls_names: Vec<String>,
-    /// The region that signatures must be scoped to; none accepts any.
+    /// The region that signatures must be scoped to; None accepts any.
     pub region: Option<String>,
     /// The delivery streams that exist; empty stands for every valid name.
     pub streams: Vec<String>,
@@ -31,11 +32,11 @@ pub struct Options {
     pub output: Option<PathBuf>,
     /// What is kept of each accepted record in memory.
     pub keep: Keep,
-    /// Whether to tell records apart by a 64-bit hash, which gives [`super::Stats::unique`] and `duplicates`.
+    /// Whether to count distinct records by a 64-bit hash: [`super::Stats::unique`] and `duplicates`.
     pub count_unique: bool,
     /// The error code of a violated constraint (a record that is too large, too many records, …).
     pub validation_error: String,
-    /// Whether to keep what the page of the bench shows, and to serve it at `/_kubehose/`.
+    /// Whether to keep the data that the bench's page shows, and serve the page at `/_kubehose/`.
     pub ui: bool,
     /// The faults to begin with.
     pub faults: Faults,
@@ -62,10 +63,10 @@ impl Default for Options {
     }
 }
 
-/// The code that the service's framework gives a violated constraint, seen with `1 validation error detected: …`.
+/// The code that the service's framework returns for a violated constraint, with `1 validation error detected: …`.
 pub(super) const VALIDATION_ERROR: &str = "ValidationException";
 
-/// What a server keeps of the records that it accepts.
+/// What a server keeps of accepted records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Keep {
     /// Counts only.
@@ -85,23 +86,23 @@ pub struct AccessKey {
     pub id: String,
     /// The secret access key.
     pub secret: String,
-    /// The token that temporary credentials must come with; without one a request's token is not looked at.
+    /// The session token of temporary credentials; without one, a request's token is ignored.
     #[serde(default)]
     pub session_token: Option<String>,
-    /// When it expires; later requests get `ExpiredTokenException`.
+    /// The expiry time; later requests get `ExpiredTokenException`.
     #[serde(skip)]
     pub expires: Option<SystemTime>,
 }
 
 impl AccessKey {
-    /// A key pair without session token, that does not expire.
+    /// A key pair without a session token that never expires.
     pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
         AccessKey { id: id.into(), secret: secret.into(), session_token: None, expires: None }
     }
 }
 
 impl std::fmt::Debug for AccessKey {
-    /// Leaves the secret out, since options end up in logs.
+    /// Omits the secret, because options are logged.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AccessKey").field("id", &self.id).field("expires", &self.expires).finish_non_exhaustive()
     }

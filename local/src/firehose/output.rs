@@ -13,20 +13,20 @@ use super::request::Records;
 /// A record that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptedRecord {
-    /// The stream that it was put into.
+    /// The stream it was sent to.
     pub stream: Arc<str>,
     /// Its bytes, before base64.
     pub data: Bytes,
 }
 
-/// What is kept, in the order of arrival.
+/// The accepted records that are kept, in order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     keep: Keep,
     file: Option<File>,
     pub records: Vec<AcceptedRecord>,
     pub hashes: Vec<u64>,
-    /// The file's next bytes, where they differ from the request's; used again.
+    /// A buffer for the bytes to write, where they differ from the request's.
     lines: Vec<u8>,
 }
 
@@ -42,7 +42,7 @@ impl Output {
         Ok(Output { keep, file, ..Output::default() })
     }
 
-    /// Takes those of `records` that `accepted` says, with the hash of each where hashes are needed.
+    /// Stores the accepted ones of `records`, with their hashes where those are needed.
     pub fn take(&mut self, records: &mut Records, accepted: impl Fn(usize) -> bool, hashes: &[u64]) -> io::Result<()> {
         if let Some(file) = &mut self.file {
             let as_they_are = (0..records.spans.len()).all(&accepted) && records.iter().all(ends_as_written);
@@ -80,12 +80,13 @@ impl Output {
     }
 }
 
-/// Whether a record is written as it is: one that ends its line, or is compressed, where a newline would be rubbish.
+/// Whether a record is written unchanged: it ends with a newline, or is compressed, so that a newline would corrupt
+/// it.
 fn ends_as_written(record: &[u8]) -> bool {
     record.ends_with(b"\n") || compression(record).is_some()
 }
 
-/// How a record is compressed, if its first bytes say so.
+/// The compression of a record, by its first bytes.
 pub(super) fn compression(record: &[u8]) -> Option<&'static str> {
     const MAGIC: [(&[u8], &str); 3] =
         [(&[0x1f, 0x8b], "gzip"), (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"), (b"\xff\x06\x00\x00sNaPpY", "snappy")];

@@ -1,4 +1,4 @@
-//! What a request is answered with: a result or an error, in the JSON 1.1 protocol of AWS.
+//! Replies to requests: a result or an error, in the JSON 1.1 protocol of AWS.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -14,7 +14,7 @@ use super::faults::{Contradiction, RecordError, RecordFate, RequestError};
 /// The media type of requests and replies.
 pub(super) const CONTENT: &str = "application/x-amz-json-1.1";
 
-/// The length of a record's id: the service's have about this many characters, and a client pays for reading them.
+/// The length of a record's id: about that of the service's, because clients spend time on reading them.
 const RECORD_ID_CHARS: usize = 224;
 
 /// An error of the service.
@@ -26,12 +26,12 @@ pub(super) struct ServiceError {
 }
 
 impl ServiceError {
-    /// An error that the request itself is to blame for: status 400.
+    /// An error caused by the request itself: status 400.
     pub fn bad(code: &str, message: impl Into<String>) -> Self {
         ServiceError { status: 400, code: code.to_owned(), message: message.into() }
     }
 
-    /// `ServiceUnavailableException`, as a throttled or overloaded service answers.
+    /// `ServiceUnavailableException`, the reply of a throttled or overloaded service.
     pub fn unavailable() -> Self {
         RequestError { status: 503, code: "ServiceUnavailableException".to_owned() }.into()
     }
@@ -54,7 +54,7 @@ impl From<RequestError> for ServiceError {
 
 pub(super) type Reply = Response<Either<Full<Bytes>, Events>>;
 
-/// A reply with `body` and a fresh request id.
+/// A reply with `body` and a new request id.
 pub(super) fn with_body(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(Either::Left(Full::new(body.into())));
     *reply.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
@@ -84,7 +84,7 @@ pub(super) fn file(content_type: &'static str, text: &'static str) -> Reply {
     reply
 }
 
-/// A stream of events, without end.
+/// An endless stream of events.
 pub(super) fn events(events: Events) -> Reply {
     let mut reply = Response::new(Either::Right(events));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -92,7 +92,7 @@ pub(super) fn events(events: Events) -> Reply {
     reply
 }
 
-/// An error as the service words it.
+/// An error in the service's own words.
 pub(super) fn error(error: &ServiceError) -> Reply {
     let body = serde_json::json!({ "__type": error.code, "message": error.message }).to_string();
     let mut reply = with_body(error.status, CONTENT, body);
@@ -109,7 +109,7 @@ pub(super) fn put_record_batch(fates: &[RecordFate], contradiction: Option<Contr
         None => (refused, fates.len()),
         Some(Contradiction::FailedWithoutCodes) => (fates.len(), fates.len()),
         Some(Contradiction::CodesWithoutFailed) => (0, fates.len()),
-        // What it says of the others agrees with itself.
+        // Contradicts only by its length: the entries that are left agree with the count.
         Some(Contradiction::FewerEntries) => {
             let entries = fates.len().saturating_sub(1);
             (refused.min(entries), entries)
@@ -150,9 +150,9 @@ pub(super) fn put_record() -> Reply {
 
 static RECORDS: AtomicU64 = AtomicU64::new(0);
 
-/// Writes an id that no other record of this process has.
+/// Writes an id that is unique in this process.
 fn record_id(body: &mut Vec<u8>) {
-    // The service's ids are opaque; a fixed beginning with a number at the end is as good, and costs next to nothing.
+    // The service's ids are opaque. A fixed text with a number at the end serves as well, and costs almost nothing.
     const OPAQUE: &[u8; 64] = b"gxCzcMW0GtuVqRkLh3Zs9fTnbYpJ7eQ5aDwKoX2mUi8vHrBNy4dESjPlA1OF6Ist";
     let end = body.len() + RECORD_ID_CHARS - 16;
     while body.len() < end {
@@ -169,7 +169,7 @@ fn hex(body: &mut Vec<u8>, number: u64) {
     }
 }
 
-/// A request's id in the form of a UUID.
+/// A request id in the form of a UUID.
 fn request_id() -> String {
     let bits = fastrand::u128(..);
     let part = |shift: u32, chars: u32| (bits >> shift) & ((1u128 << (chars * 4)) - 1);

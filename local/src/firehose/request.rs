@@ -1,4 +1,4 @@
-//! A request's body: its JSON, its records' bytes, and the service's limits on both.
+//! A request's body: its JSON, the records' bytes, and the service's limits for both.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -8,14 +8,15 @@ use serde::Deserialize;
 
 use super::reply::ServiceError;
 
-/// Records in one PutRecordBatch.
+/// The maximum number of records in one PutRecordBatch.
 pub const MAX_RECORDS: usize = 500;
-/// Bytes of one record, before base64.
+/// The maximum size of one record in bytes, before base64.
 pub const MAX_RECORD_BYTES: usize = 1_024_000;
-/// Bytes of one call. Whether the service counts them before or after base64 is not said, so both are held to it.
+/// The maximum size of one call in bytes. The documentation does not say whether it counts before or after base64, so
+/// it applies to both.
 pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// What the front of every AWS service takes at most; beyond it a body is not even read.
+/// The size that the front end of an AWS service accepts; a larger body is not read at all.
 pub(super) const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Deserialize)]
@@ -50,7 +51,7 @@ struct Named<'a> {
     delivery_stream_name: Option<Cow<'a, str>>,
 }
 
-/// The records of a request, decoded one after the other into one buffer.
+/// The records of a request, decoded one after another into one buffer.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     pub stream: String,
@@ -64,7 +65,7 @@ impl Records {
     }
 }
 
-/// Why a request is refused, and whether it went over one of the documented limits.
+/// Why a request is rejected, and whether it exceeded a documented limit.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub error: ServiceError,
@@ -77,17 +78,17 @@ impl From<ServiceError> for Refusal {
     }
 }
 
-/// What the limits need to know of the server.
+/// The server's options that matter for the limits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules<'a> {
-    /// The streams that exist; empty stands for every valid name.
+    /// The streams that exist; an empty list allows every valid name.
     pub streams: &'a [String],
-    /// The code of a violated constraint.
+    /// The error code of a violated constraint.
     pub validation_error: &'a str,
 }
 
 impl Rules<'_> {
-    /// Reads a PutRecordBatch into `into`, whose buffers are used again.
+    /// Reads a PutRecordBatch into `into`, whose buffers are reused.
     pub fn put_record_batch(&self, body: &[u8], into: &mut Records) -> Result<(), Refusal> {
         let request: PutRecordBatch<'_> = parse(body)?;
         let stream = self.stream_name(request.delivery_stream_name)?;
@@ -122,7 +123,7 @@ impl Rules<'_> {
         Ok(())
     }
 
-    /// Reads a PutRecord into `into`, whose buffers are used again.
+    /// Reads a PutRecord into `into`, whose buffers are reused.
     pub fn put_record(&self, body: &[u8], into: &mut Records) -> Result<(), Refusal> {
         let request: PutRecord<'_> = parse(body)?;
         let stream = self.stream_name(request.delivery_stream_name)?;
@@ -201,7 +202,7 @@ impl Rules<'_> {
     }
 }
 
-/// The account that everything here belongs to.
+/// The account of all resources here.
 pub(super) const ACCOUNT: &str = "000000000000";
 
 enum RecordFault {
@@ -215,7 +216,7 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ServiceError> {
     serde_json::from_slice(body).map_err(|error| ServiceError::bad("SerializationException", error.to_string()))
 }
 
-/// Decodes the records one after the other into `into`.
+/// Decodes the records one after another into `into`.
 fn decode<'a>(
     records: impl Iterator<Item = Option<&'a Entry<'a>>>,
     into: &mut Records,
@@ -251,19 +252,19 @@ mod tests {
     }
 
     #[test]
-    fn records_are_decoded_one_after_the_other() {
+    fn records_are_decoded_one_after_another() {
         let mut records = Records::default();
         let body = br#"{"Records":[{"Data":"aGFs"},{"Data":"bG8K"}],"DeliveryStreamName":"a.b-c_1"}"#;
         RULES.put_record_batch(body, &mut records).unwrap();
         assert_eq!(records.stream, "a.b-c_1");
         assert_eq!(records.iter().collect::<Vec<_>>(), [b"hal".as_slice(), b"lo\n"]);
-        // An encoder may escape the slash that base64 has.
+        // An encoder may escape base64's slash.
         RULES.put_record_batch(br#"{"Records":[{"Data":"\/\/\/\/"}],"DeliveryStreamName":"a"}"#, &mut records).unwrap();
         assert_eq!(records.bytes, [0xff; 3]);
     }
 
     #[test]
-    fn refusals_have_the_services_codes() {
+    fn rejections_have_the_services_codes() {
         for (body, code, part) in [
             ("{", "SerializationException", "EOF"),
             ("[]", "SerializationException", ""),
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_not_there_is_named() {
+    fn a_missing_stream_is_named() {
         let rules = Rules { streams: &["other".to_owned()], ..RULES };
         let body = br#"{"DeliveryStreamName":"mine","Records":[{"Data":"YQ=="}]}"#;
         let error = rules.put_record_batch(body, &mut Records::default()).unwrap_err().error;

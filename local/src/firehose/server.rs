@@ -1,4 +1,4 @@
-//! The server: a thread with a runtime of its own that listens, and the handle that stops it.
+//! The server: a listening thread with its own runtime, and the handle that stops it.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -35,7 +35,7 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Where the authority's certificate is, and whether the directory goes when the server does.
+/// The authority's certificate, and whether its directory is removed with the server.
 struct Authority {
     directory: PathBuf,
     file: PathBuf,
@@ -45,9 +45,9 @@ struct Authority {
 /// Why a server did not start.
 #[derive(Debug)]
 pub enum Error {
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     Listen(SocketAddr, io::Error),
-    /// The output file cannot be written.
+    /// The output file cannot be opened for writing.
     Output(PathBuf, io::Error),
     /// The certificates cannot be made or written.
     Tls(PathBuf, String),
@@ -109,7 +109,7 @@ impl Server {
                     }
                     serve(listener, address, acceptor, service, stopped).await;
                 });
-                // Requests that stall must not keep a test from ending.
+                // Stalled requests must not keep a test from ending.
                 runtime.shutdown_timeout(Duration::from_millis(200));
             }
         });
@@ -117,18 +117,18 @@ impl Server {
         Ok(Server { service, address, admin_address, ca, stop, thread })
     }
 
-    /// The endpoint's URL, as `http://127.0.0.1:4570`.
+    /// The endpoint's URL, such as `http://127.0.0.1:4570`.
     pub fn url(&self) -> String {
         let scheme = if self.ca.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", reachable(self.address))
     }
 
-    /// Where it listens: an address of this machine, or every one (0.0.0.0, [::]).
+    /// The address it listens on: one of this machine, or all of them (0.0.0.0, [::]).
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The administration's URL without path: that of its own address, if it has one, else the endpoint's.
+    /// The administration's URL without a path: at its own address if it has one, otherwise at the endpoint's.
     pub fn admin_url(&self) -> String {
         self.admin_address.map_or_else(|| self.url(), |address| format!("http://{}", reachable(address)))
     }
@@ -138,12 +138,12 @@ impl Server {
         self.address.port()
     }
 
-    /// The certificate of the authority to trust, with TLS.
+    /// With TLS, the certificate of the authority to trust.
     pub fn ca_pem_path(&self) -> Option<&Path> {
         self.ca.as_ref().map(|ca| ca.file.as_path())
     }
 
-    /// What was counted up to now.
+    /// The counts so far.
     pub fn stats(&self) -> Stats {
         self.service.stats()
     }
@@ -159,26 +159,26 @@ impl Server {
         self.service.output().hashes.clone()
     }
 
-    /// The faults in force.
+    /// The current faults.
     pub fn faults(&self) -> Faults {
         self.service.faults()
     }
 
-    /// Puts other faults in force, from the next request on.
+    /// Replaces the faults, from the next request on.
     pub fn set_faults(&self, faults: Faults) {
         self.service.set_faults(faults);
     }
 
-    /// Accepts the signatures of these keys from now on; none turns the check off.
+    /// Accepts signatures with these keys from now on; an empty list turns the check off.
     pub fn set_access_keys(&self, keys: Vec<AccessKey>) {
         self.service.set_access_keys(keys);
     }
 
-    /// Stops listening and ends every connection. Doing it again does nothing.
+    /// Stops listening and closes all connections. A second call does nothing.
     pub fn stop(&mut self) {
         let _ = self.stop.send(true);
         if let Some(thread) = self.thread.take() {
-            // A panic there has been reported by the runtime already.
+            // The runtime has already reported a panic there.
             let _ = thread.join();
         }
         if let Some(ca) = &self.ca
@@ -195,11 +195,11 @@ impl Drop for Server {
     }
 }
 
-/// Makes the certificates, in a directory that also goes away if none was given.
+/// Creates the certificates, in a temporary directory if none is given.
 fn authority(options: &Options, address: SocketAddr) -> Result<(TlsAcceptor, Authority), Error> {
     let temporary = options.tls_dir.is_none();
     let directory = options.tls_dir.clone().unwrap_or_else(|| {
-        // The port is ours alone while we listen on it.
+        // No other endpoint has this port while we listen on it.
         let name = format!("kubehose-firehose-{}-{}", std::process::id(), address.port());
         std::env::temp_dir().join(name)
     });
@@ -210,7 +210,7 @@ fn authority(options: &Options, address: SocketAddr) -> Result<(TlsAcceptor, Aut
     Ok((acceptor, Authority { directory, file, temporary }))
 }
 
-/// The address that a client on this machine connects to.
+/// The address that clients on this machine connect to.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -220,14 +220,14 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Listens so that the address can be listened on again while connections of a former listener are about.
+/// Listens with SO_REUSEADDR (set by std), so that connections of an earlier listener do not block the address.
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// Accepts connections until told to stop. While the server refuses connections there is no listener.
+/// Accepts connections until stopped. While the server refuses connections there is no listener.
 async fn serve(
     listener: std::net::TcpListener,
     address: SocketAddr,
@@ -235,7 +235,7 @@ async fn serve(
     service: Arc<Service>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    /// How soon the listener follows a `down` that begins or ends by time.
+    /// How soon the listener reacts when a timed `down` begins or ends.
     const TICK: Duration = Duration::from_millis(10);
     let mut listener = TcpListener::from_std(listener).ok();
     loop {
@@ -264,30 +264,30 @@ async fn serve(
                 Ok((stream, _)) => {
                     tokio::spawn(connection(stream, tls.clone(), Arc::clone(&service)));
                 }
-                // Out of file descriptors, or the peer has gone: neither is a reason to stop listening.
+                // Out of file descriptors, or the peer has disconnected: keep listening in both cases.
                 Err(_) => tokio::time::sleep(TICK).await,
             },
         }
     }
 }
 
-/// Serves one connection to its end, or until a fault breaks it.
+/// Serves one connection until it ends or a fault breaks it.
 async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, service: Arc<Service>) {
     let _open = Open::new(&service);
     let _ = stream.set_nodelay(true);
     let breaker = Breaker::default();
     let stream = Breakable::new(stream, breaker.clone());
-    // The answer to a request is the connection's own business, hence one service function per connection.
+    // A fault may break the connection, so each connection needs its own service function.
     let answer = service_fn(|request| {
         let (service, breaker) = (Arc::clone(&service), breaker.clone());
         async move { Ok::<_, Infallible>(service.answer(request, &breaker).await) }
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
-    // A body of several MB must not be fetched in portions of HTTP/2's 64 KiB.
+    // HTTP/2's default window of 64 KiB would make a body of several MB slow.
     http.http2().initial_stream_window_size(8 << 20).initial_connection_window_size(16 << 20).max_frame_size(1 << 20);
     match tls {
         Some(tls) => {
-            // A client that does not trust the authority ends the handshake; that is its own error to report.
+            // A client that does not trust the authority ends the handshake, and reports that error itself.
             if let Ok(stream) = tls.accept(stream).await {
                 let served = http.serve_connection(TokioIo::new(stream), answer);
                 tokio::select! { _ = served => {}, () = breaker.broken() => {} }
@@ -300,7 +300,7 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, service: Arc<Se
     }
 }
 
-/// Serves the administration alone.
+/// Serves only the administration.
 async fn administrate(listener: std::net::TcpListener, service: Arc<Service>) {
     let Ok(listener) = TcpListener::from_std(listener) else {
         return;
@@ -320,7 +320,7 @@ async fn administrate(listener: std::net::TcpListener, service: Arc<Service>) {
     }
 }
 
-/// Counts a connection as open.
+/// Counts a connection as open until it is dropped.
 struct Open<'a>(&'a Service);
 
 impl<'a> Open<'a> {

@@ -1,4 +1,4 @@
-//! Answers one request: the service's operations, and the administration under `/_kubehose/`.
+//! Answers requests: the service's operations, and the administration under `/_kubehose/`.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,27 +21,27 @@ use super::request::{ACCOUNT, MAX_BODY_BYTES, Records, Refusal, Rules};
 use super::signature;
 use super::stats::{BILLING_INCREMENT_BYTES, Counters, Stats, StreamStats};
 
-/// What all connections of a server share.
+/// The state that all connections of a server share.
 pub(super) struct Service {
     options: Options,
     pub counters: Counters,
     faults: Mutex<FaultState>,
     output: Mutex<Output>,
     keys: RwLock<Vec<AccessKey>>,
-    /// Buffers of requests that are done.
+    /// Buffers of finished requests, for reuse.
     buffers: Mutex<Vec<Buffers>>,
     started: Instant,
-    /// Told when the faults change, so that the listener opens or closes.
+    /// Notified when the faults change, so that the listener opens or closes.
     pub faults_changed: tokio::sync::Notify,
     output_errors: AtomicU64,
-    /// What the page shows, if it was asked for.
+    /// The page's data, if the page is enabled.
     pub bench: Option<Bench>,
     calls: AtomicU64,
 }
 
 #[derive(Default)]
 struct Buffers {
-    /// The number of the call that they serve.
+    /// The number of the call that uses these buffers.
     call: u64,
     body: Vec<u8>,
     records: Records,
@@ -49,7 +49,7 @@ struct Buffers {
     hashes: Vec<u64>,
 }
 
-/// The operations that are answered.
+/// The supported operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
     PutRecordBatch,
@@ -101,7 +101,7 @@ impl Service {
         })
     }
 
-    /// A snapshot of what was counted.
+    /// A snapshot of the counts.
     pub fn stats(&self) -> Stats {
         let uptime_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Stats { uptime_ms, ..self.counters.snapshot() }
@@ -124,7 +124,7 @@ impl Service {
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How the server is out of reach now; `attempt` counts as a connection that finds it so.
+    /// Whether and how the server is down; `attempt` counts this as a connection attempt.
     pub fn down(&self, attempt: bool) -> Down {
         let now = Instant::now();
         let mut faults = self.fault_state();
@@ -139,7 +139,7 @@ impl Service {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers a request. `breaker` breaks its connection; after that the reply does not matter.
+    /// Answers a request. `breaker` breaks its connection, and then the reply does not matter.
     pub async fn answer(self: &Arc<Self>, request: Request<Incoming>, breaker: &Breaker) -> Reply {
         if request.uri().path().starts_with("/_kubehose/") {
             return self.administrate(request).await;
@@ -222,14 +222,15 @@ impl Service {
         reply::dated(reply, self.now())
     }
 
-    /// The service's time.
+    /// The simulated service's time.
     fn now(&self) -> SystemTime {
         let ahead = self.fault_state().faults().clock_ahead_s;
         let apart = Duration::from_secs(ahead.unsigned_abs());
         if ahead < 0 { SystemTime::now() - apart } else { SystemTime::now() + apart }
     }
 
-    /// Has the page show a call that ends with `outcome`. What it brought counts only if it was looked at.
+    /// Shows a call that ended with `outcome` on the page. Its records count only if the call got as far as deciding
+    /// their outcomes.
     fn show(&self, outcome: &str, buffers: Option<&Buffers>) {
         let Some(bench) = &self.bench else { return };
         let mut call = Call { outcome: outcome.to_owned(), ..Call::default() };
@@ -255,9 +256,9 @@ impl Service {
         bench.call(call);
     }
 
-    /// Counts a call that was refused for its stream, and has the page list its records, where they can be read out of it.
+    /// Counts a call that was rejected under its stream, and lists its records on the page, if they can be decoded.
     fn refused(&self, code: &str, head: &hyper::http::request::Parts, buffers: &mut Buffers) {
-        // Those whose fates were drawn are counted and listed with them.
+        // Records whose outcomes were decided are counted and listed with those.
         if !buffers.fates.is_empty() {
             return;
         }
@@ -276,7 +277,7 @@ impl Service {
         }
     }
 
-    /// Everything about a request but reading and answering it.
+    /// Handles a request, apart from reading it and sending the reply.
     fn perform(
         &self,
         head: &hyper::http::request::Parts,
@@ -346,7 +347,8 @@ impl Service {
         }
     }
 
-    /// Decides what becomes of each record, keeps those that are accepted, and counts them all. Says how the reply contradicts itself.
+    /// Decides the outcome of each record, keeps the accepted ones, and counts them all. Returns how the reply
+    /// contradicts itself, if it does.
     fn take(&self, operation: Operation, buffers: &mut Buffers) -> Result<Option<Contradiction>, Refusal> {
         let Buffers { call, records, fates, hashes, .. } = buffers;
         let now = Instant::now();
@@ -417,7 +419,7 @@ impl Service {
             bench.records(*call, records, fates);
         }
         self.output().take(records, accepted, hashes).map_err(|error| {
-            // Once is enough: a full disk fails each request from here on.
+            // Logged only once: a full disk fails every later request.
             if self.output_errors.fetch_add(1, Ordering::Relaxed) == 0 {
                 eprintln!("kubehose firehose: cannot write the output: {error}");
             }
@@ -470,8 +472,8 @@ impl Service {
         reply::with_body(200, reply::CONTENT, body.to_string())
     }
 
-    /// The administration: `GET`/`PUT /_kubehose/faults`, `PUT /_kubehose/access-keys`, `GET /_kubehose/stats`, and the
-    /// page with its events. None of it is for the pages of other sites.
+    /// The administration: `GET`/`PUT /_kubehose/faults`, `PUT /_kubehose/access-keys`, `GET /_kubehose/stats`, and
+    /// the page with its events. Pages of other sites cannot use it.
     pub async fn administrate(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
         let (head, body) = request.into_parts();
         let mut bytes = Vec::new();
@@ -515,7 +517,7 @@ impl Service {
         }
     }
 
-    /// A file of the page, or its stream of events, if `head` asks for one.
+    /// A file of the page, or its event stream, if `head` requests one.
     fn page(self: &Arc<Self>, head: &hyper::http::request::Parts) -> Option<Reply> {
         self.bench.as_ref()?;
         let path = head.uri.path();
@@ -530,7 +532,7 @@ impl Service {
     }
 }
 
-/// Where a page reads its events.
+/// The path of the page's event stream.
 const EVENTS: &str = "/_kubehose/events";
 
 fn plain(status: u16, message: &str) -> Reply {
@@ -542,7 +544,7 @@ enum ReadError {
     Broken(hyper::Error),
 }
 
-/// Reads a body into `into` and gives its SHA-256, computed while it arrives.
+/// Reads a body into `into` and returns its SHA-256, computed while it arrives.
 async fn read_body(mut body: Incoming, into: &mut Vec<u8>) -> Result<digest::Digest, ReadError> {
     into.clear();
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -560,7 +562,7 @@ async fn read_body(mut body: Incoming, into: &mut Vec<u8>) -> Result<digest::Dig
     Ok(sha256.finish())
 }
 
-/// Whether `text` stands somewhere in `record`.
+/// Whether `record` contains `text`.
 fn contains(record: &[u8], text: &[u8]) -> bool {
     record.windows(text.len()).any(|window| window == text)
 }

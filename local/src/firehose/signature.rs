@@ -1,4 +1,4 @@
-//! Checks a request's Signature Version 4 as the service does, with its words.
+//! Checks a request's Signature Version 4 as the service does, with its error messages.
 //!
 //! [Create a signed request](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
 
@@ -12,7 +12,7 @@ use super::options::AccessKey;
 use super::reply::ServiceError;
 
 const SERVICE: &str = "firehose";
-/// How far a request's date may be off.
+/// How far a request's date may be from the service's time.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// The parts of an `Authorization` header.
@@ -26,8 +26,8 @@ struct Authorization<'a> {
     signature: &'a str,
 }
 
-/// Checks the signature of a request whose body has the SHA-256 `payload`, at the time `now`; gives the key it was made
-/// with.
+/// Checks the signature of a request whose body has the SHA-256 `payload`, at the time `now`; returns the key that
+/// signed it.
 pub(super) fn verify<'k>(
     head: &Parts,
     payload: &[u8],
@@ -48,7 +48,7 @@ pub(super) fn verify<'k>(
         ));
     };
 
-    // Only a known key's signature can be checked, so the service looks for the key first.
+    // A signature can only be checked with a known key, so the service looks up the key first.
     let Some(key) = keys.iter().find(|key| key.id == auth.key_id) else {
         return Err(unrecognized());
     };
@@ -84,7 +84,7 @@ pub(super) fn verify<'k>(
     let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{}\n{hashed}", auth.scope);
     let signing_key = signing_key(&key.secret, &auth);
     let signature = unhex(auth.signature);
-    // In constant time, as a real service has to.
+    // Compared in constant time, as in the real service.
     match signature.map(|signature| hmac::verify(&signing_key, to_sign.as_bytes(), &signature)) {
         Some(Ok(())) => Ok(key),
         _ => Err(invalid(
@@ -219,11 +219,11 @@ fn canonical_request(head: &Parts, signed_headers: &str, payload: &str) -> Strin
     text
 }
 
-/// A header's values, joined, without white space around them and with single spaces within.
+/// A header's values, joined, trimmed, and with runs of spaces reduced to one.
 fn header_value(head: &Parts, name: &str) -> String {
     let values: Vec<Cow<'_, str>> =
         head.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-    // HTTP/2 has the host in the request line's place.
+    // HTTP/2 has the host in the URI.
     if values.is_empty() && name == "host" {
         return head.uri.authority().map(|host| host.as_str().to_owned()).unwrap_or_default();
     }
@@ -300,14 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn botocores_signature_holds_within_five_minutes() {
+    fn botocores_signature_is_valid_for_five_minutes() {
         for now in ["2026-11-22T11:55:00Z", "2026-11-22T12:00:00Z", "2026-11-22T12:05:00Z"] {
             assert_eq!(check(&signed(), BODY, key(), "eu-west-1", now), Ok(()), "{now}");
         }
     }
 
     #[test]
-    fn refusals_have_the_services_words() {
+    fn rejections_have_the_services_messages() {
         const NOON: &str = "2026-11-22T12:00:00Z";
         let without = |name: &str| {
             let mut head = signed();

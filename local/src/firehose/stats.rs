@@ -1,4 +1,4 @@
-//! What a server has counted.
+//! The counts of a server.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +13,9 @@ pub const BILLING_INCREMENT_BYTES: u64 = 5 * 1024;
 /// A snapshot of the counts since the start.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Stats {
-    /// Requests of the service whose head was read, those that a fault then cut included.
+    /// Requests whose head was read, including those that a fault then cut off.
     pub requests: u64,
-    /// Requests by HTTP status; those that were cut have none.
+    /// Requests by HTTP status; those that were cut off have none.
     pub statuses: BTreeMap<u16, u64>,
     /// Error replies by the service's code.
     pub errors: BTreeMap<String, u64>,
@@ -23,11 +23,11 @@ pub struct Stats {
     pub records_offered: u64,
     /// Records accepted.
     pub records_accepted: u64,
-    /// Records that failed within a reply.
+    /// Records that failed in a reply.
     pub records_failed: u64,
     /// Bytes of the accepted records, before base64.
     pub bytes_accepted: u64,
-    /// Bytes of all request bodies, as they came.
+    /// Bytes of all request bodies, as received.
     pub bytes_encoded: u64,
     /// Bytes that the service would bill: each accepted record rounded up to 5 KB.
     pub bytes_billed: u64,
@@ -39,27 +39,28 @@ pub struct Stats {
     pub batch_records_mean: f64,
     /// The largest request body, in bytes.
     pub body_bytes_max: u64,
-    /// Accepted records that differ, by a 64-bit hash; 0 unless counted.
+    /// Distinct accepted records, by a 64-bit hash; 0 unless counted.
     pub unique: u64,
-    /// Accepted records that had been accepted before; 0 unless counted.
+    /// Accepted records that were accepted before; 0 unless counted.
     pub duplicates: u64,
     /// Records that were accepted by requests whose reply was then cut off.
     pub records_accepted_then_cut: u64,
     /// Requests over one of the service's limits.
     pub limit_violations: u64,
-    /// Requests whose signature was refused.
+    /// Requests whose signature was rejected.
     pub signature_failures: u64,
-    /// Requests by the access key's id that they are signed with, where the signature was not refused.
+    /// Requests with a valid signature, by the id of their access key.
     pub signed_by: BTreeMap<String, u64>,
-    /// What came for each delivery stream, by its name; those beyond [`STREAMS_COUNTED`] together, as [`OTHER_STREAMS`].
+    /// The counts for each delivery stream, by name; the streams beyond [`STREAMS_COUNTED`] are counted together as
+    /// [`OTHER_STREAMS`].
     pub streams: BTreeMap<String, StreamStats>,
-    /// Faults shown, by the name of the fault.
+    /// Faults that occurred, by name.
     pub faults: BTreeMap<&'static str, u64>,
     /// Connections accepted, and those open now.
     pub connections: u64,
     /// See `connections`.
     pub connections_open: u64,
-    /// Requests being answered now, and at most at a time.
+    /// Requests being answered now, and the maximum at a time.
     pub in_flight: u64,
     /// See `in_flight`.
     pub in_flight_peak: u64,
@@ -67,18 +68,18 @@ pub struct Stats {
     pub uptime_ms: u64,
 }
 
-/// The most delivery streams that are counted each by itself.
+/// The maximum number of delivery streams with counts of their own.
 pub const STREAMS_COUNTED: usize = 256;
 
-/// Stands for the others; no stream may have such a name.
+/// The name under which all other streams are counted; no stream can have this name.
 pub const OTHER_STREAMS: &str = "(others)";
 
-/// What came for one delivery stream.
+/// The counts for one delivery stream.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct StreamStats {
-    /// Calls that brought records and were answered, or cut after their records were accepted.
+    /// Calls with records that were answered, or cut off after their records were accepted.
     pub calls: u64,
-    /// Calls with records that were refused as a whole.
+    /// Calls with records that were rejected as a whole.
     pub calls_refused: u64,
     /// See [`Stats::records_accepted`].
     pub records_accepted: u64,
@@ -110,7 +111,7 @@ pub(super) struct Counters {
     in_flight_peak: AtomicU64,
 }
 
-/// What is counted under one lock, once or twice per request.
+/// Counts behind one lock, which is taken once or twice per request.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub stats: Stats,
@@ -121,7 +122,7 @@ pub(super) struct Counts {
 
 impl Counters {
     pub fn lock(&self) -> MutexGuard<'_, Counts> {
-        // A panic while counting leaves numbers that are still worth reading.
+        // After a panic while counting, the numbers are still useful.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -158,14 +159,14 @@ impl Drop for InFlight<'_> {
 }
 
 impl Stats {
-    /// The counts of a stream.
+    /// The counts for a stream.
     pub(super) fn stream(&mut self, name: &str) -> &mut StreamStats {
         let known = self.streams.contains_key(name) || self.streams.len() < STREAMS_COUNTED;
         let name = if known { name } else { OTHER_STREAMS };
         self.streams.entry(name.to_owned()).or_default()
     }
 
-    /// One line of the counts that matter most.
+    /// The most important counts in one line.
     pub fn summary(&self) -> String {
         let mut line = format!(
             "{} requests, {} records accepted ({} bytes, billed as {}), {} failed",
@@ -189,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams_beyond_the_bound_are_counted_together() {
+    fn streams_beyond_the_limit_are_counted_together() {
         let mut stats = Stats::default();
         for turn in 0..2 {
             for n in 0..STREAMS_COUNTED + 100 {

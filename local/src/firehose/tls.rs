@@ -1,4 +1,4 @@
-//! A certificate authority for one run, and the server's certificate from it.
+//! A certificate authority for one run, and a server certificate that it signs.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 
-/// Writes `ca.pem` into `directory` and gives an acceptor whose certificate it has signed.
+/// Writes `ca.pem` to `directory`, and returns an acceptor with a certificate that this authority signed.
 pub(super) fn acceptor(
     directory: &Path,
     names: &[String],
@@ -26,7 +26,8 @@ pub(super) fn acceptor(
 
     let mut sans = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     sans.extend(names.iter().map(|name| name.trim_matches(['[', ']']).to_owned()));
-    // rcgen tells addresses from names by itself; said here since a name that looks like neither is refused by it.
+    // rcgen recognises addresses by itself. Checked here because it rejects a text that is neither a name nor an
+    // address.
     debug_assert!(sans[1].parse::<IpAddr>().is_ok());
     let mut params = CertificateParams::new(sans)?;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -44,5 +45,5 @@ pub(super) fn acceptor(
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// The name of the authority's certificate.
+/// The file name of the authority's certificate.
 pub(super) const CA_FILE: &str = "ca.pem";

@@ -1,4 +1,4 @@
-//! The host's side of the plugin ABI: loads a library, calls its functions, and exports those that it looks up.
+//! The host's side of the plugin ABI: loads a library, calls its functions, and exports those that plugins look up.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
@@ -16,12 +16,12 @@ use fluent_bit_sys::{
 use super::log::{self, Level, log};
 use super::memory::{CoroutineStack, Exposed};
 
-/// An `[OUTPUT]` as a plugin sees it, behind the opaque `flb_output_instance`.
+/// An `[OUTPUT]`, which a plugin sees as an opaque `flb_output_instance`.
 #[derive(Debug)]
 pub(super) struct Instance {
     /// Its name in log lines: the alias, or the plugin's name and a number.
     pub name: CString,
-    /// Its properties; if a name is repeated, the first counts.
+    /// Its properties; if a name is repeated, the first one is used.
     pub properties: Vec<(String, Option<CString>)>,
     /// The level of `flb_output_log_check`.
     pub log_level: Level,
@@ -50,7 +50,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: made by Box::into_raw in `new`, and freed once.
+        // SAFETY: created by Box::into_raw in `new`, and freed once.
         drop(unsafe { Box::from_raw(self.0) });
     }
 }
@@ -69,7 +69,7 @@ pub(super) struct Library {
     path: PathBuf,
     name: String,
     def: Definition,
-    /// The one struct that every Init of this library gets.
+    /// The one struct that is passed to every Init of this library.
     plugin: Mutex<PluginStruct>,
     init: Init,
     pre_run: Option<PreRegister>,
@@ -99,8 +99,7 @@ impl Drop for PluginStruct {
     }
 }
 
-/// `struct flb_plugin_proxy_def` as an old host allocates it: 32 bytes with garbage, and other memory behind
-/// them.
+/// `struct flb_plugin_proxy_def` as an old host allocates it: 32 bytes of garbage, followed by other memory.
 struct Definition(*mut u8);
 
 const DEFINITION_BYTES: usize = 32;
@@ -121,7 +120,7 @@ impl Definition {
         self.0.cast()
     }
 
-    /// Whether the bytes behind the definition are unchanged.
+    /// Whether the bytes after the definition are unchanged.
     fn is_whole(&self) -> bool {
         // SAFETY: the allocation has these bytes, and all are initialised.
         let after = unsafe { std::slice::from_raw_parts(self.0.add(DEFINITION_BYTES), AFTER_BYTES) };
@@ -139,7 +138,7 @@ impl Drop for Definition {
 impl Library {
     /// Loads and registers a plugin. `hot_reload` says whether another set of plugins is running.
     ///
-    /// Returns nothing if the plugin refuses to be registered, which the real host ignores silently.
+    /// Returns None if the plugin refuses to be registered, which the real host ignores silently.
     pub fn load(path: &Path, hot_reload: bool) -> Result<Option<Library>, String> {
         let file = path.file_name().unwrap_or_default();
         if file.as_bytes().starts_with(b"flb-") {
@@ -150,7 +149,7 @@ impl Library {
             let found = symbol(handle, name);
             found.ok_or_else(|| format!("{} is no plugin: it has no {}", path.display(), name.to_string_lossy()))
         };
-        // SAFETY: here and below, the type is what the ABI says of the function of this name.
+        // SAFETY: here and below, the ABI defines the type of the function of this name.
         let register: Register = unsafe { std::mem::transmute(named(c"FLBPluginRegister")?) };
         // SAFETY: as above.
         let init: Init = unsafe { std::mem::transmute(named(c"FLBPluginInit")?) };
@@ -179,7 +178,7 @@ impl Library {
             ));
         }
         if let Some(pre_register) = symbol(handle, c"FLBPluginPreRegister") {
-            // SAFETY: the type is what the ABI says.
+            // SAFETY: the ABI defines this type.
             let pre_register: PreRegister = unsafe { std::mem::transmute(pre_register) };
             // SAFETY: called as the ABI says, before Register.
             if unsafe { pre_register(c_int::from(hot_reload)) } == -1 {
@@ -216,20 +215,20 @@ impl Library {
         if def.name.is_null() || def.name as usize == garbage || def.description as usize == garbage {
             return Err(format!("{path}: FLBPluginRegister did not write name and description"));
         }
-        // SAFETY: the plugin has written a C string, or we could not tell.
+        // SAFETY: the plugin has written a C string; the host has no way to check it.
         Ok(unsafe { CStr::from_ptr(def.name) }.to_string_lossy().into_owned())
     }
 
-    /// The plugin's name, as `Name` of an `[OUTPUT]`.
+    /// The plugin's name, as in the `Name` of an `[OUTPUT]`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Initialises an instance. All share one struct, which the next one overwrites.
+    /// Initialises an instance. All instances share one struct, which each Init overwrites.
     pub fn init(&self, instance: &Instance, context: &Context) -> Result<(), ()> {
         let mut plugin = self.plugin.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // SAFETY: the struct was allocated in `load`. `api` points to a static, the instance is kept by the engine until
-        // after the exit calls, and the plugin writes nothing but what is its own.
+        // SAFETY: the struct was allocated in `load`, `api` points to a static, the engine keeps the instance until
+        // after the exit calls, and the plugin writes only its own fields.
         let result = unsafe {
             (*plugin.0).name = (*self.def.as_ptr()).name;
             (*plugin.0).api = (&raw const API).cast_mut().cast();
@@ -252,7 +251,7 @@ impl Library {
         }
     }
 
-    /// Flushes on the coroutine's stack, with data that is inaccessible afterwards. Returns the plugin's answer.
+    /// Flushes on the coroutine's stack, with data that becomes inaccessible afterwards. Returns the plugin's result.
     pub fn flush(
         &self,
         context: &Context,
@@ -263,7 +262,7 @@ impl Library {
         let exposed = Exposed::new(data, tag)?;
         let ((data, len), tag) = (exposed.data(), exposed.tag());
         let (flush_ctx, flush, remote) = (self.flush_ctx, self.flush, context.remote());
-        // Data and tag are readable until `exposed` is dropped, and the handle is what Init left.
+        // Data and tag are readable until `exposed` is dropped, and the handle is the one that Init stored.
         Ok(stack.run(|| match (flush_ctx, flush) {
             // SAFETY: called as the ABI says, with memory that outlives the call.
             (Some(flush), _) => unsafe { flush(remote, data, len, tag) },
@@ -273,7 +272,7 @@ impl Library {
         }))
     }
 
-    /// The exit of one instance; also of one that was never initialised, whose handle is NULL.
+    /// Calls the exit of one instance, even of one that was never initialised, whose handle is NULL.
     pub fn exit(&self, context: &Context, hot_reload: bool) {
         // SAFETY: called as the ABI says, once per instance and after its last flush.
         unsafe {
@@ -297,7 +296,7 @@ impl Library {
         if !self.def.is_whole() {
             log!(Error, "{}: the plugin has written behind its definition", self.path.display());
         }
-        // SAFETY: the handle is from dlopen, and nothing of the library is called after this.
+        // SAFETY: the handle is from dlopen, and no function of the library is called after this.
         if unsafe { libc::dlclose(self.handle) } != 0 {
             log!(Error, "{}: {}", self.path.display(), last_error());
         }
@@ -307,7 +306,7 @@ impl Library {
 fn open(path: &Path) -> Result<*mut c_void, String> {
     let file = CString::new(OsStr::as_bytes(path.as_os_str()))
         .map_err(|_| format!("{}: a path cannot contain a NUL", path.display()))?;
-    // SAFETY: the name is a C string; running the library's initialisers is what the caller asks for.
+    // SAFETY: the name is a C string, and the caller wants the library's initialisers to run.
     let handle = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_LAZY) };
     match handle.is_null() {
         true => Err(format!("cannot load the plugin: {}; give its path with a slash, as ./plugin.so", last_error())),
@@ -321,7 +320,7 @@ fn symbol(handle: *mut c_void, name: &CStr) -> Option<ptr::NonNull<c_void>> {
 }
 
 fn last_error() -> String {
-    // SAFETY: dlerror gives NULL or a C string that is good until the next dl call of this thread.
+    // SAFETY: dlerror returns NULL or a C string that is valid until this thread's next dl call.
     let error = unsafe { libc::dlerror() };
     match error.is_null() {
         true => "no reason given".to_owned(),
@@ -351,7 +350,7 @@ static API: Api = Api {
     input_log_check: 0,
     output_log_check: flb_output_log_check,
 };
-// The entry that the plugin uses is at offset 0.
+// The plugin uses only the entry at offset 0.
 const _: () =
     assert!(std::mem::offset_of!(Api, output_get_property) == std::mem::offset_of!(flb_api, output_get_property));
 
@@ -367,12 +366,12 @@ unsafe extern "C" fn output_get_property(key: *const c_char, ins: *mut flb_outpu
     found.and_then(|(_, value)| value.as_ref()).map_or(ptr::null(), |value| value.as_ptr())
 }
 
-/// The number of the signal that has asked the host to end (src/fluent-bit.c); plugins look at it.
+/// The number of the signal that asked the host to stop (src/fluent-bit.c); plugins read it.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals)]
 pub static exit_signal: AtomicI32 = AtomicI32::new(0);
 
-/// Whether an output's lines of a level are wanted.
+/// Whether an output's lines of this level are logged.
 ///
 /// # Safety
 /// `ins` is an instance that a plugin was given at Init, or NULL.
@@ -399,7 +398,7 @@ pub unsafe extern "C" fn flb_output_name(ins: *mut flb_output_instance) -> *cons
     unsafe { &*ins.cast::<Instance>() }.name.as_ptr()
 }
 
-/// Writes a line of a plugin.
+/// Logs a plugin's line.
 ///
 /// In C it takes any number of arguments. A variadic function cannot be defined in stable Rust; one with five fixed
 /// arguments can be called as if it were variadic on x86-64 System V and on Linux's AArch64, where the first arguments
@@ -416,7 +415,8 @@ pub unsafe extern "C" fn flb_log_print(
     fmt: *const c_char,
     arg: *const c_char,
 ) {
-    // The real one has a line buffer of this size on the caller's stack: a plugin that logs on a coroutine's stack overflows it here, too.
+    // The real function has a line buffer of this size on the caller's stack, so a plugin that logs on a coroutine's
+    // stack overflows it here, too.
     std::hint::black_box(&mut [0u8; 8 * 1024]);
     if fmt.is_null() {
         return;

@@ -1,11 +1,11 @@
-//! Chunks: the events of one input and tag, collected until they are flushed.
+//! Chunks: the events of one input and tag, collected until the flush.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::event::{self, Body, EventForm, Time};
 
-/// A chunk takes events until it holds this many bytes; the last event may go over it, as in the real host.
+/// A chunk takes events until it has this many bytes; its last event may exceed it, as in the real host.
 const FULL_BYTES: usize = 2_048_000;
 
 /// A closed chunk.
@@ -21,7 +21,7 @@ pub(super) struct Chunk {
     pub data: Vec<u8>,
     /// Their number.
     pub events: u64,
-    /// The bytes of all chunks, including this one.
+    /// The bytes of all existing chunks, including this one.
     held: Arc<AtomicUsize>,
 }
 
@@ -44,7 +44,7 @@ impl Chunks {
         Chunks { form, open: Vec::new(), full: Vec::new(), held: Arc::default() }
     }
 
-    /// The bytes of all chunks that have not been dropped.
+    /// The bytes of all existing chunks.
     pub fn held_bytes(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }

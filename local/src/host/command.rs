@@ -40,9 +40,9 @@ pub struct Args {
     version: bool,
 }
 
-/// Exit code of a configuration that cannot be read, as the real host's.
+/// Exit code for a configuration that cannot be read, as in the real host.
 const BAD_CONFIGURATION: u8 = 1;
-/// Exit code of an engine that cannot start (-1), as the real host's.
+/// Exit code for an engine that cannot start (-1), as in the real host.
 const BAD_START: u8 = 255;
 
 /// The whole program.
@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// An engine whose plugins are loaded and registered, not yet initialised.
+/// An engine whose plugins are loaded and registered, but not yet initialised.
 fn prepare(args: &Args, hot_reload: bool) -> Result<Engine, Error> {
     let path = args.config.as_deref().unwrap_or(Path::new(""));
     let sections: Vec<Section> = configuration::read(path)?;
@@ -161,7 +161,7 @@ enum Code {
     Failed,
 }
 
-/// Runs the instances from Init to ExitCtx, on the pipeline's thread as in the real host.
+/// Runs the instances from Init to ExitCtx, on the pipeline's thread, as in the real host.
 fn pipeline(engine: &mut Engine, hot_reload: bool) -> Code {
     let code = match engine.initialize(hot_reload) {
         Err(()) => Code::Failed,

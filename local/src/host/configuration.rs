@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A section and where it stands.
+/// A section and its position.
 #[derive(Debug, Clone)]
 pub(super) struct Section {
-    /// Its name in upper case, as `OUTPUT`.
+    /// Its name in upper case, such as `OUTPUT`.
     pub name: String,
     /// Its properties in order: name as written, value with variables replaced.
     pub properties: Vec<(String, String)>,
@@ -16,7 +16,7 @@ pub(super) struct Section {
 }
 
 impl Section {
-    /// The first value of a property that is not empty; names are not case-sensitive.
+    /// The first non-empty value of a property; names are not case-sensitive.
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.properties.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
@@ -45,7 +45,7 @@ impl Section {
         }
     }
 
-    /// Refuses unknown properties: ignoring one would run another configuration than the one given.
+    /// Rejects unknown properties: ignoring one would run another configuration than the given one.
     pub fn only(&self, known: &[&str]) -> Result<(), Error> {
         match self.properties.iter().find(|(key, _)| !known.iter().any(|name| key.eq_ignore_ascii_case(name))) {
             None => Ok(()),
@@ -62,7 +62,7 @@ impl Section {
     }
 }
 
-/// What is wrong with a configuration, with the place and a fix.
+/// What is wrong with a configuration, its position, and the fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Error(pub String);
 
@@ -130,7 +130,7 @@ impl Reader {
                         place()
                     )));
                 }
-                // A variable may be empty, but something must stand there.
+                // A variable may be empty, but the property must have a value as written.
                 let Some((key, value)) = trimmed.split_once(char::is_whitespace) else {
                     return Err(Error(format!("{}: undefined value of {trimmed}", place())));
                 };
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_with_their_line() {
+    fn mistakes_are_reported_with_their_line() {
         for (text, part) in [
             ("key value", "x.conf:1: a property stands before any section"),
             ("[A]\n  a 1\n   b 2", "x.conf:3: invalid indentation"),

@@ -1,4 +1,4 @@
-//! The pipeline: inputs, chunks, flushes, retries, and the end.
+//! The pipeline: inputs, chunks, flushes, retries, and the exit.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use super::log::{self, Level, log};
 use super::memory::CoroutineStack;
 use super::parser::Parser;
 
-/// Properties that the host keeps for itself; a plugin that asks for them gets NULL.
+/// Properties reserved for the host; a plugin that reads them gets NULL.
 const CORE_PROPERTIES: &[&str] = &[
     "name",
     "match",
@@ -35,14 +35,14 @@ const CORE_PROPERTIES: &[&str] = &[
 ];
 const CORE_PREFIXES: &[&str] = &["net.", "tls", "oauth2"];
 
-/// Inputs pause while chunks hold more than this; there is no `storage.path` here.
+/// Inputs pause while chunks hold more than this; the stand-in has no `storage.path`.
 const MAX_HELD_BYTES: usize = 512 << 20;
 
 /// `[SERVICE]`.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
     pub flush: Duration,
-    /// None: waits until everything is flushed.
+    /// None waits until everything is flushed.
     pub grace: Option<Duration>,
     pub scheduler_base: u64,
     pub scheduler_cap: u64,
@@ -99,7 +99,7 @@ impl Service {
         })
     }
 
-    /// The parsers of all parsers_file.
+    /// The parsers in all `parsers_file`s.
     fn read_parsers(&self, sections: &[Section]) -> Result<HashMap<String, Parser>, Error> {
         let mut read: Vec<Section> = sections.to_vec();
         for file in &self.parsers {
@@ -109,7 +109,7 @@ impl Service {
     }
 }
 
-/// What happened while an engine ran.
+/// Counts of one engine's run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Totals {
     pub chunks: u64,
@@ -169,7 +169,7 @@ impl Route {
     }
 }
 
-/// Whether `text` fits a pattern whose `*` stands for any bytes.
+/// Whether `text` matches a pattern whose `*` stands for any bytes.
 fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     match pattern.split_first() {
         None => text.is_empty(),
@@ -184,7 +184,7 @@ struct Output {
     library: Arc<Library>,
     context: Arc<Context>,
     route: Route,
-    /// None: no limit.
+    /// None for no limit.
     retry_limit: Option<u32>,
     wanted_workers: usize,
     workers: Vec<(Sender<Task>, JoinHandle<()>)>,
@@ -214,7 +214,7 @@ pub(super) enum Notice {
     Stop(bool),
 }
 
-/// A task and the answer of its flush.
+/// A task and the result of its flush.
 pub(super) struct FlushedTask {
     task: Task,
     answer: i32,
@@ -231,7 +231,7 @@ pub(super) struct Engine {
     totals: Totals,
     notices: Receiver<Notice>,
     sender: Sender<Notice>,
-    /// The stack of flushes on this thread.
+    /// The stack for flushes on this thread.
     stack: Option<CoroutineStack>,
     deepest: Arc<AtomicUsize>,
     libraries: Vec<Arc<Library>>,
@@ -284,7 +284,7 @@ impl Engine {
         })
     }
 
-    /// The sender of messages to the engine.
+    /// A sender of messages to the engine.
     pub fn sender(&self) -> Sender<Notice> {
         self.sender.clone()
     }
@@ -301,7 +301,7 @@ impl Engine {
             if output.library.init(&output.instance, &output.context).is_err() {
                 log!(Error, "[output] failed to initialize '{}' plugin", output.library.name());
                 log!(Error, "[engine] output initialization failed");
-                // The one that failed is removed before the exit of the others is called.
+                // The failed one is removed before the others' exit is called.
                 self.outputs.remove(at);
                 return Err(());
             }
@@ -400,7 +400,7 @@ impl Engine {
                 let next = self.retries.iter().map(|(due, _)| *due).fold(next_flush, Instant::min);
                 let wait = next.saturating_duration_since(Instant::now()).min(Duration::from_millis(20));
                 if let Ok(notice) = self.notices.recv_timeout(wait) {
-                    // Back into the queue, so that it is handled in one place.
+                    // Put back into the queue, so that it is handled in one place.
                     let _ = self.sender.send(notice);
                 }
             }
@@ -420,7 +420,7 @@ impl Engine {
         }
     }
 
-    /// Flushes a task: on this thread without workers, otherwise on the next worker.
+    /// Flushes a task: on this thread if there are no workers, otherwise on the next worker.
     fn start(&mut self, task: Task, stopping: bool) {
         let output = &mut self.outputs[task.output];
         if output.workers.is_empty() {
@@ -449,7 +449,7 @@ impl Engine {
         }
     }
 
-    /// Handles the answer of a flush: OK, ERROR or RETRY.
+    /// Handles the result of a flush: OK, ERROR or RETRY.
     fn flushed(&mut self, mut task: Task, answer: i32, stopping: bool) {
         let output = &self.outputs[task.output];
         let chunk = &task.chunk;
@@ -519,7 +519,7 @@ impl Engine {
             }
             output.library.exit(&output.context, hot_reload);
         }
-        // Flushes that workers finished while they were joined.
+        // Flushes that workers finished while being joined.
         for notice in self.notices.try_iter() {
             if let Notice::Flushed(FlushedTask { task, answer: 1 }) = notice {
                 self.totals.ok += 1;

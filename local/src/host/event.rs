@@ -1,11 +1,11 @@
-//! An event, and its msgpack as plugins get it.
+//! An event, and its msgpack as plugins receive it.
 
 use std::fmt;
 
 use rmp::encode as pack;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// A value of an event's body. Text may be any bytes, as the lines of a file.
+/// A value in an event's body. Text may be any bytes, like the lines of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Nil,
@@ -18,7 +18,7 @@ pub(super) enum Value {
     Map(Body),
 }
 
-/// The entries of a map, in their order.
+/// The entries of a map, in order.
 pub(super) type Body = Vec<(Vec<u8>, Value)>;
 
 /// A time: seconds and nanoseconds since 1970.
@@ -43,7 +43,7 @@ impl From<jiff::Timestamp> for Time {
     }
 }
 
-/// How an event is written.
+/// The msgpack form of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(super) enum EventForm {
     /// `[time, body]`, as Fluent Bit did up to 2.0.
@@ -62,7 +62,7 @@ pub(super) fn append(buffer: &mut Vec<u8>, form: EventForm, time: Time, body: &B
     let _ = pack::write_ext_meta(buffer, 8, 0);
     buffer.extend_from_slice(&time.seconds.to_be_bytes());
     buffer.extend_from_slice(&time.nanoseconds.to_be_bytes());
-    // The real host's in_tail writes these two maps before it knows their size, hence as map32.
+    // The real host's in_tail writes these two maps before it knows their size, and therefore as map32.
     if form == EventForm::V2 {
         append_wide_map_len(buffer, 0);
     }
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_has_the_bytes_that_the_host_gives() {
+    fn an_event_has_the_same_bytes_as_in_the_real_host() {
         let Value::Map(body) = serde_json::from_str(r#"{"b":[1,-1,1.5,null,true],"a":{"x":"ü"}}"#).unwrap() else {
             panic!("a map")
         };

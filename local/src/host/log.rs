@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// Severities, as `flb_log_print` and `log_level` number them.
+/// Severities, with the numbers of `flb_log_print` and `log_level`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(i32)]
 pub(super) enum Level {
@@ -42,7 +42,7 @@ pub(super) fn enabled(level: Level) -> bool {
     level as i32 <= LEVEL.load(Ordering::Relaxed)
 }
 
-/// Writes a line whatever the level, since the caller has checked it.
+/// Writes a line at any level: the caller has checked it.
 pub(super) fn write(level: i32, text: &str) {
     let name = match level {
         1 => "error",

@@ -1,7 +1,8 @@
 //! Memory that detects misuse: coroutine stacks with guard pages, and chunks that are read-only during a flush and inaccessible after it.
 //!
-//! The real host gives a plugin a small stack without a guard page, and a buffer that it frees after the flush: an overflow
-//! or a late access corrupts the heap in silence. Here it ends the process with a message that says what happened.
+//! The real host gives a plugin a small stack without a guard page, and a buffer that it frees after the flush: an
+//! overflow or a late access silently corrupts the heap. Here it ends the process, with a message that explains what
+//! happened.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -23,7 +24,8 @@ enum Watch {
     ChunkGone = 4,
 }
 
-/// The ranges that the fault handler knows. Fixed and atomic, since a signal handler may neither lock nor allocate.
+/// The ranges that the fault handler recognises. Fixed and atomic, because a signal handler may neither lock nor
+/// allocate.
 static WATCHED: [Watched; 1024] = [const { Watched::new() }; 1024];
 
 struct Watched {
@@ -38,7 +40,7 @@ impl Watched {
     }
 }
 
-/// Watches a range. If the table is full, a fault there still ends the process, but without the message.
+/// Watches a range. If the table is full, a fault in it still ends the process, but without the message.
 fn watch(start: usize, end: usize, watch: Watch) -> Option<usize> {
     WATCHED.iter().position(|place| {
         let free = place.start.compare_exchange(0, start, Ordering::AcqRel, Ordering::Relaxed).is_ok();
@@ -57,7 +59,7 @@ fn unwatch(place: Option<usize>) {
     }
 }
 
-/// The signal action before ours.
+/// The signal action before this one.
 static FORMER: OnceLock<libc::sigaction> = OnceLock::new();
 
 /// Installs the handler that explains faults in watched ranges on stderr before the process ends.
@@ -66,7 +68,8 @@ pub(super) fn explain_faults() {
         // SAFETY: a sigaction of zeros is a valid value of that plain C struct.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = on_fault as *const () as usize;
-        // On the alternative stack that the standard library gives each thread: the thread's own may be what overflowed.
+        // Runs on the alternative stack that the standard library gives each thread, because the thread's own may
+        // have overflowed.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
         // SAFETY: as above.
         let mut former: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -76,7 +79,7 @@ pub(super) fn explain_faults() {
     });
 }
 
-/// Explains a fault, and lets it happen again without a handler. Does only what a signal handler may do.
+/// Explains a fault, then lets it occur again without a handler. Does only what a signal handler may do.
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
     // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler, and SIGSEGV fills the address in.
     let address = unsafe { (*info).si_addr() } as usize;
@@ -99,9 +102,9 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, _context: *mut
             b"\nkubehose-host: USE AFTER RETURN: the plugin used a chunk's data or tag after the flush had returned.\n"
         }
         _ => {
-            // Not in a watched range: the former handler gets it when the instruction runs again.
+            // Not in a watched range: the previous handler gets it when the instruction runs again.
             if let Some(former) = FORMER.get() {
-                // SAFETY: the struct came from sigaction and is valid for the process's life.
+                // SAFETY: the struct came from sigaction and is valid until the process ends.
                 unsafe { libc::sigaction(signal, former, ptr::null_mut()) };
             }
             return;
@@ -127,7 +130,7 @@ struct Mapping {
 }
 
 impl Mapping {
-    /// Maps inaccessible memory.
+    /// Reserves inaccessible memory.
     fn reserve(len: usize) -> io::Result<Self> {
         let len = len.next_multiple_of(page());
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that exists.
@@ -140,10 +143,10 @@ impl Mapping {
         Ok(Mapping { start: start as usize, len })
     }
 
-    /// Changes the protection of a part.
+    /// Changes the protection of a part of it.
     fn protect(&self, offset: usize, len: usize, protection: c_int) -> io::Result<()> {
-        assert!(offset + len <= self.len, "within the mapping");
-        // SAFETY: the part lies within a mapping that is ours; nobody holds references into it.
+        assert!(offset + len <= self.len, "the part must be within the mapping");
+        // SAFETY: the part is within our own mapping, and there are no references into it.
         match unsafe { libc::mprotect((self.start + offset) as *mut c_void, len, protection) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
@@ -153,7 +156,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours and whole, and nobody uses addresses in it any more.
+        // SAFETY: the whole mapping is ours, and none of its addresses is in use any more.
         unsafe { libc::munmap(self.start as *mut c_void, self.len) };
     }
 }
@@ -165,9 +168,9 @@ pub(super) struct CoroutineStack {
     watched: Option<usize>,
 }
 
-/// Far more than a page: a function with large locals would skip a single one.
+/// Far more than a page: a function with large locals would step over a single one.
 const STACK_GUARD_BYTES: usize = 1 << 20;
-/// Fills the unused part of a stack, to measure how deep it was used.
+/// Fills the unused part of a stack, to measure how deeply it was used.
 const UNUSED: u8 = 0xa5;
 
 impl CoroutineStack {
@@ -176,13 +179,13 @@ impl CoroutineStack {
         let size = size.next_multiple_of(page());
         let mapping = Mapping::reserve(STACK_GUARD_BYTES + size)?;
         mapping.protect(STACK_GUARD_BYTES, size, libc::PROT_READ | libc::PROT_WRITE)?;
-        // SAFETY: the part has just been made writable, and nobody else knows of it.
+        // SAFETY: the part has just been made writable, and nothing else uses it yet.
         unsafe { ptr::write_bytes((mapping.start + STACK_GUARD_BYTES) as *mut u8, UNUSED, size) };
         let watched = watch(mapping.start, mapping.start + STACK_GUARD_BYTES, Watch::StackGuard);
         Ok(CoroutineStack { mapping, size, watched })
     }
 
-    /// The most bytes used since it was created.
+    /// The most bytes in use at a time since it was created.
     pub fn deepest(&self) -> usize {
         let start = (self.mapping.start + STACK_GUARD_BYTES) as *const u8;
         // SAFETY: the stack is mapped and initialised; no code runs on it while it is borrowed here by its only owner.
@@ -203,7 +206,7 @@ impl Drop for CoroutineStack {
     }
 }
 
-/// The ends of a [`CoroutineStack`] that is exclusively borrowed while code runs on it.
+/// The ends of a [`CoroutineStack`], which is borrowed exclusively while code runs on it.
 struct Bounds {
     base: usize,
     limit: usize,
@@ -212,7 +215,7 @@ struct Bounds {
 // SAFETY: the bounds are those of a mapped, page-aligned region that outlives the run, with guard pages at its low end.
 unsafe impl Stack for Bounds {
     fn base(&self) -> StackPointer {
-        // An address of a mapping is not zero; the alternative cannot happen and would fault at once.
+        // A mapping's address is never zero; the alternative cannot happen, and would fault at once.
         StackPointer::new(self.base).unwrap_or(StackPointer::MIN)
     }
 
@@ -223,7 +226,7 @@ unsafe impl Stack for Bounds {
 
 /// A chunk's bytes and tag as a plugin sees them: read-only, followed by a guard page, and inaccessible once dropped.
 pub(super) struct Exposed {
-    /// Taken when dropped.
+    /// Moved out when dropped.
     mapping: Option<Mapping>,
     tag: usize,
     data: usize,
@@ -233,7 +236,7 @@ pub(super) struct Exposed {
 }
 
 impl Exposed {
-    /// Copies `data` and `tag` into memory of their own.
+    /// Copies `data` and `tag` into their own memory.
     pub fn new(data: &[u8], tag: &str) -> io::Result<Self> {
         let needed = data.len() + tag.len() + 1;
         let readable = needed.next_multiple_of(page());
@@ -241,7 +244,7 @@ impl Exposed {
         mapping.protect(0, readable, libc::PROT_READ | libc::PROT_WRITE)?;
         let end = mapping.start + readable;
         let (tag_at, data_at) = (end - needed, end - data.len());
-        // SAFETY: the tag, its NUL and the data lie one after the other at the end of the writable part, which is ours.
+        // SAFETY: the tag, its NUL and the data are adjacent at the end of the writable part, which is ours.
         unsafe {
             ptr::copy_nonoverlapping(tag.as_ptr(), tag_at as *mut u8, tag.len());
             ptr::copy_nonoverlapping(data.as_ptr(), data_at as *mut u8, data.len());
@@ -262,7 +265,7 @@ impl Exposed {
     }
 }
 
-/// Chunks that are gone but whose addresses stay reserved for a while, so that a late access is recognised as one.
+/// Dropped chunks whose addresses stay reserved for a while, so that a late access is recognised.
 static GONE: Mutex<VecDeque<(Mapping, [Option<usize>; 2])>> = Mutex::new(VecDeque::new());
 const GONE_KEPT: usize = 64;
 
@@ -272,8 +275,8 @@ impl Drop for Exposed {
         if let Some(place) = self.watched[0].and_then(|at| WATCHED.get(at)) {
             place.watch.store(Watch::ChunkGone as u8, Ordering::Release);
         }
-        // Mapped again without access instead of only protected: this returns the memory to the system.
-        // SAFETY: the range is the readable part of our own mapping, and the flush that was lent it has returned.
+        // Mapped again without access, not only protected: this returns the memory to the system.
+        // SAFETY: the range is the readable part of our own mapping, and the flush that used it has returned.
         let replaced = unsafe {
             libc::mmap(
                 mapping.start as *mut c_void,
@@ -301,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_runs_on_a_stack_of_its_own_and_its_depth_is_seen() {
+    fn code_runs_on_its_own_stack_and_its_depth_is_measured() {
         let mut stack = CoroutineStack::new(24 * 1024).unwrap();
         assert_eq!(stack.deepest(), 0);
         let here = &raw const stack as usize;
@@ -314,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn exposed_data_is_what_was_given() {
+    fn exposed_data_equals_the_original() {
         for len in [0, 1, 4095, 4096, 100_000] {
             let given: Vec<u8> = (0..len).map(|n| n as u8).collect();
             let exposed = Exposed::new(&given, "kube.a").unwrap();

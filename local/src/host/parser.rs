@@ -1,4 +1,4 @@
-//! Parsers of lines: `Format json`, `Format regex`, and the joining of CRI's partial lines.
+//! Parsers of lines: `Format json`, `Format regex`, and joining CRI's partial lines.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ enum Format {
 }
 
 impl Parser {
-    /// Reads a `[PARSER]`; returns its name, too.
+    /// Reads a `[PARSER]`; returns its name and the parser.
     pub fn from_section(section: &Section) -> Result<(String, Parser), Error> {
         section.only(&["name", "format", "regex", "time_key", "time_format", "time_keep"])?;
         let name = section.get("name").ok_or_else(|| section.error("[PARSER] needs a Name".to_owned()))?;
@@ -48,7 +48,7 @@ impl Parser {
         Ok((name.to_owned(), parser))
     }
 
-    /// The fields of a line; nothing if it does not match.
+    /// The fields of a line; None if it does not match.
     pub fn parse(&self, line: &[u8]) -> Option<(Option<Time>, Body)> {
         let mut body = match &self.format {
             Format::Json => match serde_json::from_slice(line).ok()? {
@@ -83,7 +83,7 @@ impl Parser {
 
 /// Parses a time by `Time_Format`; without a zone it is UTC.
 fn parse_time(text: &str, format: &str) -> Option<Time> {
-    // The format of the container runtimes, by far the most frequent.
+    // The format of container runtimes, by far the most common.
     if format.starts_with("%Y-%m-%dT%H:%M:%S")
         && let Ok(time) = text.parse::<jiff::Timestamp>()
     {
@@ -102,14 +102,14 @@ fn parse_time(text: &str, format: &str) -> Option<Time> {
     Some(time.into())
 }
 
-/// Joins the lines that a container runtime has split (`multiline.parser cri`), per stream.
+/// Joins lines that a container runtime has split (`multiline.parser cri`), separately for each stream.
 #[derive(Debug, Default)]
 pub(super) struct CriJoin {
-    /// By stream: the parts so far of an unfinished line.
+    /// The parts of an unfinished line, by stream.
     partial: HashMap<Vec<u8>, (Time, Body)>,
 }
 
-/// A line of a container runtime's file.
+/// A line of a container runtime's log file.
 struct CriLine<'a> {
     time: &'a [u8],
     stream: &'a [u8],
@@ -118,7 +118,8 @@ struct CriLine<'a> {
 }
 
 impl CriJoin {
-    /// Adds a line; returns an event when one is complete. A line in another format is an event by itself, under `log`.
+    /// Adds a line; returns an event once one is complete. A line in another format is an event of its own, under
+    /// `log`.
     pub fn line(&mut self, line: &[u8]) -> Option<(Time, Body)> {
         let Some(cri) = split_cri(line) else {
             return Some((Time::now(), vec![(b"log".to_vec(), Value::Text(line.to_vec()))]));
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cri_parser_of_the_guide_takes_a_line_apart() {
+    fn the_guides_cri_parser_splits_a_line() {
         let parser = parser(&[
             ("Name", "cri"),
             ("Format", "regex"),
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_stand_in_cannot_do_is_named() {
+    fn unsupported_parser_options_are_named() {
         assert!(parser(&[("Name", "x"), ("Format", "logfmt")]).unwrap_err().0.contains("logfmt"));
         assert!(parser(&[("Name", "x"), ("Format", "regex"), ("Regex", "(")]).unwrap_err().0.contains("Regex"));
     }

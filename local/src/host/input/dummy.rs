@@ -1,4 +1,4 @@
-//! `[INPUT] Name dummy`: the same event again and again.
+//! `[INPUT] Name dummy`: repeats the same event.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ pub(super) struct Dummy {
     name: Arc<str>,
     tag: String,
     body: Body,
-    /// Events left, if they are limited.
+    /// How many more events to send, if limited.
     samples: Option<u64>,
     interval: Duration,
     next: Instant,

@@ -14,17 +14,17 @@ use super::parser::Parser;
 /// The result of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// More events may be available at once.
+    /// More events may be available immediately.
     More,
     /// No events now.
     Idle,
-    /// No more events ever; the service must stop.
+    /// No more events will come; the service must stop.
     Done,
 }
 
 /// A source of events.
 pub(super) trait Input: Send {
-    /// Puts the events that are there into `chunks`, without waiting for any.
+    /// Adds the available events to `chunks`, without waiting for more.
     fn collect(&mut self, chunks: &mut Chunks) -> Progress;
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Stdin {
 impl Stdin {
     pub fn from_section(section: &Section, name: Arc<str>, parser: Option<Parser>) -> Result<Self, Error> {
         section.only(&["name", "alias", "tag", "parser", "buffer_size"])?;
-        // Reading blocks, hence a thread; the bound keeps a fast writer waiting.
+        // Reading blocks, so it has its own thread; the bound makes a fast writer wait.
         let (sender, lines) = bounded(10_000);
         let reader = std::thread::Builder::new().name("flb-in-stdin".to_owned()).spawn(move || {
             for line in std::io::stdin().lock().split(b'\n').map_while(Result::ok) {

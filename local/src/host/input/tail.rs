@@ -17,7 +17,7 @@ use crate::host::event::{Time, Value};
 use crate::host::log::log;
 use crate::host::parser::{CriJoin, Parser};
 
-/// How often the paths are looked up again.
+/// How often the paths are searched again.
 const REFRESH: Duration = Duration::from_millis(500);
 /// Bytes read from a file at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -33,7 +33,8 @@ pub(super) struct Tail {
     join_cri: bool,
     exit_on_eof: bool,
     files: HashMap<PathBuf, Followed>,
-    /// Whether new files are read from their beginning: those found at the start only with `Read_from_Head`.
+    /// Whether new files are read from their beginning: always, except for those found at the start without
+    /// `Read_from_Head`.
     from_head: bool,
     refreshed: Option<Instant>,
     buffer: Vec<u8>,
@@ -44,7 +45,7 @@ struct Followed {
     inode: u64,
     offset: u64,
     tag: String,
-    /// The beginning of a line whose end has not been written yet.
+    /// The beginning of a line that is not complete yet.
     rest: Vec<u8>,
     join: CriJoin,
 }
@@ -63,7 +64,7 @@ impl Tail {
             "multiline.parser",
             "read_from_head",
             "exit_on_eof",
-            // Tuning of the real host, without effect here.
+            // Tuning options of the real host, without effect here.
             "refresh_interval",
             "mem_buf_limit",
             "skip_long_lines",
@@ -108,7 +109,7 @@ impl Tail {
         })
     }
 
-    /// Looks for new files, also under a known name.
+    /// Looks for new files, including replaced ones.
     fn refresh(&mut self) {
         for path in self.paths.iter().filter_map(|pattern| glob::glob(pattern).ok()).flatten().flatten() {
             if self.exclude.iter().any(|pattern| pattern.matches_path(&path)) {
@@ -138,7 +139,7 @@ impl Tail {
     }
 }
 
-/// Replaces a tag's `*` by the path, with dots for slashes.
+/// Replaces a tag's `*` by the path, with dots instead of slashes.
 fn expand_tag(tag: &str, path: &Path) -> String {
     let path = path.to_string_lossy().replace('/', ".");
     tag.replacen('*', path.trim_start_matches('.'), 1)
@@ -152,7 +153,7 @@ impl Input for Tail {
         let mut progress = if self.exit_on_eof { Progress::Done } else { Progress::Idle };
         let Tail { files, buffer, key, path_key, parser, join_cri, name, .. } = self;
         for (path, followed) in files {
-            // A file that has become shorter was truncated, and is read from its beginning.
+            // A file that has become shorter was truncated, and is read from its beginning again.
             if followed.file.metadata().is_ok_and(|metadata| metadata.len() < followed.offset) {
                 followed.offset = followed.file.seek(SeekFrom::Start(0)).unwrap_or_default();
                 followed.rest.clear();
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_takes_the_place_of_the_star() {
+    fn the_path_replaces_the_star() {
         let path = Path::new("/var/log/containers/p_n_c-1.log");
         assert_eq!(expand_tag("kube.*", path), "kube.var.log.containers.p_n_c-1.log");
         assert_eq!(expand_tag("fixed", path), "fixed");
