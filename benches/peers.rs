@@ -1,8 +1,10 @@
-//! kubehose beside the built-in `kinesis_firehose` and `null`, in the real Fluent Bit, in turn; `make bench` runs it.
+//! kubehose compared with the built-in `kinesis_firehose` and `null`, in turn, in the real Fluent Bit; `make bench`
+//! runs it.
 //!
-//! All get the same events and deliver over TLS to the same stand-in, **with the defaults**: a row has no option but its mode and `Workers`,
-//! unless it names one. CPU is the host's, user and system, above `null`'s; every figure is the median of the rounds (`KUBEHOSE_ROUNDS`
-//! sets their number), in which the contenders take turns. Arguments name the tables to be run; none runs all.
+//! All receive the same events and deliver them over TLS to the same local endpoint **with the defaults**: a row sets
+//! only its mode and `Workers`, unless it names another option. CPU is the host's time, user and system, minus that
+//! of `null`. Every figure is the median of the rounds (`KUBEHOSE_ROUNDS` sets their number), in which the contenders
+//! take turns. Arguments name the tables to run; without arguments all run.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,7 +36,8 @@ const BUFFERED: Contender =
 const SPOOLED: Contender =
     Contender::kubehose("spool_dir, Workers 0", &[("spool_dir", "FOLDER/spool"), ("Workers", "0")]);
 
-/// A megabyte each so often, about 80 MB a second: a flow that each can follow, so that no backlog's memory is measured.
+/// A megabyte at each interval, about 80 MB a second: every contender keeps up, so that memory is not that of a
+/// backlog.
 const PACED: Input = Input::Forward(Duration::from_millis(12));
 
 /// As fast as the host reads.
@@ -97,7 +100,7 @@ fn drain_table() {
         );
         for latency in [0, 20, 100, 300] {
             let mut contenders = vec![THEIRS, EIGHT, BUFFERED, SPOOLED];
-            // What the input alone takes.
+            // The cost of the input alone.
             contenders.extend((latency == 0).then_some(NULL));
             let costs = in_turn(3, &contenders, |contender| flow.run(contender, input, delayed(latency)));
             for (contender, cost) in contenders.iter().zip(&costs) {
@@ -169,7 +172,7 @@ fn joined_table() {
     }
 }
 
-/// The event of this number, in a namespace of its pod's own.
+/// Event number `n`, with its pod's own namespace.
 fn event_in_namespace(n: usize) -> serde_json::Value {
     let mut event = mixed_event(n);
     event["kubernetes"]["namespace_name"] = format!("team-{:02}", n % PODS).into();
@@ -177,7 +180,7 @@ fn event_in_namespace(n: usize) -> serde_json::Value {
 }
 
 fn routing_table() {
-    /// Streams that exist.
+    /// An endpoint where the streams of this table exist.
     fn streams() -> Options {
         let teams = (0..50).map(|team| format!("logs-team-{team:02}"));
         Options { streams: teams.chain(["logs-shop".to_owned(), STREAM.to_owned()]).collect(), ..delayed(0) }
@@ -209,7 +212,7 @@ fn routing_table() {
     }
 }
 
-/// So many records a second come in, and half as many may go out.
+/// Records sent per second; the quota is half of that.
 const RATE: usize = 2_000;
 
 /// How long the quota lasts.
@@ -223,7 +226,7 @@ fn throttled_table() {
     println!(
         "| output | events lost | accepted twice | share of the quota used | peak RSS, MB |\n|---|---|---|---|---|"
     );
-    // All at once: two thousand events a second leave the machine idle.
+    // In parallel: two thousand events a second leave the machine idle.
     let contenders = [THEIRS, EIGHT, BUFFERED, SPOOLED];
     let rows: Vec<String> = std::thread::scope(|scope| {
         let runs = contenders.map(|contender| scope.spawn(move || throttled(contender)));
@@ -249,7 +252,7 @@ fn throttled(contender: Contender) -> String {
     let run = Run::start(contender, Options { count_unique: true, ..counting(faults.clone()) }, None);
     let mut socket = run.connect();
     let start = Instant::now();
-    // The quota's use: once there is a backlog, until the quota ends.
+    // The share of the quota used, from the time when there is a backlog until the quota ends.
     let (mut from, mut to) = (None, None);
     for n in 0..tenths {
         socket.write_all(&tenth(n)).unwrap();
@@ -266,7 +269,7 @@ fn throttled(contender: Contender) -> String {
     }
     drop(socket);
     let (mut seen, mut last) = (0, Instant::now());
-    // The host's own retries may be seconds away.
+    // The host's own retries may be several seconds apart.
     until("the rest", Duration::from_secs(300), || {
         let unique = run.server.stats().unique;
         if unique != seen {
@@ -288,7 +291,7 @@ fn flat_table() {
     println!("| events | CPU above null, ns per event | peak RSS, MB |\n|---|---|---|");
     for (events, times, rounds) in [(10_000, 1, 3), (100_000, 1, 3), (100_000, 10, 1), (100_000, 30, 1)] {
         let flow = Flow::of(events, Messages::Large, mixed_event).times(times).warm();
-        // Paced, since what cannot be kept up with is a backlog in the host, which costs by itself.
+        // Paced, because a backlog in the host would add a cost of its own.
         let costs = in_turn(rounds, &[NULL, ONE], |contender| flow.run(contender, PACED, delayed(0)));
         let nanos = costs[1].above(&costs[0]) * 1e9 / flow.events as f64;
         println!("| {} | {nanos:.0} | {:.0} |", flow.events, costs[1].median(|cost| cost.rss));

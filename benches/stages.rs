@@ -1,4 +1,4 @@
-//! The stages of a chunk one by one, per megabyte of their JSON: `cargo bench --bench stages`.
+//! The stages of a chunk one by one, per megabyte of JSON: `cargo bench --bench stages`.
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
 mod events;
@@ -23,7 +23,7 @@ fn main() {
     divan::main();
 }
 
-/// A chunk of 2,000 events, as the host hands it over.
+/// A chunk of 2,000 events, as the host passes it.
 fn chunk() -> Vec<u8> {
     let mut chunk = Vec::new();
     (0..2000).for_each(|n| events::write_event(&mut chunk, &events::kubernetes_event(n)));
@@ -34,7 +34,7 @@ fn kinds_and_mix() -> impl Iterator<Item = &'static str> {
     events::KINDS.map(|(name, _)| name).into_iter().chain(["mix"])
 }
 
-/// The same of one kind of event, or of the mix, with the size of their JSON.
+/// The same for one kind of event or for the mix, with the size of their JSON.
 fn chunk_of(name: &str) -> (Vec<u8>, BytesCount) {
     let kind = events::KINDS.into_iter().find(|(of, _)| *of == name);
     let event = |n| kind.map_or_else(|| events::mixed_event(n), |(_, kind)| events::event_of(kind, n));
@@ -44,7 +44,7 @@ fn chunk_of(name: &str) -> (Vec<u8>, BytesCount) {
     (chunk, BytesCount::new(events.iter().map(|event| event.to_string().len() + 1).sum::<usize>()))
 }
 
-/// Their JSON, one text each.
+/// The events' JSON, one text each.
 fn texts() -> Vec<String> {
     (0..2000).map(|n| format!("{}\n", events::kubernetes_event(n))).collect()
 }
@@ -66,15 +66,15 @@ fn config() -> Config {
     Config::read(&get, &|_| None).unwrap()
 }
 
-/// What Init does, from the options to threads that wait for the first chunk.
+/// The work of Init, from the options to threads that wait for the first chunk.
 #[divan::bench(sample_count = 20)]
 fn init(bencher: Bencher) {
     let start = || Instance::start(config(), Arc::new(Log::detached()), None).unwrap();
-    // They end when it is dropped, which is not timed.
+    // The threads end when it is dropped, which is not timed.
     bencher.bench_local(start);
 }
 
-/// msgpack onto the tape.
+/// Decodes msgpack to the tape.
 #[divan::bench]
 fn decode(bencher: Bencher) {
     let chunk = chunk();
@@ -86,7 +86,7 @@ fn decode(bencher: Bencher) {
     });
 }
 
-/// The stream of each event, from its namespace.
+/// Finds the stream of each event, from its namespace.
 #[divan::bench(args = kinds_and_mix())]
 fn stream_of_each(bencher: Bencher, name: &str) {
     let (chunk, bytes) = chunk_of(name);
@@ -111,7 +111,7 @@ fn write(chunk: &[u8], options: &RecordOptions) {
     }
 }
 
-/// msgpack, the mapping, JSON, by way of the tape.
+/// msgpack to records through the tape, with the mapping of names.
 #[divan::bench]
 fn encode_by_tape(bencher: Bencher) {
     let (chunk, mut options) = (chunk(), options());
@@ -119,21 +119,21 @@ fn encode_by_tape(bencher: Bencher) {
     bencher.counter(json_bytes()).bench_local(|| write(&chunk, &options));
 }
 
-/// The same in one pass.
+/// msgpack to records in one pass, without the tape.
 #[divan::bench]
 fn encode(bencher: Bencher) {
     let (chunk, options) = (chunk(), options());
     bencher.counter(json_bytes()).bench_local(|| write(&chunk, &options));
 }
 
-/// The same of each kind of event, and of the mix.
+/// The same for each kind of event, and for the mix.
 #[divan::bench(args = kinds_and_mix())]
 fn encode_kinds(bencher: Bencher, name: &str) {
     let ((chunk, bytes), options) = (chunk_of(name), options());
     bencher.counter(bytes).bench_local(|| write(&chunk, &options));
 }
 
-/// An event of 16 MB, cut to one record: one text, the same text twice, many small ones, numbers.
+/// An event of 16 MB, truncated to one record: one text, the same text twice, many small ones, numbers.
 #[divan::bench(args = ["text", "twice", "small", "numbers"], sample_count = 10)]
 fn truncate(bencher: Bencher, shape: &str) {
     const BYTES: usize = 16 << 20;
@@ -151,7 +151,7 @@ fn truncate(bencher: Bencher, shape: &str) {
     bencher.counter(BytesCount::new(chunk.len())).bench_local(|| write(&chunk, &options));
 }
 
-/// Texts into bodies, base64.
+/// Texts to request bodies in base64.
 #[divan::bench]
 fn batch(bencher: Bencher) {
     let (texts, opening) = (texts(), Opening::new("bench"));
@@ -169,7 +169,7 @@ fn batch(bencher: Bencher) {
     });
 }
 
-/// The hash and the signature of the bodies, as kubehose makes them, and as the SDK does.
+/// Hashing and signing the bodies, as kubehose does it and as the SDK does it.
 #[divan::bench(args = ["ring", "sha2"])]
 fn sign_bodies(bencher: Bencher, hash: &str) {
     let body = vec![b'A'; texts().iter().map(String::len).sum::<usize>() * 4 / 3];

@@ -1,22 +1,22 @@
-//! The events of all benchmarks, as the kubernetes filter leaves them, of about a kilobyte each: six kinds, and a mix in which each of 50
-//! pods writes one of them.
+//! The events of all benchmarks, as the kubernetes filter leaves them, about a kilobyte each: six kinds, and a mix in
+//! which each of 50 pods writes one kind.
 
 use serde_json::{Value, json};
 
 /// What a container logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A line of an access log.
+    /// An access log line.
     Plain,
-    /// JSON as text in `log`: its quotes are escaped.
+    /// JSON as text in `log`, with escaped quotes.
     Json,
     /// The same, merged into the event (`Merge_Log on`).
     Merged,
-    /// Letters beyond ASCII.
+    /// Characters beyond ASCII.
     NonAscii,
-    /// Measurements: floats.
+    /// Measurements as floats.
     Floats,
-    /// A line of an access log from a pod with many and long labels.
+    /// An access log line from a pod with many long labels.
     Labels,
 }
 
@@ -33,13 +33,13 @@ pub const KINDS: [(&str, Kind); 6] = [
 /// The number of pods.
 pub const PODS: usize = 50;
 
-/// The event of this number, from a pod of the kind that is its turn.
+/// Event number `n`, of its pod's kind.
 pub fn mixed_event(n: usize) -> Value {
     let (_, kind) = KINDS[n % PODS % KINDS.len()];
     event_of(kind, n)
 }
 
-/// The event of this number and kind.
+/// Event number `n` of this kind.
 pub fn event_of(kind: Kind, n: usize) -> Value {
     let mut event = kubernetes_event(n);
     match kind {
@@ -75,7 +75,7 @@ pub fn event_of(kind: Kind, n: usize) -> Value {
     event
 }
 
-/// What an application logs as JSON.
+/// An application's log entry as JSON.
 fn payload(n: usize) -> Value {
     json!({
         "level": "info", "ts": 1_795_562_434.123 + n as f64, "caller": "handler/orders.go:118", "msg": format!("order \"{n}\" accepted"),
@@ -84,7 +84,7 @@ fn payload(n: usize) -> Value {
     })
 }
 
-/// The event of this number with a line of an access log, 925 bytes of JSON.
+/// Event number `n` with an access log line, 925 bytes of JSON.
 pub fn kubernetes_event(n: usize) -> Value {
     json!({
         "time": "2026-11-22T23:20:34.123456789Z", "stream": "stdout", "logtag": "F",
@@ -102,7 +102,7 @@ pub fn kubernetes_event(n: usize) -> Value {
     })
 }
 
-/// Appends an event as the forward protocol has it: its time, and its body.
+/// Appends an event in the form of the forward protocol: its time and its body.
 pub fn write_event(out: &mut Vec<u8>, event: &Value) {
     out.extend_from_slice(&[0x92, 0xd7, 0x00, 0x65, 0x53, 0xf1, 0x00, 0x07, 0x5b, 0xcd, 0x15]);
     out.extend_from_slice(&rmp_serde::to_vec(event).unwrap());

@@ -1,4 +1,5 @@
-//! One output in a real Fluent Bit against the local Firehose: what it costs to deliver a flow of events, and the contenders in turn.
+//! One output in a real Fluent Bit, delivering a flow of events to the local Firehose endpoint: its cost, and
+//! comparing contenders in turn.
 
 use crate::events::write_event;
 use crate::host::*;
@@ -10,7 +11,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Who delivers, and with which options.
+/// An output plugin with its options.
 #[derive(Clone, Copy)]
 pub struct Contender {
     pub name: &'static str,
@@ -32,55 +33,55 @@ impl Contender {
 /// What one run cost.
 #[derive(Clone, Copy, Default)]
 pub struct Cost {
-    /// Seconds of CPU, user and system.
+    /// CPU time in seconds, user and system.
     pub cpu: f64,
-    /// Peak resident set, MB.
+    /// Peak resident set size, in MB.
     pub rss: f64,
     /// Seconds from the first event to the last record.
     pub wall: f64,
     pub requests: f64,
-    /// The most requests at a time.
+    /// The maximum number of requests at a time.
     pub in_flight: f64,
 }
 
-/// How events are put into messages of the forward protocol.
+/// How events are grouped into messages of the forward protocol.
 #[derive(Clone, Copy)]
 pub enum Messages {
-    /// Of about a megabyte, all with the same tag: chunks are full.
+    /// About a megabyte each, all with the same tag: chunks are full.
     Large,
-    /// Of so many events, all with the same tag: a chunk is what a flush finds.
+    /// This many events each, all with the same tag: a chunk has the events since the last flush.
     Few(usize),
-    /// Of so many events, each with a tag of its own, and hence a chunk and a call of its own.
+    /// This many events, each with its own tag, and therefore its own chunk and call.
     Small(usize),
 }
 
-/// How they come to the host.
+/// How events reach the host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// `in_forward`, which passes msgpack through and so costs next to nothing: one message in this time, or as fast as it reads.
+    /// `in_forward`, which passes msgpack through at almost no cost: one message per pause, or as fast as it reads.
     Forward(Duration),
-    /// `in_tail` with a JSON parser, which reads a file from its beginning.
+    /// `in_tail` with a JSON parser, reading a file from its beginning.
     Tail,
 }
 
-/// The events, made once for all runs.
+/// The events, generated once for all runs.
 pub struct Flow {
     messages: Vec<Vec<u8>>,
-    /// The same as a file of lines, made when it is first wanted.
+    /// The same events as a file of lines, written at the first use.
     lines: PathBuf,
-    /// Where that file is, until the end.
+    /// The folder of that file, removed at the end.
     _folder: tempfile::TempDir,
     /// How often all of them are sent.
     times: usize,
-    /// Whether what is done once (certificates, credentials, connections) is left out: one event goes before, and counts
-    /// begin once it has arrived.
+    /// Whether to leave out one-time work (certificates, credentials, connections): one event is sent first, and
+    /// counting starts once it has arrived.
     warm: bool,
-    /// How many events that makes, and how many bytes of JSON.
+    /// The number of events in all, and of bytes of JSON.
     pub events: usize,
     pub bytes: usize,
 }
 
-/// A host that runs, and the Firehose that it delivers to.
+/// A running host, and the Firehose endpoint that it delivers to.
 pub struct Run {
     pub server: Server,
     pub running: Running,
@@ -88,7 +89,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Starts the host with this output, and waits until it listens to [`Input::Forward`]; or it reads this file.
+    /// Starts the host with this output, and waits until [`Input::Forward`] listens, or lets it read the file.
     pub fn start(contender: Contender, options: Options, tail: Option<&PathBuf>) -> Run {
         let server = Server::start(options).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
@@ -122,7 +123,7 @@ impl Run {
         let options: Vec<(&str, &str)> = options.iter().map(|(key, value)| (*key, value.as_str())).collect();
         scene = match contender.plugin {
             "null" => scene.section("OUTPUT", &[("Name", "null"), ("Match", "*")]),
-            // Nothing but where to deliver, and what the contender's name says.
+            // Only the destination, and the contender's options.
             "kubehose" => scene.output(&server, &options),
             peer => {
                 let (port, ca) = (server.port().to_string(), server.ca_pem_path().unwrap().display().to_string());
@@ -186,12 +187,12 @@ impl Flow {
         flow
     }
 
-    /// The same flow so many times in a row.
+    /// The same flow, this many times in a row.
     pub fn times(self, times: usize) -> Flow {
         Flow { times, events: self.events * times, bytes: self.bytes * times, ..self }
     }
 
-    /// The same flow, with all that is done once before it.
+    /// The same flow, measured after all one-time work.
     pub fn warm(self) -> Flow {
         Flow { warm: true, ..self }
     }
@@ -200,7 +201,7 @@ impl Flow {
         self.bytes as f64 / 1e6
     }
 
-    /// Delivers all of it with this output.
+    /// Delivers all events with this output.
     pub fn run(&self, contender: Contender, input: Input, options: Options) -> Cost {
         let tail = (input == Input::Tail).then_some(&self.lines);
         let start = Instant::now();
@@ -229,10 +230,10 @@ impl Flow {
         let expected = (self.events + usize::from(self.warm)) as u64;
         let mut last = Instant::now();
         if contender.plugin == "null" {
-            // Nothing tells when it is done but that it does nothing any more.
+            // `null` reports nothing, so it is done once its CPU time stops growing.
             let mut spent = -1.0;
             until("rest", Duration::from_secs(60), || {
-                // Its timers tick on.
+                // Timers still use a little CPU time.
                 if cpu(pid) > spent + 0.003 {
                     (spent, last) = (cpu(pid), Instant::now());
                 }
@@ -270,12 +271,12 @@ pub fn message(tag: &str, entries: &[u8]) -> Vec<u8> {
     message
 }
 
-/// A Firehose that counts, checks signatures and has these faults.
+/// A Firehose endpoint that counts and checks signatures, with these faults.
 pub fn counting(faults: Faults) -> Options {
     Options { keep: Keep::Nothing, faults, ..firehose_options(true) }
 }
 
-/// Seconds of CPU that a process's threads have used, to the nanosecond; all of ours live until it ends.
+/// CPU time in seconds of all threads of a process, to the nanosecond; our threads all live until it ends.
 fn cpu(pid: u32) -> f64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let spent = tasks.filter_map(|task| {
@@ -285,7 +286,7 @@ fn cpu(pid: u32) -> f64 {
     spent.sum::<f64>() / 1e9
 }
 
-/// The peak resident set, in MB.
+/// The peak resident set size, in MB.
 pub fn peak(pid: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -297,7 +298,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// The costs of one contender, a round each.
+/// The costs of one contender, one for each round.
 pub struct Costs(Vec<Cost>);
 
 impl Costs {
@@ -305,24 +306,24 @@ impl Costs {
         median(&mut self.0.iter().map(field).collect::<Vec<_>>())
     }
 
-    /// CPU above `null`'s.
+    /// CPU time minus that of `null`.
     pub fn above(&self, null: &Costs) -> f64 {
         self.median(|cost| cost.cpu) - null.median(|cost| cost.cpu)
     }
 
-    /// The median of the rounds' ratios: what changes from round to round on a shared machine changes both.
+    /// The median of the rounds' ratios: load that varies on a shared machine affects both runs of a round.
     pub fn ratio(&self, other: &Costs, field: impl Fn(&Cost) -> f64) -> f64 {
         median(&mut self.0.iter().zip(&other.0).map(|(one, other)| field(one) / field(other)).collect::<Vec<_>>())
     }
 
-    /// The same of CPU above `null`'s.
+    /// The same ratio for CPU time minus that of `null`.
     pub fn cpu_ratio(&self, other: &Costs, null: &Costs) -> f64 {
         let null = null.median(|cost| cost.cpu);
         self.ratio(other, |cost| cost.cpu - null)
     }
 }
 
-/// The contenders in turn, `KUBEHOSE_ROUNDS` times, or as often as the table wants.
+/// Runs the contenders in turn, `KUBEHOSE_ROUNDS` times, or as often as the table needs.
 pub fn in_turn(rounds: usize, contenders: &[Contender], mut run: impl FnMut(Contender) -> Cost) -> Vec<Costs> {
     let rounds: usize = std::env::var("KUBEHOSE_ROUNDS").map_or(rounds, |text| text.parse().unwrap());
     let mut all: Vec<Costs> = contenders.iter().map(|_| Costs(Vec::new())).collect();
