@@ -1,6 +1,6 @@
-//! Arbitrary bytes, as a host might hand them over: each event that is found in them becomes a record that Firehose and
-//! every JSON parser take, in which no key stands twice and the names are right, the same when the chunk is put down and taken up again, and the
-//! batches hold exactly these records, in their order.
+//! Arbitrary bytes as a chunk from the host. Each event found in them becomes a record that Firehose and every JSON
+//! parser accept, with no repeated key and the right names. The records are the same when encoding pauses and
+//! resumes, and the batches contain exactly these records, in order.
 #![no_main]
 
 use kubehose::delivery::batch::{Batch, Batcher, Opening};
@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 const TAG: &str = "kube.var.log.containers.web-6c8b449b8f-x2x7q_shop_nginx-\
                    0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.log";
 
-/// Sets of options, each beside the two that are required; they are read as an `[OUTPUT]` section is.
+/// Sets of options, each combined with the two required ones; they are read like an `[OUTPUT]` section.
 const OPTIONS: &[&[(&str, &str)]] = &[
     &[],
     &[("time_key", "@timestamp"), ("time_key_format", "%Y-%m-%dT%H:%M:%S.%LZ"), ("remap_override", "on")],
@@ -56,7 +56,7 @@ static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
     Template::parse(text).ok().flatten().unwrap_or_else(|| panic!("no template: {text}"))
 });
 
-/// JSON, in whose objects no key stands twice at any depth.
+/// JSON in whose objects no key is repeated, at any depth.
 enum Json {
     Object(HashMap<String, Json>),
     Text(String),
@@ -76,7 +76,7 @@ impl<'de> Visitor<'de> for Reader {
         let mut pairs = HashMap::new();
         while let Some((key, value)) = map.next_entry::<String, Json>()? {
             if pairs.insert(key.clone(), value).is_some() {
-                return Err(A::Error::custom(format!("the key {key} stands there twice")));
+                return Err(A::Error::custom(format!("the key {key} is repeated")));
             }
         }
         Ok(Json::Object(pairs))
@@ -118,7 +118,7 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
-/// The four names: the kubernetes filter's field, the attribute of the record, what the tag says.
+/// The four names: the kubernetes filter's field, the record's attribute, the value in the tag.
 const NAMES: [(&str, &str, &str); 4] = [
     ("pod_name", "pod_name", "web-6c8b449b8f-x2x7q"),
     ("namespace_name", "kube_namespace", "shop"),
@@ -126,8 +126,8 @@ const NAMES: [(&str, &str, &str); 4] = [
     ("docker_id", "container_id", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
 ];
 
-/// Each name that these options send must be in the record: the event's own attribute of that name, unless it is
-/// overridden; else what the `kubernetes` map has as a text; else what the tag says.
+/// Each name that these options send must be in the record: the event's own attribute of that name unless overridden,
+/// otherwise the text in the `kubernetes` map, otherwise the value in the tag.
 fn check_names(record: &HashMap<String, Json>, body: Value<'_, '_>, set: &[(&str, &str)]) {
     let given = |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
     if !given("remap").unwrap_or("datadog").contains("datadog") {
@@ -174,7 +174,7 @@ fuzz_target!(|bytes: &[u8]| {
         let (mut written, mut batched) = (Vec::new(), Vec::new());
         let origin = Origin { tag: fields.as_ref(), identity: [7; 16] };
         let (mut cursor, mut done) = (Cursor::default(), 0);
-        // The same once more, without putting the chunk down.
+        // The same chunk encoded without a pause.
         let (mut again, mut whole) = (RecordWriter::new(options), Chunk::new(bytes));
         // The events themselves.
         let mut events_of = Chunk::new(bytes);
@@ -184,7 +184,7 @@ fuzz_target!(|bytes: &[u8]| {
                 let next = writer.next(&mut chunk, &origin, Time::default());
                 assert!(
                     next == again.next(&mut whole, &origin, Time::default()),
-                    "a chunk that was put down goes on otherwise"
+                    "a resumed chunk gives other records"
                 );
                 let event = if next == Next::End { None } else { events_of.next_event() };
                 match next {
@@ -193,10 +193,10 @@ fuzz_target!(|bytes: &[u8]| {
                         done = events.end;
                         assert!(record.len() <= MAX_RECORD, "a record of {} bytes", record.len());
                         let text = std::str::from_utf8(record).expect("a record is UTF-8");
-                        // It refuses what is nested too deep for most readers, too.
-                        let value = serde_json::from_str(text).expect("a record is JSON, each key there once");
+                        // The parser also rejects nesting that is too deep for most parsers.
+                        let value = serde_json::from_str(text).expect("a record is JSON without repeated keys");
                         let Json::Object(value) = value else { panic!("a record is an object") };
-                        assert!(!value.is_empty(), "a record of nothing");
+                        assert!(!value.is_empty(), "an empty record");
                         check_names(&value, event.expect("a record is an event's").body, set);
                         assert_eq!(text.ends_with('\n'), options.newline);
                         if let Some(full) = batcher.push(record, Events::One(events), Vec::new) {
@@ -219,9 +219,9 @@ fuzz_target!(|bytes: &[u8]| {
         if let Some(last) = batcher.finish() {
             batched.extend(records_of(&last));
         }
-        assert!(batched == written, "the batches hold other records than were written");
+        assert!(batched == written, "the batches contain other records than were written");
     }
-    // The stream of each event is found without its tape, and the chunk is then where the tape would leave it.
+    // Finding each event's stream without the tape must leave the chunk at the same position as decoding with it.
     let (mut ahead, mut tape, mut scratch) = (Chunk::new(bytes), Chunk::new(bytes), Scratch::default());
     loop {
         let named = TEMPLATE.next(&mut ahead, TAG, fields.as_ref(), &mut scratch).is_some();
