@@ -1,7 +1,7 @@
-// The page of the local bench: shows what /_kubehose/events says, and puts faults into /_kubehose/faults.
+// The page of the local bench: shows the data of /_kubehose/events, and sends faults to /_kubehose/faults.
 'use strict';
 
-// The names that `remap datadog` gives (src/remap.rs; a test of the command line compares the two).
+// The names that `remap datadog` produces (src/record/remap.rs; cli/tests/docs.rs compares the two).
 const NAMES = ['kube_container_name', 'kube_namespace', 'pod_name', 'container_id'];
 const KEPT = 1000, SHOWN = 200, CALLS = 100, WINDOW = 120;
 
@@ -60,7 +60,7 @@ function draw() {
   plot.setAttribute('viewBox', `0 0 ${width} ${height}`);
   const left = 46, right = width - 6, top = 8, middle = height * 0.62, below = height * 0.7, bottom = height - 18;
   const past = [];
-  // The running second is not over: it would always look like a slump.
+  // Omit the current second: it is incomplete, and would always look like a drop.
   for (let at = now - WINDOW; at < now; at++) past.push(seconds.get(at) || { at, accepted: 0, failed: 0, refused: 0, bytes: 0 });
   const most = ceiling(Math.max(...past.map((s) => s.accepted))), worst = ceiling(Math.max(...past.map(troubles)));
   const x = (i) => left + (right - left) * i / (WINDOW - 1);
@@ -123,7 +123,7 @@ function showCounts(event) {
 
 // ---- records
 
-// What has arrived of each kind, and how many of it the list did not show yet.
+// The records that arrived, by kind, and how many of them the list has not shown yet.
 const lists = { accepted: { records: [], total: 0, seen: 0 }, failed: { records: [], total: 0, seen: 0 } };
 let view = 'accepted', held = false;
 
@@ -240,7 +240,7 @@ function take(event) {
   const kept = [...lists.accepted.records, ...lists.failed.records];
   choices('of-stream', kept.map((record) => record.stream));
   choices('of-namespace', kept.flatMap(namespaces));
-  // What is being read must not move.
+  // The record being read must not move.
   if (still() || lists[view].total === lists[view].seen) said(); else showRecords();
 }
 
@@ -374,7 +374,7 @@ source.onopen = () => { first = true; state('live', 'live'); };
 source.onerror = () => state('lost', 'connection lost; trying again');
 source.onmessage = (message) => {
   const event = JSON.parse(message.data);
-  // The first event of a connection carries everything that is kept.
+  // The first event of a connection has all the kept data.
   if (first) restart();
   first = false;
   now = Math.floor(event.now_ms / 1000);
