@@ -286,11 +286,6 @@ impl Ledger {
         self.deadlines.len()
     }
 
-    /// Whether no flush waits, and none was answered RETRY whose chunk would be known if it came again.
-    pub fn knows_no_flush(&self) -> bool {
-        self.deadlines.is_empty() && self.detached.is_empty() && self.resume.is_empty()
-    }
-
     /// Deliveries that have not ended.
     pub fn unended(&self) -> usize {
         self.unended
