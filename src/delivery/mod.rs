@@ -778,7 +778,7 @@ impl<'o> Delivery<'o> {
     /// Whether the next copied chunk would be answered OK at once, whichever it is: the host's thread may then do so itself. Chunks
     /// are acknowledged in memory, so none comes again of which a part was delivered, and none waits for room.
     pub fn acknowledges_all(&self) -> bool {
-        let in_memory = self.options.acknowledge == Acknowledge::Buffered && !self.options.spool;
+        let in_memory = self.options.acknowledge == Acknowledge::Buffered;
         // With a template what is acknowledged is bounded, see `may_hold`.
         in_memory && !self.lanes.template() && self.closing.is_none() && self.parked.is_empty()
     }
