@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -150,10 +150,23 @@ impl Instance {
             true => self.flush_timeout,
             false => self.flush_timeout.min(ENGINE_FLUSH_TIMEOUT),
         };
-        let flush = FlushId(self.next_flush.fetch_add(1, Ordering::Relaxed));
         let deadline = now + wait;
         let (bytes, tag) = (data.bytes(), data.tag());
         let identity = Identity::of(tag, bytes);
+        let reserved = self.driver.room.reserve(bytes.len());
+        // Without the way there and back: with Workers 0 the host's pipeline waits here.
+        let reserved = match reserved {
+            Some(reservation) if self.driver.acknowledges_all.load(Ordering::Acquire) => {
+                let bytes = reservation.fill(bytes.to_vec());
+                let input = Input::Acknowledged { tag: tag.to_vec(), identity, bytes };
+                return match self.driver.tell(Event::Input(input)) {
+                    true => Status::Ok,
+                    false => Status::Retry,
+                };
+            }
+            reserved => reserved,
+        };
+        let flush = FlushId(self.next_flush.fetch_add(1, Ordering::Relaxed));
         // Room for an admission and the answer.
         let (tell, told) = crossbeam_channel::bounded(2);
         let chunk = |reservation: Reservation| Input::Chunk {
@@ -163,7 +176,7 @@ impl Instance {
             identity,
             bytes: reservation.fill(bytes.to_vec()),
         };
-        let input = match self.driver.room.reserve(bytes.len()) {
+        let input = match reserved {
             Some(reservation) => chunk(reservation),
             None => Input::Waiting { flush, deadline, identity, size: bytes.len() },
         };
@@ -232,6 +245,8 @@ pub(crate) struct Driver {
     revokers: Vec<Revoker>,
     /// The memory that `max_buffer` allows.
     pub room: Arc<Room>,
+    /// Whether the host's threads may answer OK by themselves: [`Delivery::acknowledges_all`] after the last input.
+    acknowledges_all: Arc<AtomicBool>,
     /// The counts.
     pub counts: Arc<Counts>,
 }
@@ -293,6 +308,7 @@ impl Driver {
             Firehose::new(config.firehose.clone()).map_err(|error| Error::Tls(error.into()))?;
         runtime.spawn(credentials);
         let (running, ended) = crossbeam_channel::bounded(0);
+        let acknowledges_all = Arc::new(AtomicBool::new(false));
         let loop_ = Loop {
             firehose: Arc::new(firehose),
             by_stream: ByStream::new(config.streams.most),
@@ -300,6 +316,7 @@ impl Driver {
             log,
             metrics,
             room: room.clone(),
+            acknowledges_all: acknowledges_all.clone(),
             counts: counts.clone(),
             events: inbox,
             tasks,
@@ -321,7 +338,7 @@ impl Driver {
             })
         })
         .map_err(Error::Thread)?;
-        Ok(Driver { events, ended, revokers, room, counts })
+        Ok(Driver { events, ended, revokers, room, acknowledges_all, counts })
     }
 
     /// One without a thread: a test that holds the receiver and the end can act as a thread that is dead or stuck.
@@ -330,7 +347,15 @@ impl Driver {
         let (events, inbox) = unbounded_channel();
         let (running, ended) = crossbeam_channel::bounded(0);
         let room = Arc::new(Room::new(limit));
-        (Driver { events, ended, revokers: Vec::new(), room, counts: Arc::default() }, inbox, running)
+        let driver = Driver {
+            events,
+            ended,
+            revokers: Vec::new(),
+            room,
+            acknowledges_all: Arc::default(),
+            counts: Arc::default(),
+        };
+        (driver, inbox, running)
     }
 
     /// Sends it an event; false if it has ended.
@@ -391,6 +416,7 @@ struct Loop {
     log: Arc<Log>,
     metrics: Option<Metrics>,
     room: Arc<Room>,
+    acknowledges_all: Arc<AtomicBool>,
     counts: Arc<Counts>,
     by_stream: ByStream,
     events: UnboundedReceiver<Event>,
@@ -425,6 +451,8 @@ impl Loop {
             if out.iter().any(|action| matches!(action, Action::Reply { .. })) {
                 unshown = None;
             }
+            // Before any answer: a chunk that is answered RETRY may come again at once, and must be found then.
+            self.acknowledges_all.store(delivery.acknowledges_all(), Ordering::Release);
             for action in out.drain(..) {
                 self.act(action, &mut calls, &mut called, &mut flushes);
             }
@@ -489,6 +517,7 @@ impl Loop {
             }
             delivery.handle(input, now, &mut out);
         }
+        self.lose_late_chunks();
         delivery.last_words(&mut out);
         for action in out.drain(..) {
             self.act(action, &mut calls, &mut called, &mut flushes);
@@ -496,6 +525,21 @@ impl Loop {
         self.publish();
         if config.streams.template.is_some() {
             self.by_stream.lines().iter().for_each(|line| self.log.line(Level::Info, line));
+        }
+    }
+
+    /// Counts the chunks that were answered OK while the thread ended; the host flushes none any more, but it might.
+    fn lose_late_chunks(&mut self) {
+        self.events.close();
+        let late = std::iter::from_fn(|| self.events.try_recv().ok());
+        let sizes = late.filter_map(|event| match event {
+            Event::Input(Input::Acknowledged { bytes, .. }) => Some(bytes.len()),
+            _ => None,
+        });
+        let (chunks, bytes) = sizes.fold((0, 0), |(chunks, bytes), size| (chunks + 1, bytes + size));
+        if chunks > 0 {
+            let text = format!("{chunks} chunks ({bytes} bytes) came while the output ended, and are lost");
+            self.log.line(Level::Error, &text);
         }
     }
 

@@ -151,6 +151,15 @@ pub enum Input {
         /// The copy.
         bytes: Copied,
     },
+    /// The host's thread has copied a chunk and answered its flush OK, as [`Delivery::acknowledges_all`] allows.
+    Acknowledged {
+        /// The chunk's tag.
+        tag: Vec<u8>,
+        /// The chunk's identity.
+        identity: Identity,
+        /// The copy.
+        bytes: Copied,
+    },
     /// A flush waits for [`Action::Admit`]: there was no room to copy its chunk.
     Waiting {
         /// The flush.
@@ -533,6 +542,13 @@ impl<'o> Delivery<'o> {
                 let flush = Flush { id: flush, deadline, size: bytes.len() };
                 self.chunk(flush, &tag, identity, bytes, now, out);
             }
+            Input::Acknowledged { tag, identity, bytes } => {
+                let tag = String::from_utf8_lossy(&tag).into();
+                let delivery = self.ledger.begin_acknowledged(identity);
+                let origin = Arc::new(Origin { delivery, identity, tag, chunk: None });
+                let source = Source::Memory(Arc::new(bytes));
+                self.queue.push_back(Queued { origin, source, done: Vec::new(), resumed: false });
+            }
             Input::Waiting { flush, deadline, identity, size } => {
                 let flush = Flush { id: flush, deadline, size };
                 if self.closing.is_some() || flush.deadline <= now {
@@ -757,6 +773,14 @@ impl<'o> Delivery<'o> {
         let encoding = self.encoding.iter().map(|encoding| (encoding.origin.delivery, encoding.size()));
         let acknowledged = waiting.chain(encoding).filter(|(delivery, _)| self.ledger.is_acknowledged(*delivery));
         acknowledged.map(|(_, bytes)| bytes).sum::<usize>() + size <= self.room.limit() / 4
+    }
+
+    /// Whether the next copied chunk would be answered OK at once, whichever it is: the host's thread may then do so itself. Chunks
+    /// are acknowledged in memory, so none comes again of which a part was delivered, and none waits for room.
+    pub fn acknowledges_all(&self) -> bool {
+        let in_memory = self.options.acknowledge == Acknowledge::Buffered;
+        // With a template what is acknowledged is bounded, see `may_hold`.
+        in_memory && !self.lanes.template() && self.closing.is_none() && self.parked.is_empty()
     }
 
     /// Handles a copied chunk: joins its earlier delivery, or begins one.

@@ -744,6 +744,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn keys_that_are_alike_need_no_tape() {
+        let options = options(Remap::default());
+        for length in 1..=64 {
+            for place in 0..length {
+                // As labels, which have long prefixes in common, and often an end.
+                let mut other = vec![b'a'; length];
+                other[place] = b'b';
+                let other = String::from_utf8(other).unwrap();
+                let data = chunk_of(&json!({"kubernetes": {"labels": {"a".repeat(length): 1, other: 2}}}));
+                let (mut chunk, mut writer) = (Chunk::new(&data), RecordWriter::new(&options));
+                while !matches!(writer.next(&mut chunk, &Origin::default(), NOW), Next::End) {}
+                assert_eq!(writer.by_tape(), 0, "keys of {length} bytes that differ at {place}");
+            }
+        }
+    }
+
+    #[test]
     fn only_what_was_asked_for_is_sent() {
         let body = json!({"log": "x", "stream": "stdout", "kubernetes": {"pod_name": "p", "labels": {"a.b": 1}}});
         for (options, expected) in [

@@ -8,6 +8,7 @@ use crate::event::known::Known;
 use crate::event::path::Node;
 use crate::record::json::{self, BLOCK, grow, is_special, plain};
 use crate::record::remap::{Remap, Role, TagFields};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// An event with containers nested deeper than this is left to the tape.
 const MOST_LEVELS: usize = 32;
@@ -367,9 +368,13 @@ fn is_text(data: &[u8], at: usize) -> bool {
     }
 }
 
-/// A mark that differs for nearly all different keys. The name is at `from` in the data.
+/// A mark that differs for nearly all different keys, also for those of labels, which often begin and end alike. The name is at `from`
+/// in the data.
 #[inline]
 fn mark(data: &[u8], from: usize, name: &[u8]) -> u64 {
+    if name.len() > 16 {
+        return xxh3_64(name);
+    }
     let ends = match (name.first_chunk::<8>(), name.last_chunk::<8>(), data.get(from..).and_then(<[u8]>::first_chunk)) {
         (Some(head), Some(tail), _) => u64::from_le_bytes(*head) ^ u64::from_le_bytes(*tail).rotate_left(29),
         (_, _, Some(block)) => u64::from_le_bytes(*block) & ((1 << (8 * name.len())) - 1),

@@ -53,6 +53,8 @@ pub struct Summary {
     disk_refused: u64,
     parked: u64,
     attached: u64,
+    /// Chunks that the host's threads answered OK by themselves.
+    acknowledged_at_once: u64,
     stalls: u64,
     /// The longest time that a healthy stream waited for its last event while others failed.
     pub waited: Duration,
@@ -78,6 +80,7 @@ impl Summary {
             disk_refused,
             parked,
             attached,
+            acknowledged_at_once,
             stalls,
             waited,
         } = other;
@@ -99,10 +102,11 @@ impl Summary {
         self.disk_refused += disk_refused;
         self.parked += parked;
         self.attached += attached;
+        self.acknowledged_at_once += acknowledged_at_once;
         self.stalls += stalls;
     }
 
-    /// Whether each kind of fault has happened.
+    /// Whether each kind of fault, and of answer, has happened.
     pub fn every_fault_fired(&self) -> bool {
         [
             self.crashes,
@@ -117,6 +121,7 @@ impl Summary {
             self.disk_refused,
             self.parked,
             self.attached,
+            self.acknowledged_at_once,
             self.stalls,
         ]
         .iter()
@@ -129,7 +134,7 @@ impl fmt::Display for Summary {
         write!(
             out,
             "{} events, {} calls, {} steps, {:.0} simulated hours, {} lives ({} crashes, {} signals, {} reloads), {} ambiguous \
-             outcomes, {} partial, {} poisoned calls, {} RETRY, {} attached, {} chunks dropped by the host, {} dead letters, {} times \
+             outcomes, {} partial, {} poisoned calls, {} RETRY, {} attached, {} acknowledged at once, {} chunks dropped by the host, {} dead letters, {} times \
              refused by the disk, {} flushes parked, {} stalls",
             self.events,
             self.calls,
@@ -144,6 +149,7 @@ impl fmt::Display for Summary {
             self.poisoned,
             self.retries,
             self.attached,
+            self.acknowledged_at_once,
             self.host_dropped,
             self.dead_lettered,
             self.disk_refused,
@@ -224,6 +230,8 @@ struct World<'o> {
 
     life: u32,
     core: Option<Delivery<'o>>,
+    /// Whether the core acknowledges all chunks, after its last input.
+    acknowledges_all: bool,
     room: Arc<Room>,
     counts: Arc<Counts>,
     workers: Vec<Worker>,
@@ -341,6 +349,7 @@ fn run_world(seed: u64, trace: bool, lasting: bool) -> Result<Summary, String> {
         trace,
         life: 0,
         core: None,
+        acknowledges_all: false,
         room: Arc::new(Room::new(config.delivery.max_buffer)),
         counts: Arc::default(),
         workers: Vec::new(),
@@ -737,52 +746,66 @@ impl World<'_> {
             return Ok(());
         }
         for worker in 0..self.workers.len() {
-            if self.workers[worker].flush.is_some() {
-                continue;
-            }
-            let Some(chunk) = self.workers[worker].queue.pop_front() else { continue };
-            // After the shutdown limit the plugin answers without asking the core: src/output.rs.
-            let shutdown = self.config.delivery.shutdown_timeout;
-            if self.ending.is_some_and(|(ending, since)| ending == Ending::Signal && self.now >= since + shutdown) {
-                self.replied(worker, chunk, Status::Retry);
-                self.workers[worker].queue.clear();
-                continue;
-            }
-            self.next_flush += 1;
-            let (flush, deadline) = (self.next_flush, self.now + self.host.flush_timeout);
-            self.workers[worker].flush = Some((flush, chunk, deadline));
-            if self.stalls {
-                self.later(self.host.flush_timeout + MARGIN, Happening::GivesUp(flush));
-            }
-            let Chunk { tag, bytes, events, .. } = self.chunks[chunk].clone();
-            let identity = Identity::of(tag.as_bytes(), &bytes);
-            if self.flushed.insert(chunk) {
-                match self.left_behind.iter().position(|left| *left == identity) {
-                    // The core takes it for the chunk in the spool: see Ledger.
-                    Some(at) => {
-                        self.left_behind.remove(at);
+            while self.workers[worker].flush.is_none() {
+                let Some(chunk) = self.workers[worker].queue.pop_front() else { break };
+                // Past the limit the plugin answers without asking the core: src/output.rs.
+                let shutdown = self.config.delivery.shutdown_timeout;
+                if self.ending.is_some_and(|(ending, since)| ending == Ending::Signal && self.now >= since + shutdown) {
+                    self.replied(worker, chunk, Status::Retry);
+                    self.workers[worker].queue.clear();
+                    continue;
+                }
+                self.next_flush += 1;
+                let (flush, deadline) = (self.next_flush, self.now + self.host.flush_timeout);
+                self.workers[worker].flush = Some((flush, chunk, deadline));
+                if self.stalls {
+                    self.later(self.host.flush_timeout + MARGIN, Happening::GivesUp(flush));
+                }
+                let Chunk { tag, bytes, events, .. } = self.chunks[chunk].clone();
+                let identity = Identity::of(tag.as_bytes(), &bytes);
+                if self.flushed.insert(chunk) {
+                    match self.left_behind.iter().position(|left| *left == identity) {
+                        // The core takes it for the chunk in the spool: see Ledger.
+                        Some(at) => {
+                            self.left_behind.remove(at);
+                        }
+                        None => events.iter().for_each(|id| self.allowed.add(*id)),
                     }
-                    None => events.iter().for_each(|id| self.allowed.add(*id)),
                 }
-            }
-            self.trace(format_args!("flush {flush} of chunk {chunk}, {} events", events.len()));
-            let input = match self.room.reserve(bytes.len()) {
-                Some(reservation) => Input::Chunk {
-                    flush: FlushId(flush),
-                    deadline,
-                    tag: tag.as_bytes().to_vec(),
-                    identity,
-                    bytes: reservation.fill(bytes.to_vec()),
-                },
-                None => {
-                    self.summary.parked += 1;
-                    Input::Waiting { flush: FlushId(flush), deadline, identity, size: bytes.len() }
+                self.trace(format_args!("flush {flush} of chunk {chunk}, {} events", events.len()));
+                if self.chunks[chunk].retries > 0 {
+                    self.summary.attached += 1;
                 }
-            };
-            if self.chunks[chunk].retries > 0 {
-                self.summary.attached += 1;
+                let reserved = self.room.reserve(bytes.len());
+                let reserved = match reserved {
+                    Some(reservation) if self.acknowledges_all => {
+                        // The host's thread answers by itself: src/output.rs.
+                        self.summary.acknowledged_at_once += 1;
+                        self.workers[worker].flush = None;
+                        self.replied(worker, chunk, Status::Ok);
+                        let bytes = reservation.fill(bytes.to_vec());
+                        self.feed(Input::Acknowledged { tag: tag.as_bytes().to_vec(), identity, bytes })?;
+                        self.close_if_joined()?;
+                        continue;
+                    }
+                    reserved => reserved,
+                };
+                let input = match reserved {
+                    Some(reservation) => Input::Chunk {
+                        flush: FlushId(flush),
+                        deadline,
+                        tag: tag.as_bytes().to_vec(),
+                        identity,
+                        bytes: reservation.fill(bytes.to_vec()),
+                    },
+                    None => {
+                        self.summary.parked += 1;
+                        Input::Waiting { flush: FlushId(flush), deadline, identity, size: bytes.len() }
+                    }
+                };
+                self.feed(input)?;
+                break;
             }
-            self.feed(input)?;
         }
         Ok(())
     }
@@ -847,6 +870,7 @@ impl World<'_> {
         for action in &out {
             self.watch.action(action)?;
         }
+        self.acknowledges_all = core.acknowledges_all();
         self.watch.handled(&self.counts, core.unsettled())?;
         self.perform(out)
     }
@@ -1018,6 +1042,7 @@ impl World<'_> {
             }
         }
         self.core = None;
+        self.acknowledges_all = false;
         self.boot()
     }
 
