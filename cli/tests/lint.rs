@@ -437,3 +437,78 @@ fn a_template_of_streams_is_judged_as_the_plugin_does() {
         assert_eq!(of(&wrong).len(), 1, "{wrong}: {:?}", of(&wrong));
     }
 }
+
+/// What real Fluent Bit, FireLens and the charts accept, in the forms of other people's repositories.
+#[test]
+fn what_works_elsewhere_is_no_error() {
+    let rest = "[OUTPUT]\n    Name stdout\n    Match *\n";
+    let dummy = "[INPUT]\n    Name dummy\n    Tag a\n";
+    let task = |log: &str| {
+        format!(
+            "{{\"family\": \"t\", \"containerDefinitions\": [{{\"name\": \"app\", \"logConfiguration\": {{\"logDriver\": \"awsfirelens\"{log}}}}}]}}"
+        )
+    };
+    let named = "\"Name\": \"kinesis_firehose\", \"region\": \"us-west-2\"";
+    let cases = [
+        // Files of other programs in a ConfigMap.
+        ("grafana.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\ndata:\n  grafana.ini: |\n    [server]\n    http_port = 3000\n".to_owned()),
+        // Options that ECS reads itself; those from a secret; an output in a file of the router's; Fluentd.
+        ("own.json", task(&format!(", \"options\": {{{named}, \"delivery_stream\": \"s\", \"log-driver-buffer-limit\": \"2097152\", \"exclude-pattern\": \"x\"}}"))),
+        ("secret.json", task(&format!(", \"options\": {{{named}}}, \"secretOptions\": [{{\"name\": \"delivery_stream\", \"valueFrom\": \"arn:aws:ssm:us-east-1:111111111111:parameter/x\"}}]"))),
+        ("file.json", task("")),
+        ("limit.json", task(", \"options\": {\"log-driver-buffer-limit\": \"2097152\"}")),
+        ("fluentd.json", task(", \"options\": {\"@type\": \"kinesis_firehose\", \"delivery_stream_name\": \"s\"}")),
+        ("extra.conf", format!("{dummy}[OUTPUT]\n    Name stdout\n    Match app-firelens*\n{rest}")),
+        // Values of which a chart makes the output.
+        ("values.yaml", "firehose:\n  enabled: true\n  region: us-east-1\n  deliveryStream: s\n".to_owned()),
+        // Tags that inputs, filters and the stream processor make.
+        ("http.conf", "[INPUT]\n    Name http\n    Tag web\n[OUTPUT]\n    Name stdout\n    Match app.log\n".to_owned()),
+        ("forward.conf", "[INPUT]\n    Name forward\n    Tag f\n    Tag_Prefix p.\n[OUTPUT]\n    Name stdout\n    Match p.*\n".to_owned()),
+        ("metrics.conf", format!("{dummy}[FILTER]\n    Name log_to_metrics\n    Match a\n    Tag m\n    metric_mode counter\n    metric_name n\n    metric_description d\n[OUTPUT]\n    Name stdout\n    Match m\n")),
+        ("streams.conf", format!("[SERVICE]\n    Streams_File s.conf\n{dummy}[OUTPUT]\n    Name stdout\n    Match results\n")),
+        // One input goes to one output without a Match.
+        ("one.conf", format!("{dummy}[FILTER]\n    Name grep\n    Match *\n    Regex message dummy\n[OUTPUT]\n    Name stdout\n")),
+        // A key of ECS at the root.
+        ("ecs.conf", format!("{dummy}[FILTER]\n    Name modify\n    Match *\n    Rename container_name app\n{rest}")),
+        // Options of a library, and of a plugin without a table.
+        ("kafka.conf", format!("{dummy}[OUTPUT]\n    Name kafka\n    Match *\n    Brokers b:9092\n    Topics t\n    rdkafka.request.required.acks 1\n")),
+        ("pgsql.conf", format!("{dummy}[OUTPUT]\n    Name pgsql\n    Match *\n    User u\n    Database d\n")),
+        ("variable.conf", format!("{dummy}[FILTER]\n    Name parser\n    Match *\n    Key_Name log\n    Parser ${{PARSER}}\n{rest}")),
+    ];
+    let (folder, _) = scratch("none", "");
+    let mut wrong = Vec::new();
+    for (name, text) in cases {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let errors: Vec<_> =
+            findings(&file.display().to_string()).into_iter().filter(|(_, _, severity)| severity == "error").collect();
+        if !errors.is_empty() {
+            wrong.push(format!("{name}: {errors:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A chart's `service` and `env` do not make its values a configuration of Fluent Bit.
+#[test]
+fn values_of_a_chart_with_a_service_are_looked_through() {
+    let (folder, _) = scratch("none", "");
+    for head in ["service:\n  type: ClusterIP\n", "env: []\n", "image:\n  tag: x\nservice:\n  labels: {}\n"] {
+        let file = folder.path().join("values.yaml");
+        let config = "config:\n  outputs: |\n    [OUTPUT]\n        Name kinesis_firehose\n        Match kube.*\n        region Ireland\n        delivery_stream a b\n";
+        std::fs::write(&file, format!("{head}{config}")).unwrap();
+        let found: Vec<String> = findings(&file.display().to_string()).into_iter().map(|(rule, ..)| rule).collect();
+        assert!(found.contains(&"region".to_owned()) && found.contains(&"stream-name".to_owned()), "{head}: {found:?}");
+    }
+}
+
+/// EKS Fargate's outputs are plugins with types of options, too.
+#[test]
+fn options_of_fargates_outputs_are_checked() {
+    let (folder, _) = scratch("none", "");
+    let file = folder.path().join("aws-logging.yaml");
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: aws-logging\n  namespace: aws-observability\ndata:\n  output.conf: |\n    [OUTPUT]\n        Name cloudwatch_logs\n        Match *\n        region eu-west-1\n        log_group_name g\n        log_stream_prefix p\n        auto_create_group maybe\n";
+    std::fs::write(&file, text).unwrap();
+    let found = findings(&file.display().to_string());
+    assert!(found.iter().any(|(rule, line, _)| rule == "option-value" && *line == 14), "{found:?}");
+}

@@ -27,7 +27,11 @@ pub fn check<'n>(files: impl Iterator<Item = (&'n str, &'n Node)>, lines: &[&str
             // A template decides here which lines there are.
             continue;
         }
-        if text.lines().any(super::is_section_line) {
+        // Other programs' files have sections, too: grafana.ini, my.cnf.
+        let own =
+            |line: &str| conf::SECTIONS.contains(&line.trim().trim_matches(['[', ']']).to_ascii_uppercase().as_str());
+        let named = name == "fluent-bit.conf" || name == PART;
+        if text.lines().any(|line| super::is_section_line(line) && (named || own(line))) {
             let read = conf::read(text, &origin(value, lines), findings);
             // The other files are included in an order that only the program knows.
             let open = name != "fluent-bit.conf" || read.includes() || super::names_other_files(&read);
@@ -83,6 +87,13 @@ const CHART_KEYS: [&str; 14] = [
     "extraParsers",
 ];
 
+/// How a value is called that is a part of a configuration.
+const PART: &str = "part.conf";
+
+/// The outputs that the chart aws-for-fluent-bit makes of values.
+const CHART_OUTPUTS: [&str; 7] =
+    ["cloudWatch", "cloudWatchLogs", "firehose", "kinesis", "elasticsearch", "opensearch", "s3"];
+
 /// Looks through a whole document for texts that are configurations; returns whether there was one.
 pub fn search(document: &Node, lines: &[&str], findings: &mut Findings) -> bool {
     let before = findings.checked;
@@ -93,15 +104,21 @@ pub fn search(document: &Node, lines: &[&str], findings: &mut Findings) -> bool 
         if !seen.insert(std::ptr::from_ref(node)) {
             continue;
         }
-        if let Some(options) = firelens_options(node) {
-            check_firelens(options, findings);
+        if is_firelens(node) {
+            match firelens_options(node) {
+                Some(options) => check_firelens(node, options, findings),
+                // The output stands in a file of the router's.
+                None => findings.checked = true,
+            }
         }
         for (key, value) in node.pairs() {
             let name = key.text().unwrap_or_default();
+            // The chart makes these outputs itself; its values are its own to check.
+            findings.checked |= CHART_OUTPUTS.contains(&name) && value.get("enabled").is_some();
             let is_file = name.contains('.');
             if (CHART_KEYS.contains(&name) || is_file) && value.text().is_some() {
                 // Parts that are not given come from the chart's defaults.
-                check(std::iter::once((if is_file { name } else { "part.conf" }, &**value)), lines, findings);
+                check(std::iter::once((if is_file { name } else { PART }, &**value)), lines, findings);
             }
             if value.text().is_none() {
                 open.push(value);
@@ -117,23 +134,44 @@ pub fn search(document: &Node, lines: &[&str], findings: &mut Findings) -> bool 
 /// The options of a container's log configuration, of which FireLens makes an [OUTPUT]; as ECS writes them, CloudFormation, or
 /// Compose.
 pub fn firelens_options(node: &Node) -> Option<&Node> {
-    [("logDriver", "options"), ("LogDriver", "Options"), ("driver", "options")].into_iter().find_map(
-        |(driver, options)| {
-            let is_firelens = node.get(driver).and_then(|driver| driver.text()) == Some("awsfirelens");
-            is_firelens.then(|| node.get(options)).flatten().map(|options| &**options)
-        },
-    )
+    ["options", "Options"]
+        .into_iter()
+        .filter(|_| is_firelens(node))
+        .find_map(|options| node.get(options))
+        .map(|options| &**options)
 }
 
-fn check_firelens(options: &Node, findings: &mut Findings) {
+/// Whether it is a container's log configuration for FireLens.
+fn is_firelens(node: &Node) -> bool {
+    let drivers = ["logDriver", "LogDriver", "driver"];
+    drivers.into_iter().any(|driver| node.get(driver).and_then(|driver| driver.text()) == Some("awsfirelens"))
+}
+
+/// Options that ECS's log driver reads itself, and hands to no plugin:
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/firelens-taskdef.html>
+pub const FIRELENS_OWN: [&str; 3] = ["exclude-pattern", "include-pattern", "log-driver-buffer-limit"];
+
+fn check_firelens(log: &Node, options: &Node, findings: &mut Findings) {
     let word = |node: &Node| Some(Word { text: node.text()?.to_owned(), at: node.at });
     let mut entries: Vec<Entry> = Vec::new();
     for (key, value) in options.pairs() {
-        if let (Some(key), Some(value)) = (word(key), word(value)) {
+        if let (Some(key), Some(value)) = (word(key), word(value))
+            && !FIRELENS_OWN.contains(&key.text.as_str())
+        {
             entries.push(Entry { key, value });
         }
     }
-    if entries.is_empty() {
+    // Their values come from Secrets Manager or Parameter Store.
+    let secrets = ["secretOptions", "SecretOptions"].into_iter().find_map(|key| log.get(key));
+    for secret in secrets.map_or(&[][..], |secrets| secrets.items()) {
+        if let Some(name) = ["name", "Name"].into_iter().find_map(|key| word(secret.get(key)?)) {
+            let value = Word { text: format!("${{{}}}", name.text), at: name.at };
+            entries.push(Entry { key: name, value });
+        }
+    }
+    findings.checked = true;
+    // Without options the output stands in a file of the router's; Fluentd's begin with @type.
+    if entries.is_empty() || entries.iter().any(|entry| entry.key.text == "@type") {
         return;
     }
     // FireLens adds the Match itself.
@@ -142,5 +180,4 @@ fn check_firelens(options: &Node, findings: &mut Findings) {
     let output = Section { name: "OUTPUT".to_owned(), at: options.at, entries };
     let conf = Conf { sections: vec![output], ..Conf::default() };
     router::check(&conf, Scope { fargate: None, open: true, reloads: false }, findings);
-    findings.checked = true;
 }

@@ -30,6 +30,16 @@ const PIPELINE: [(&str, &str); 3] = [("inputs", "INPUT"), ("filters", "FILTER"),
 /// Whether the document is a configuration.
 pub fn is_configuration(document: &Node) -> bool {
     document.pairs().iter().any(|(key, _)| key.text().is_some_and(|key| ROOT.contains(&key)))
+        && !is_chart_values(document)
+}
+
+/// Whether these are values of a Helm chart, which have a `service` and an `env` of their own.
+fn is_chart_values(document: &Node) -> bool {
+    let service = |key: &str| document.get("service").is_some_and(|service| service.get(key).is_some());
+    let list = document.get("env").is_some_and(|env| matches!(env.value, Value::Sequence(_)));
+    let other = ["image", "config", "serviceAccount", "rbac", "tolerations", "resources"];
+    document.get("pipeline").is_none()
+        && (list || service("type") || service("port") || other.into_iter().any(|key| document.get(key).is_some()))
 }
 
 /// The document's sections.

@@ -63,7 +63,10 @@ fn own(section: &str, plugin: &str) -> Option<Vec<&'static str>> {
     match (section, plugin) {
         ("OUTPUT", "kubehose") => Some(kubehose::options::OPTIONS.iter().map(|spec| spec.name).collect()),
         ("OUTPUT", "firehose") => Some(FIREHOSE.to_vec()),
-        _ => host::plugin(section, plugin).map(|plugin| plugin.options.iter().map(|option| option.name).collect()),
+        // One without a table of options reads them itself, and the host checks none (flb_output.c).
+        _ => host::plugin(section, plugin)
+            .filter(|plugin| !plugin.options.is_empty())
+            .map(|plugin| plugin.options.iter().map(|option| option.name).collect()),
     }
 }
 
@@ -100,7 +103,10 @@ pub fn unknown(section: &str, plugin: &str, key: &str) -> Option<Unknown> {
     let by_server = served.is_some_and(|plugin| plugin.http_server)
         && (lower.starts_with("http_server.") || HTTP_SERVER.contains(&lower.as_str()));
     let by_prefix = served.is_some_and(|plugin| plugin.option(&lower).is_some());
+    // Options of librdkafka (out_kafka/kafka.c, in_kafka/in_kafka.c).
+    let of_library = plugin == "kafka" && lower.starts_with("rdkafka.");
     if is_core_of(section, &lower)
+        || of_library
         || SPECIAL.contains(&lower.as_str())
         || by_server
         || by_prefix

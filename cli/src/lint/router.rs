@@ -56,7 +56,7 @@ fn is_refused_on_fargate(section: &Section) -> bool {
     let plugin = section.plugin();
     match section.name.as_str() {
         "FILTER" => !fargate::FILTER_NAMES.contains(&plugin.as_str()),
-        "OUTPUT" => true,
+        "OUTPUT" => !fargate::OUTPUT_NAMES.contains(&plugin.as_str()),
         _ => false,
     }
 }
@@ -387,10 +387,22 @@ const CRI_LINES: [&str; 3] = [
     "2026-01-02T03:04:05.123456789Z stdout P text",
 ];
 
+/// Whether the input makes its tags of what comes in, whatever its `Tag`.
+fn makes_tags(input: &Section) -> bool {
+    match input.plugin().as_str() {
+        // The tag of a request is its path.
+        "http" | "elasticsearch" | "opentelemetry" | "prometheus_remote_write" | "splunk" => true,
+        "forward" => input.get("tag_prefix").is_some(),
+        _ => false,
+    }
+}
+
 /// The parts of a configuration that work on records, in order.
 struct Router<'a> {
     scope: Scope,
     routes: bool,
+    /// Whether the stream processor makes records with tags of its own.
+    streams: bool,
     inputs: Vec<&'a Section>,
     filters: Vec<&'a Section>,
     outputs: Vec<&'a Section>,
@@ -403,6 +415,9 @@ impl<'a> Router<'a> {
         Self {
             scope,
             routes: conf.routes,
+            streams: conf.sections.iter().any(|section| {
+                section.name == "STREAM_TASK" || section.name == "SERVICE" && section.get("streams_file").is_some()
+            }),
             inputs: all("INPUT"),
             filters: all("FILTER"),
             outputs: all("OUTPUT"),
@@ -412,7 +427,8 @@ impl<'a> Router<'a> {
 
     /// The possible tags of records; None if they cannot be known.
     fn tags(&self) -> Option<Vec<String>> {
-        if self.routes || self.filters.iter().any(|filter| filter.plugin() == "rewrite_tag") {
+        let emits = |filter: &&Section| ["rewrite_tag", "log_to_metrics"].contains(&filter.plugin().as_str());
+        if self.routes || self.streams || self.filters.iter().any(emits) {
             return None;
         }
         if let Some(own_log) = self.scope.fargate {
@@ -425,7 +441,13 @@ impl<'a> Router<'a> {
         if self.scope.open || self.inputs.is_empty() {
             return None;
         }
+        // FireLens adds inputs of its own to a configuration: <container>-firelens-<task>.
+        if self.outputs.iter().any(|output| output.value("match").is_some_and(|pattern| pattern.contains("-firelens")))
+        {
+            return None;
+        }
         let tag = |input: &&Section| match input.value("tag") {
+            Some(_) if makes_tags(input) => None,
             Some(tag) if tag.contains("${") => None,
             // `<name>` is filled from Tag_Regex.
             Some(tag) if tag.contains('<') => Some(format!("{}*", tag.split('<').next().unwrap_or_default())),
@@ -452,7 +474,8 @@ impl<'a> Router<'a> {
                 && tags.is_some()
                 && !self.outputs.iter().any(|output| match output.value("match") {
                     Some(other) => overlap(pattern, other),
-                    None => output.get("match_regex").is_some(),
+                    // A single input goes to a single output without any Match.
+                    None => output.get("match_regex").is_some() || self.inputs.len() == 1 && self.outputs.len() == 1,
                 })
             {
                 findings.add(
@@ -512,7 +535,7 @@ impl<'a> Router<'a> {
                 let definition =
                     self.parsers.iter().find(|parser| parser.value("name") == Some(entry.value.text.as_str()));
                 match definition {
-                    None if !self.scope.open => {
+                    None if !self.scope.open && is_known(&entry.value.text) => {
                         findings.add(
                             &rules::PARSER_UNDEFINED,
                             entry.value.at,
@@ -523,6 +546,7 @@ impl<'a> Router<'a> {
                         self.check_cri(parser, entry, findings);
                         if let Some(regex) = parser.get("regex")
                             && kubernetes.is_some()
+                            && !filter.value("preserve_key").is_some_and(is_switched_on)
                             && !["(?<log>", "(?P<log>"].iter().any(|group| regex.value.text.contains(group))
                         {
                             findings.add(&rules::PARSER_DROPS_LOG, regex.value.at, "there is no (?<log>…)".to_owned());
@@ -648,6 +672,8 @@ impl<'a> Router<'a> {
     }
 
     fn check_renames(&self, filter: &Section, prefixes: &[&str], findings: &mut Findings) {
+        // Without that filter, as on ECS, a name such as container_name is a key at the root.
+        let adds = self.scope.fargate.is_some() || self.position("kubernetes").is_some();
         let rules_of_names = ["rename", "hard_rename", "copy", "hard_copy"];
         for entry in &filter.entries {
             if !rules_of_names.contains(&entry.key.text.to_ascii_lowercase().as_str()) {
@@ -661,7 +687,9 @@ impl<'a> Router<'a> {
             }
             if bare.starts_with("kubernetes.") || bare.starts_with("kubernetes[") {
                 findings.add(&rules::RENAME_NESTED, entry.value.at, format!("{source} is a path"));
-            } else if datadog::kubernetes_fields().any(|(field, target)| source.ends_with(field) && source != target) {
+            } else if adds
+                && datadog::kubernetes_fields().any(|(field, target)| source.ends_with(field) && source != target)
+            {
                 findings.add(&rules::RENAME_BEFORE_LIFT, entry.value.at, format!("no filter before adds {source}"));
             }
         }

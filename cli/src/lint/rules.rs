@@ -193,7 +193,7 @@ rules! {
         "set Workers 0 on kubehose, or Hot_Reload Off";
     PARSER_ORDER = Error "parser-order", "the kubernetes filter comes before the parser that it needs, so JSON is never merged",
         "put the parser filter first";
-    PARSER_DROPS_LOG = Error "parser-drops-log", "the parser's expression has no group `log`, so the text itself is lost",
+    PARSER_DROPS_LOG = Warning "parser-drops-log", "the parser's expression has no group `log`, where the kubernetes filter looks for JSON to merge",
         "name the group of the text (?<log>.*)";
     KUBERNETES_MISSING = Warning "kubernetes-missing", "there is no kubernetes filter, so the names have no source",
         "add one";

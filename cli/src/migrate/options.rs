@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use kubehose::options::OPTIONS;
 
 use crate::lint::router::is_known;
-use crate::lint::{options, reader};
+use crate::lint::{embedded, options, reader};
 
 /// The output that a section was written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub fn plan(peer: Peer, given: &[Given], around: Around) -> Result<Plan, String>
         let change = if own && !seen.insert(key.as_str()) {
             Change::Out("it stands twice, and the first counts".to_owned())
         } else {
-            change(peer, key, &option.value, &value_of)
+            change(peer, key, &option.value, around, &value_of)
         };
         plan.changes.push(change);
     }
@@ -167,7 +167,13 @@ pub fn plan(peer: Peer, given: &[Given], around: Around) -> Result<Plan, String>
     Ok(plan)
 }
 
-fn change<'v>(peer: Peer, key: &str, value: &str, value_of: &dyn Fn(&str) -> Option<&'v str>) -> Change {
+fn change<'v>(
+    peer: Peer,
+    key: &str,
+    value: &str,
+    around: Around,
+    value_of: &dyn Fn(&str) -> Option<&'v str>,
+) -> Change {
     let out = |why: &str| Change::Out(why.to_owned());
     let unread = format!("{} did not read it", peer.name());
     match key {
@@ -209,6 +215,7 @@ fn change<'v>(peer: Peer, key: &str, value: &str, value_of: &dyn Fn(&str) -> Opt
         "log_key" if is_known(value) && value.contains(['.', '$']) && !value.contains('[') => {
             Change::Value(format!("${value}"))
         }
+        _ if around.firelens && embedded::FIRELENS_OWN.contains(&key) => Change::Keep,
         _ if options::is_core(key) || OPTIONS.iter().any(|spec| spec.name == key) => Change::Keep,
         _ => {
             let near = options::near(key, OPTIONS.iter().map(|spec| spec.name));

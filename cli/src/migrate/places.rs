@@ -22,12 +22,34 @@ pub fn rewrite(name: &str, text: &str) -> Result<Rewritten, Refused> {
     let documents = yaml::documents(body).map_err(|fault| Refused::Wrong(fault.at.line, fault.what))?;
     let is_own = |document: &Node| !kubernetes::is_manifest(document) && fluent_yaml::is_configuration(document);
     let mut new = if documents.iter().any(|document| is_own(document)) {
+        if let Some(line) = documents.iter().filter(|document| is_own(document)).find_map(|document| routed(document)) {
+            let why = "a route names this output: give the output an alias, name that in the route, and try again";
+            return Err(Refused::Wrong(line, why.to_owned()));
+        }
         configuration::rewrite(name, body, false)?
     } else {
         documents_with_more(name, body, &documents)?
     };
     new.text.insert_str(0, mark);
     Ok(new)
+}
+
+/// The line of a route of an input to an output of the peers, by the plugin's name.
+fn routed(document: &Node) -> Option<usize> {
+    let inputs = document.get("pipeline")?.get("inputs")?;
+    let routes = inputs.items().iter().filter_map(|input| input.get("routes"));
+    let mut open: Vec<&Node> = routes.map(|routes| &**routes).collect();
+    while let Some(node) = open.pop() {
+        let names = node.get("outputs").map_or(&[][..], |outputs| outputs.items());
+        let peer =
+            names.iter().find(|name| name.text().is_some_and(|name| ["firehose", "kinesis_firehose"].contains(&name)));
+        if let Some(peer) = peer {
+            return Some(peer.at.line);
+        }
+        open.extend(node.pairs().iter().map(|(_, value)| &**value));
+        open.extend(node.items().iter().map(|item| &**item));
+    }
+    None
 }
 
 /// What holds configurations among other things.
@@ -119,9 +141,9 @@ impl Holder<'_> {
         let wrong = |why: String| Refused::Wrong(key.at.line, why);
         let mut given = vec![Given { key: "name".to_owned(), value: "firehose".to_owned() }];
         for (option, value) in CHART_OPTIONS {
-            let Some(text) = firehose.get(value).and_then(|value| value.text()).filter(|text| !text.is_empty()) else {
-                continue;
-            };
+            let text = firehose.get(value).and_then(|value| value.text()).filter(|text| !text.is_empty());
+            let default = CHART_DEFAULTS.iter().find(|(name, _)| *name == value).map(|(_, default)| *default);
+            let Some(text) = text.or(default) else { continue };
             given.push(Given { key: option.to_owned(), value: text.to_owned() });
         }
         for line in firehose.get("extraOutputs").and_then(|extra| extra.text()).unwrap_or_default().lines() {
@@ -142,7 +164,13 @@ impl Holder<'_> {
             ));
         }
         let newline = self.edits.newline();
-        match values.get("additionalOutputs").filter(|more| more.text().is_some_and(|text| !text.trim().is_empty())) {
+        match values.get("additionalOutputs") {
+            Some(empty) if empty.text().is_none_or(|text| text.trim().is_empty()) => {
+                return Err(Refused::Wrong(
+                    empty.at.line,
+                    "additionalOutputs is empty: remove that line, and the output goes there".to_owned(),
+                ));
+            }
             None => {
                 let lines: Vec<String> = section.lines().map(|line| format!("{indent}  {line}{newline}")).collect();
                 self.edits.replace(start..start, format!("additionalOutputs: |{newline}{}{indent}", lines.concat()));
@@ -252,6 +280,9 @@ const CHART_OPTIONS: [(&str, &str); 8] = [
     ("time_key", "timeKey"),
     ("time_key_format", "timeKeyFormat"),
 ];
+
+/// The chart's values where none are given.
+const CHART_DEFAULTS: [(&str, &str); 3] = [("match", "*"), ("region", "us-east-1"), ("deliveryStream", "my-stream")];
 
 /// The ConfigMap of EKS Fargate.
 fn is_aws_logging(node: &Node) -> bool {
