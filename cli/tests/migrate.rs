@@ -99,6 +99,8 @@ fn a_refused_migration_gives_the_reason() {
         (output(&format!("{good}[OUTPUT]\n    Name stdotu\n    Match *\n")), "stdotu"),
         ("kind: ConfigMap\napiVersion: v1\ndata:\n  a.conf: |\n    {{ if x }}\n    [OUTPUT]\n        Name firehose\n".to_owned(), "helm template"),
         ("kind: ClusterOutput\napiVersion: a\nspec:\n  firehose:\n    region: eu-west-1\n    deliveryStream: logs\n".to_owned(), "an operator makes this output"),
+        ("firehose:\n  enabled: true\nadditionalOutputs: \"\"\n".to_owned(), "additionalOutputs is empty"),
+        ("pipeline:\n  inputs:\n    - name: dummy\n      routes:\n        logs:\n          - name: all\n            to:\n              outputs: [kinesis_firehose]\n  outputs:\n    - name: kinesis_firehose\n      region: eu-west-1\n      delivery_stream: logs\n".to_owned(), "stdin:8: "),
     ] {
         let refused = kubehose_with(&["migrate", "-"], text.as_bytes());
         assert_eq!(refused.code, 1, "{said}: {refused:?}");
@@ -585,6 +587,10 @@ firehose:
         format!("{}{}\n{off}", others.trim_end_matches('\n').to_owned() + "\n", body.trim_end().to_owned() + "\n");
     assert_eq!(migrated(&format!("{others}{values}")), joined);
     assert_eq!(kubehose_with(&["migrate", "-"], off.as_bytes()).code, 1);
+    // What is not given is what the chart's values say by default.
+    let short = "firehose:\n  enabled: true\n";
+    let defaults = "      match *\n      region us-east-1\n      delivery_stream my-stream\n";
+    assert!(migrated(short).contains(defaults), "{}", migrated(short));
     let wrong = values.replace("eu-west-1", "Ireland");
     let refused = kubehose_with(&["migrate", "-"], wrong.as_bytes());
     assert!(refused.code == 1 && refused.stderr.starts_with("stdin:4: ") && refused.stdout.is_empty(), "{refused:?}");
@@ -629,5 +635,19 @@ fn hostile_input_ends() {
         let done = kubehose_with(&["migrate", "-"], text.as_bytes());
         assert!(done.code <= 2 && done.code >= 0, "{:?}", &done.stderr[..done.stderr.len().min(500)]);
         assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?} {:.60}", begun.elapsed(), text);
+    }
+}
+
+/// ECS's log driver reads these options itself, so they stay.
+#[test]
+fn options_of_the_log_driver_stay() {
+    let task = r#"{"family": "t", "containerDefinitions": [{"logConfiguration": {"logDriver": "awsfirelens", "options": {"Name": "kinesis_firehose", "region": "eu-west-1", "delivery_stream": "logs", "exclude-pattern": "health", "include-pattern": "^ERR", "log-driver-buffer-limit": "2097152"}}}]}"#;
+    let new: serde_json::Value = serde_json::from_str(&migrated(task)).unwrap();
+    let options = &new["containerDefinitions"][0]["logConfiguration"]["options"];
+    assert_eq!(options["Name"], "kubehose");
+    for (option, value) in
+        [("exclude-pattern", "health"), ("include-pattern", "^ERR"), ("log-driver-buffer-limit", "2097152")]
+    {
+        assert_eq!(options[option], value, "{new}");
     }
 }
