@@ -451,7 +451,7 @@ impl Loop {
             if out.iter().any(|action| matches!(action, Action::Reply { .. })) {
                 unshown = None;
             }
-            // Before any answer: a chunk that is answered RETRY may come again at once, and must be found then.
+            // Before the answers, after which the next flushes come.
             self.acknowledges_all.store(delivery.acknowledges_all(), Ordering::Release);
             for action in out.drain(..) {
                 self.act(action, &mut calls, &mut called, &mut flushes);
@@ -528,7 +528,7 @@ impl Loop {
         }
     }
 
-    /// Counts the chunks that were answered OK while the thread ended; the host flushes none any more, but it might.
+    /// Logs how many chunks were answered OK while the thread ended. There are none unless the host flushes after its exit callback.
     fn lose_late_chunks(&mut self) {
         self.events.close();
         let late = std::iter::from_fn(|| self.events.try_recv().ok());

@@ -391,7 +391,9 @@ const CRI_LINES: [&str; 3] = [
 fn makes_tags(input: &Section) -> bool {
     match input.plugin().as_str() {
         // The tag of a request is its path.
-        "http" | "elasticsearch" | "opentelemetry" | "prometheus_remote_write" | "splunk" => true,
+        "http" => true,
+        "opentelemetry" | "prometheus_remote_write" => input.value("tag_from_uri").is_none_or(is_switched_on),
+        "elasticsearch" | "splunk" => input.get("tag_key").is_some(),
         "forward" => input.get("tag_prefix").is_some(),
         _ => false,
     }
