@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -62,6 +62,8 @@ pub struct Instance {
     log: Arc<Log>,
     driver: Driver,
     gate: Option<Gate>,
+    /// Whether the host's threads answer OK by themselves: [`crate::delivery::DeliveryOptions::acknowledges_all`].
+    acknowledges_all: bool,
     flush_timeout: Duration,
     shutdown_timeout: Duration,
     next_flush: AtomicU64,
@@ -135,8 +137,17 @@ impl Instance {
                 }
             ),
         );
+        let acknowledges_all = config.delivery.acknowledges_all(&config.streams);
         let driver = Driver::start(config, log.clone(), metrics)?;
-        Ok(Instance { log, driver, gate, flush_timeout, shutdown_timeout, next_flush: AtomicU64::new(0) })
+        Ok(Instance {
+            log,
+            driver,
+            gate,
+            acknowledges_all,
+            flush_timeout,
+            shutdown_timeout,
+            next_flush: AtomicU64::new(0),
+        })
     }
 
     /// Copies a chunk and waits for the answer. This runs on the small stack.
@@ -156,7 +167,7 @@ impl Instance {
         let reserved = self.driver.room.reserve(bytes.len());
         // Without the way there and back: with Workers 0 the host's pipeline waits here.
         let reserved = match reserved {
-            Some(reservation) if self.driver.acknowledges_all.load(Ordering::Acquire) => {
+            Some(reservation) if self.acknowledges_all => {
                 let bytes = reservation.fill(bytes.to_vec());
                 let input = Input::Acknowledged { tag: tag.to_vec(), identity, bytes };
                 return match self.driver.tell(Event::Input(input)) {
@@ -245,8 +256,6 @@ pub(crate) struct Driver {
     revokers: Vec<Revoker>,
     /// The memory that `max_buffer` allows.
     pub room: Arc<Room>,
-    /// Whether the host's threads may answer OK by themselves: [`Delivery::acknowledges_all`] after the last input.
-    acknowledges_all: Arc<AtomicBool>,
     /// The counts.
     pub counts: Arc<Counts>,
 }
@@ -308,7 +317,6 @@ impl Driver {
             Firehose::new(config.firehose.clone()).map_err(|error| Error::Tls(error.into()))?;
         runtime.spawn(credentials);
         let (running, ended) = crossbeam_channel::bounded(0);
-        let acknowledges_all = Arc::new(AtomicBool::new(false));
         let loop_ = Loop {
             firehose: Arc::new(firehose),
             by_stream: ByStream::new(config.streams.most),
@@ -316,7 +324,6 @@ impl Driver {
             log,
             metrics,
             room: room.clone(),
-            acknowledges_all: acknowledges_all.clone(),
             counts: counts.clone(),
             events: inbox,
             tasks,
@@ -338,7 +345,7 @@ impl Driver {
             })
         })
         .map_err(Error::Thread)?;
-        Ok(Driver { events, ended, revokers, room, acknowledges_all, counts })
+        Ok(Driver { events, ended, revokers, room, counts })
     }
 
     /// One without a thread: a test that holds the receiver and the end can act as a thread that is dead or stuck.
@@ -347,14 +354,7 @@ impl Driver {
         let (events, inbox) = unbounded_channel();
         let (running, ended) = crossbeam_channel::bounded(0);
         let room = Arc::new(Room::new(limit));
-        let driver = Driver {
-            events,
-            ended,
-            revokers: Vec::new(),
-            room,
-            acknowledges_all: Arc::default(),
-            counts: Arc::default(),
-        };
+        let driver = Driver { events, ended, revokers: Vec::new(), room, counts: Arc::default() };
         (driver, inbox, running)
     }
 
@@ -416,7 +416,6 @@ struct Loop {
     log: Arc<Log>,
     metrics: Option<Metrics>,
     room: Arc<Room>,
-    acknowledges_all: Arc<AtomicBool>,
     counts: Arc<Counts>,
     by_stream: ByStream,
     events: UnboundedReceiver<Event>,
@@ -451,8 +450,6 @@ impl Loop {
             if out.iter().any(|action| matches!(action, Action::Reply { .. })) {
                 unshown = None;
             }
-            // Before the answers, after which the next flushes come.
-            self.acknowledges_all.store(delivery.acknowledges_all(), Ordering::Release);
             for action in out.drain(..) {
                 self.act(action, &mut calls, &mut called, &mut flushes);
             }
@@ -517,7 +514,7 @@ impl Loop {
             }
             delivery.handle(input, now, &mut out);
         }
-        self.lose_late_chunks();
+        lose_late_chunks(&mut self.events, &self.log);
         delivery.last_words(&mut out);
         for action in out.drain(..) {
             self.act(action, &mut calls, &mut called, &mut flushes);
@@ -525,21 +522,6 @@ impl Loop {
         self.publish();
         if config.streams.template.is_some() {
             self.by_stream.lines().iter().for_each(|line| self.log.line(Level::Info, line));
-        }
-    }
-
-    /// Logs how many chunks were answered OK while the thread ended. There are none unless the host flushes after its exit callback.
-    fn lose_late_chunks(&mut self) {
-        self.events.close();
-        let late = std::iter::from_fn(|| self.events.try_recv().ok());
-        let sizes = late.filter_map(|event| match event {
-            Event::Input(Input::Acknowledged { bytes, .. }) => Some(bytes.len()),
-            _ => None,
-        });
-        let (chunks, bytes) = sizes.fold((0, 0), |(chunks, bytes), size| (chunks + 1, bytes + size));
-        if chunks > 0 {
-            let text = format!("{chunks} chunks ({bytes} bytes) came while the output ended, and are lost");
-            self.log.line(Level::Error, &text);
         }
     }
 
@@ -635,5 +617,54 @@ async fn sleep_until(wake: Option<Instant>) {
     match wake {
         Some(wake) => tokio::time::sleep_until(wake.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Closes the channel, and logs how many chunks in it were answered OK. There are none unless the host flushes after its exit callback.
+fn lose_late_chunks(events: &mut UnboundedReceiver<Event>, log: &Log) {
+    events.close();
+    let late = std::iter::from_fn(|| events.try_recv().ok());
+    let sizes = late.filter_map(|event| match event {
+        Event::Input(Input::Acknowledged { bytes, .. }) => Some(bytes.len()),
+        _ => None,
+    });
+    let (chunks, bytes) = sizes.fold((0, 0), |(chunks, bytes), size| (chunks + 1, bytes + size));
+    if chunks > 0 {
+        let text = format!("{chunks} chunks ({bytes} bytes) came while the output ended, and are lost");
+        log.line(Level::Error, &text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_comes_while_the_output_ends_is_refused_or_reported_as_lost() {
+        for before in 0..4_usize {
+            let (driver, mut inbox, _running) = Driver::without_thread(1 << 20);
+            let chunk = |size: usize| {
+                let bytes = driver.room.reserve(size).unwrap().fill(vec![b'x'; size]);
+                let identity = Identity::of(b"tag", &[]);
+                driver.tell(Event::Input(Input::Acknowledged { tag: b"tag".to_vec(), identity, bytes }))
+            };
+            for size in 1..=before {
+                assert!(chunk(size));
+            }
+            // A flush that waits is answered RETRY when the channel to it closes: nothing is lost.
+            let (tell, told) = crossbeam_channel::bounded(2);
+            let deadline = Instant::now();
+            let (flush, identity) = (FlushId(1), Identity::of(b"tag", &[]));
+            let input = Input::Waiting { flush, deadline, identity, size: 100 };
+            assert!(driver.tell(Event::Flush { flush, tell, input }));
+            let log = Log::detached();
+            lose_late_chunks(&mut inbox, &log);
+            assert!(!chunk(1), "after it the host's thread answers RETRY");
+            assert!(matches!(told.try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected)));
+            let bytes = before * (before + 1) / 2;
+            let line = format!("{before} chunks ({bytes} bytes) came while the output ended, and are lost");
+            assert_eq!(log.take(), (before > 0).then_some((Level::Error, line)));
+            assert_eq!(driver.room.held(), 0, "their memory is free again");
+        }
     }
 }

@@ -63,6 +63,15 @@ pub struct DeliveryOptions {
     pub max_buffer: usize,
 }
 
+impl DeliveryOptions {
+    /// Whether each chunk is answered OK as soon as it is copied, whichever it is: the host's thread then does so itself, without the
+    /// way to the core and back.
+    pub fn acknowledges_all(&self, streams: &Streams) -> bool {
+        // With a template what is acknowledged is bounded, see `Delivery::may_hold`.
+        self.acknowledge == Acknowledge::Buffered && streams.template.is_none()
+    }
+}
+
 /// One flush of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlushId(pub u64);
@@ -151,7 +160,7 @@ pub enum Input {
         /// The copy.
         bytes: Copied,
     },
-    /// The host's thread has copied a chunk and answered its flush OK, as [`Delivery::acknowledges_all`] allows.
+    /// The host's thread has copied a chunk and answered its flush OK, as [`DeliveryOptions::acknowledges_all`] allows.
     Acknowledged {
         /// The chunk's tag.
         tag: Vec<u8>,
@@ -773,14 +782,6 @@ impl<'o> Delivery<'o> {
         let encoding = self.encoding.iter().map(|encoding| (encoding.origin.delivery, encoding.size()));
         let acknowledged = waiting.chain(encoding).filter(|(delivery, _)| self.ledger.is_acknowledged(*delivery));
         acknowledged.map(|(_, bytes)| bytes).sum::<usize>() + size <= self.room.limit() / 4
-    }
-
-    /// Whether the next copied chunk would be answered OK at once, whichever it is: the host's thread may then do so itself. Chunks
-    /// are acknowledged in memory, so none comes again of which a part was delivered, and none waits for room.
-    pub fn acknowledges_all(&self) -> bool {
-        let in_memory = self.options.acknowledge == Acknowledge::Buffered;
-        // With a template what is acknowledged is bounded, see `may_hold`.
-        in_memory && !self.lanes.template() && self.closing.is_none() && self.parked.is_empty()
     }
 
     /// Handles a copied chunk: joins its earlier delivery, or begins one.

@@ -230,8 +230,6 @@ struct World<'o> {
 
     life: u32,
     core: Option<Delivery<'o>>,
-    /// Whether the core acknowledges all chunks, after its last input.
-    acknowledges_all: bool,
     room: Arc<Room>,
     counts: Arc<Counts>,
     workers: Vec<Worker>,
@@ -349,7 +347,6 @@ fn run_world(seed: u64, trace: bool, lasting: bool) -> Result<Summary, String> {
         trace,
         life: 0,
         core: None,
-        acknowledges_all: false,
         room: Arc::new(Room::new(config.delivery.max_buffer)),
         counts: Arc::default(),
         workers: Vec::new(),
@@ -778,7 +775,7 @@ impl World<'_> {
                 }
                 let reserved = self.room.reserve(bytes.len());
                 let reserved = match reserved {
-                    Some(reservation) if self.acknowledges_all => {
+                    Some(reservation) if self.config.delivery.acknowledges_all(&self.config.streams) => {
                         // The host's thread answers by itself: src/output.rs.
                         self.summary.acknowledged_at_once += 1;
                         self.workers[worker].flush = None;
@@ -870,7 +867,6 @@ impl World<'_> {
         for action in &out {
             self.watch.action(action)?;
         }
-        self.acknowledges_all = core.acknowledges_all();
         self.watch.handled(&self.counts, core.unsettled())?;
         self.perform(out)
     }
@@ -1042,7 +1038,6 @@ impl World<'_> {
             }
         }
         self.core = None;
-        self.acknowledges_all = false;
         self.boot()
     }
 
