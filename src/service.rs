@@ -1,5 +1,14 @@
 //! What Amazon Data Firehose is called, accepts and bills.
 
+/// The SDK's rules of the service's endpoints: regions, FIPS, dual stack, partitions.
+pub use aws_sdk_firehose::config::endpoint::{
+    DefaultResolver as EndpointRules, Params as EndpointParams, ResolveEndpoint,
+};
+
+/// The service's name in the SDK: it is part of the settings of its endpoint, such as `AWS_ENDPOINT_URL_FIREHOSE`.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/ss-endpoints-table.html>
+pub const ID: &str = "Firehose";
+
 /// The service's name in a signature.
 pub const NAME: &str = "firehose";
 

@@ -266,7 +266,7 @@ fn a_full_disk_loses_dead_letters_and_nothing_else() {
     let mounted = std::process::Command::new("sh").args(["-c", script]).output().unwrap();
     let folder = String::from_utf8(mounted.stdout).unwrap().trim().to_owned();
     if folder.is_empty() {
-        eprintln!("not run, for want of the right to mount: dead letters on a full disk");
+        eprintln!("not run, because mounting is not allowed: dead letters on a full disk");
         return;
     }
     let file = format!("{folder}/letters");

@@ -183,7 +183,7 @@ impl Freezer {
         let done = std::process::Command::new("sh").args(["-c", script]).args([&image, &mount]).output().unwrap();
         if !done.status.success() {
             let why = String::from_utf8_lossy(&done.stderr).lines().last().unwrap_or_default().to_owned();
-            eprintln!("not run, for want of a mounted file system ({why}): a disk that hangs");
+            eprintln!("not run, because no file system can be mounted ({why}): a disk that hangs");
             return None;
         }
         Some(Freezer(mount))

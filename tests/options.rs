@@ -95,7 +95,7 @@ fn decode_by_command(compression: &str, data: &[u8]) -> Option<Vec<u8>> {
     let file = folder.path().join("records");
     fs::write(&file, data).unwrap();
     let Ok(output) = Command::new(compression).arg("-dc").stdin(File::open(&file).unwrap()).output() else {
-        eprintln!("not run, for want of {compression} on PATH: `{compression} -dc` over the records in a row");
+        eprintln!("not run, because {compression} is not on PATH: `{compression} -dc` over the records in a row");
         return None;
     };
     assert!(output.status.success(), "{compression} -dc: {}", String::from_utf8_lossy(&output.stderr));

@@ -111,7 +111,7 @@ fn the_built_in_plugin_writes_the_same_bytes_except_for_listed_differences() {
         return;
     }
     if too_old() {
-        eprintln!("not run, since kinesis_firehose before 4.2 cannot be led to a local port: the comparison with it");
+        eprintln!("not run, because kinesis_firehose before 4.2 cannot use a local port: the comparison with it");
         return;
     }
     let (theirs, ours) = (firehose(true), firehose(true));
@@ -252,7 +252,7 @@ fn results_of_the_same_options_differ_only_as_listed() {
     }
     if too_old() {
         eprintln!(
-            "not run, since kinesis_firehose before 4.2 cannot be led to a local port: the comparison of options with it"
+            "not run, because kinesis_firehose before 4.2 cannot use a local port: the comparison of options with it"
         );
         return;
     }
@@ -327,9 +327,7 @@ fn results_of_msgpack_beyond_json_differ_only_as_listed() {
         return;
     }
     if too_old() {
-        eprintln!(
-            "not run, since kinesis_firehose before 4.2 cannot be led to a local port: the comparison of msgpack"
-        );
+        eprintln!("not run, because kinesis_firehose before 4.2 cannot use a local port: the comparison of msgpack");
         return;
     }
     let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/differences.md")).unwrap();

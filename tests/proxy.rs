@@ -27,7 +27,7 @@ const PASSWORD: &str = "proxy-PASSWORD";
 fn tinyproxy_or_skip(what: &str) -> bool {
     let there = Command::new("tinyproxy").arg("-v").stdout(Stdio::null()).status().is_ok();
     if !there {
-        eprintln!("not run, for want of tinyproxy on PATH (`make test` installs it): {what}");
+        eprintln!("not run, because tinyproxy is not on PATH (`make test` installs it): {what}");
     }
     there
 }

@@ -26,7 +26,9 @@ fn has_libclang() -> bool {
 #[test]
 fn the_committed_bindings_are_what_bindgen_makes_of_the_header() {
     if !has_libclang() {
-        eprintln!("not run, for want of libclang: the comparison of {BINDINGS} with {HEADER}; install libclang1");
+        eprintln!(
+            "not run, because libclang is missing: the comparison of {BINDINGS} with {HEADER}; install libclang1"
+        );
         return;
     }
     let made = bindgen::Builder::default()

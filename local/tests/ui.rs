@@ -281,7 +281,7 @@ impl Browser {
         driver.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         let driver = driver.spawn();
         let Ok(mut driver) = driver else {
-            eprintln!("not run, for want of chromium and chromedriver: the bench's page in a browser");
+            eprintln!("not run, because chromium or chromedriver is missing: the bench's page in a browser");
             return None;
         };
         let lines = BufReader::new(driver.stdout.take().unwrap()).lines();

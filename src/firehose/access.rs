@@ -6,14 +6,13 @@
 use crate::firehose::FirehoseConfig;
 use crate::firehose::credentials::Found;
 use crate::firehose::http::{BoxError, Http1};
-use crate::service;
+use crate::service::{self, ResolveEndpoint};
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
-use aws_sdk_firehose::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
 use aws_smithy_runtime_api::client::identity::Identity;
@@ -111,7 +110,7 @@ impl Signer {
             .settings(SigningSettings::default())
             .build()?;
         let headers = [("content-type", service::CONTENT_TYPE), ("x-amz-target", service::TARGET)];
-        let body_hash = SignableBody::Precomputed(hex(ring::digest::digest(&ring::digest::SHA256, &body).as_ref()));
+        let body_hash = SignableBody::Precomputed(hex::encode(ring::digest::digest(&ring::digest::SHA256, &body)));
         let request = SignableRequest::new("POST", &*self.url, headers.into_iter(), body_hash)?;
         let (instructions, _) = sign(request, &params.into())?.into_parts();
         let mut request = http::Request::post(self.uri.clone())
@@ -125,29 +124,19 @@ impl Signer {
     }
 }
 
-/// Bytes as the signature has them: two lowercase digits each.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // A String takes all that is written to it.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// The URL of the service, by the SDK's rules: AWS_ENDPOINT_URL_FIREHOSE, AWS_ENDPOINT_URL, the profile's settings, FIPS and
 /// dual stack, the region's partition.
 async fn endpoint(base: &SdkConfig) -> Result<String, BoxError> {
     let key =
-        ServiceConfigKey::builder().service_id("Firehose").env("AWS_ENDPOINT_URL").profile("endpoint_url").build()?;
+        ServiceConfigKey::builder().service_id(service::ID).env("AWS_ENDPOINT_URL").profile("endpoint_url").build()?;
     let of_service = base.service_config().and_then(|settings| settings.load_config(key));
-    let params = Params::builder()
+    let params = service::EndpointParams::builder()
         .set_region(base.region().map(ToString::to_string))
         .set_use_fips(base.use_fips())
         .set_use_dual_stack(base.use_dual_stack())
         .set_endpoint(of_service.or_else(|| base.endpoint_url().map(str::to_owned)))
         .build()?;
-    Ok(ResolveEndpoint::resolve_endpoint(&DefaultResolver::new(), &params).await?.url().to_owned())
+    Ok(ResolveEndpoint::resolve_endpoint(&service::EndpointRules::new(), &params).await?.url().to_owned())
 }
 
 /// The shared configuration files, and one more that sets the endpoint of STS in the profile in use. Nothing else

@@ -220,8 +220,7 @@ impl TapeWriter {
             self.key(&name);
             match value.token() {
                 Token::Bin(id) if matches!(&*name, b"trace_id" | b"span_id") => {
-                    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-                    self.string(hex.as_bytes());
+                    self.string(hex::encode(id).as_bytes());
                 }
                 _ => self.value(value, part),
             }

@@ -195,7 +195,7 @@ mod tests {
                     .args(["-d", &format!("@{seconds}"), &format!("+[%{letter}]")])
                     .output()
                 else {
-                    return eprintln!("not run, for want of date on PATH");
+                    return eprintln!("not run, because date is not on PATH");
                 };
                 let ours = text(&format!("[%{letter}]"), "UTC", seconds).replace("\\n", "\n").replace("\\t", "\t");
                 assert_eq!(ours, String::from_utf8(date.stdout).unwrap().trim_end_matches('\n'), "%{letter}");

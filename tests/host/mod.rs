@@ -47,7 +47,7 @@ pub fn host() -> &'static Host {
 /// Whether there is a real Fluent Bit; if not, prints what was not run.
 pub fn real_or_skip(what: &str) -> bool {
     if !host().real {
-        eprintln!("not run, for want of a fluent-bit on PATH or in FLUENT_BIT: {what}");
+        eprintln!("not run, because there is no fluent-bit on PATH or in FLUENT_BIT: {what}");
     }
     host().real
 }
@@ -68,7 +68,10 @@ pub fn since_or_skip(least: (u32, u32), what: &str) -> bool {
     }
     let version = version();
     if version < least {
-        eprintln!("not run, for Fluent Bit {}.{} has none: {what}", version.0, version.1);
+        eprintln!(
+            "not run, because Fluent Bit {}.{} is older than {}.{}: {what}",
+            version.0, version.1, least.0, least.1
+        );
     }
     version >= least
 }
@@ -317,7 +320,9 @@ pub fn inside(test: &str, namespaces: &[&str], setup: &str) -> bool {
     };
     if !shell(setup).output().is_ok_and(|output| output.status.success()) {
         let namespaces = namespaces.join(" ");
-        eprintln!("not run, for want of namespaces (unshare --map-root-user {namespaces}, then {setup}): {test}");
+        eprintln!(
+            "not run, because namespaces are not allowed (unshare --map-root-user {namespaces}, then {setup}): {test}"
+        );
         return false;
     }
     let program = std::env::current_exe().unwrap();

@@ -74,16 +74,16 @@ pub(super) fn verify<'k>(
         return Err(invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".to_owned()));
     }
     let claimed = header("x-amz-content-sha256").unwrap_or("UNSIGNED-PAYLOAD");
-    let payload = hex(payload);
+    let payload = hex::encode(payload);
     if claimed != "UNSIGNED-PAYLOAD" && !claimed.eq_ignore_ascii_case(&payload) {
         return Err(invalid("The value of 'x-amz-content-sha256' does not match the request's payload.".to_owned()));
     }
 
     let canonical = canonical_request(head, auth.signed_headers, &payload);
-    let hashed = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+    let hashed = hex::encode(digest::digest(&digest::SHA256, canonical.as_bytes()));
     let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{}\n{hashed}", auth.scope);
     let signing_key = signing_key(&key.secret, &auth);
-    let signature = unhex(auth.signature);
+    let signature = hex::decode(auth.signature).ok();
     // Compared in constant time, as in the real service.
     match signature.map(|signature| hmac::verify(&signing_key, to_sign.as_bytes(), &signature)) {
         Some(Ok(())) => Ok(key),
@@ -238,20 +238,6 @@ fn signing_key(secret: &str, auth: &Authorization<'_>) -> hmac::Key {
         key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref());
     }
     key
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    (text.len() == 64 && text.is_ascii())
-        .then(|| (0..32).map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).ok()).collect())?
 }
 
 #[cfg(test)]
