@@ -25,7 +25,7 @@ COPY --from=build /out/ /
 FROM busybox:1.37.0 AS plugin
 COPY --from=build --chmod=0444 /out/libkubehose.so /out/plugins.conf /kubehose/
 USER 65532:65532
-CMD ["cp", "/kubehose/libkubehose.so", "/kubehose/plugins.conf", "/plugin/"]
+CMD ["cp", "-f", "/kubehose/libkubehose.so", "/kubehose/plugins.conf", "/plugin/"]
 
 # Like examples/images/aws-for-fluent-bit.Dockerfile.
 FROM public.ecr.aws/aws-observability/aws-for-fluent-bit:3.5.10 AS aws

@@ -35,6 +35,7 @@ pub fn image(text: &str) -> Result<String, String> {
     let good = !text.is_empty()
         && text.len() <= 512
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b));
     if good { Ok(text.to_owned()) } else { Err("expected an image such as registry.example/kubehose:0.1".to_owned()) }
 }
@@ -57,7 +58,37 @@ pub fn indented(text: &str, indent: usize) -> String {
     text.lines().map(|line| format!("{}{line}\n", " ".repeat(indent))).collect()
 }
 
+/// A name or an image as a scalar that every reader of YAML takes for a text: in quotes where it could be a number, a boolean or null.
+pub fn scalar(text: &str) -> String {
+    // YAML 1.1's words, which kubectl reads too: https://yaml.org/type/bool.html
+    const WORDS: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "y", "n", "null"];
+    let is_word = WORDS.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is_word || !text.starts_with(|c: char| c.is_ascii_alphabetic()) { quoted(text) } else { text.to_owned() }
+}
+
 /// `text` as a single-quoted scalar, for what could be read as another type.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_images_stay_texts_in_yaml() {
+        for text in ["true", "No", "null", "y", "123", "1e3", "0x10", "1-20", "12:30"] {
+            assert_eq!(scalar(text), format!("'{text}'"));
+        }
+        for text in ["kubehose", "none", "nobody", "e3", "registry.example:5000/kubehose:0.1", "k@sha256:00"] {
+            assert_eq!(scalar(text), text);
+        }
+    }
+
+    #[test]
+    fn an_image_is_one_scalar() {
+        for bad in ["", "k:", ":k", "k 1", "k#", "k@", "é"] {
+            assert!(image(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -47,7 +47,7 @@ pub struct Args {
     /// The chart [helm-values]
     #[arg(long, value_enum, default_value_t = helm::Chart::FluentBit)]
     chart: helm::Chart,
-    /// Where libkubehose.so lies in that image [all but fargate]
+    /// Where libkubehose.so lies in that image [all but fargate and the chart aws-for-fluent-bit]
     #[arg(long, value_name = "PATH", default_value = plugin_config::PLUGIN_PATH, value_parser = plugin_config::plugin_path)]
     plugin_path: String,
     /// Namespace of what is written [all but fargate, firelens]
@@ -102,7 +102,7 @@ pub struct Router {
     /// Key that carries the time of the log
     #[arg(long, value_name = "KEY", default_value = datadog::TIME_KEY, value_parser = record_key)]
     pub time_key: String,
-    /// Role that the router assumes [fargate, firelens], or that its service account has through IRSA [daemonset, sidecar]
+    /// Role that the router assumes [fargate, firelens], or that its service account has through IRSA [all others]
     #[arg(long, value_name = "ARN", value_parser = RoleArn::new)]
     pub role_arn: Option<RoleArn>,
     /// Namespaces whose logs are not sent

@@ -292,13 +292,16 @@ def helm(path, chart, more):
 def helm_fluent_bit(path):
     values = helm(path, "fluent-bit", {})
     assert values["initContainers"][0]["volumeMounts"][0]["name"] == values["extraVolumes"][0]["name"]
+    # The copy of the plugin from the pod's first start cannot be written to.
+    assert "-f" in values["initContainers"][0]["command"]
     # The chart runs its configuration through a template.
     assert "{{" not in "".join(values["config"][key] for key in ("service", "inputs", "filters", "outputs"))
 
 
 def helm_aws_for_fluent_bit(path):
-    # Values that the chart's templates read and its file shows in comments alone.
-    helm(path, "aws-for-fluent-bit", {f"additional{kind}": "" for kind in ("Inputs", "Filters", "Outputs")})
+    # Values that the chart's templates read and its file shows in comments alone, and one that goes to Kubernetes whole.
+    more = {f"additional{kind}": "" for kind in ("Inputs", "Filters", "Outputs")}
+    helm(path, "aws-for-fluent-bit", more | {"updateStrategy": {}})
 
 
 def fluent_operator(path):

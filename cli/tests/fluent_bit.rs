@@ -576,6 +576,8 @@ fn delivered(program: &Path, who: &[&str], dir: &Path, config: &str, plugins: &s
     // The pod's user, too, reads and writes in this folder.
     std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let path = |name: &str| dir.join(name).display().to_string();
+    // Of an earlier run in this folder.
+    let _ = std::fs::remove_file(path("port"));
     let endpoint = support::command()
         .args(["firehose", "--listen", "127.0.0.1:0", "--port-file", &path("port"), "--output", &path("delivered")])
         .stdout(std::process::Stdio::null())
@@ -601,8 +603,7 @@ fn delivered(program: &Path, who: &[&str], dir: &Path, config: &str, plugins: &s
         .replace("/kubehose/etc", &path(""))
         .replace("/kubehose/state", &path(""))
         // A free port, because other tests run on the same machine.
-        .replace(" 2020\n", &format!(" {probed}\n"))
-        .replace("multiline.parser", "Read_from_Head On\n    multiline.parser");
+        .replace(" 2020\n", &format!(" {probed}\n"));
     std::fs::write(path("fluent-bit.conf"), &config).unwrap();
     std::fs::write(path("plugins.conf"), plugins).unwrap();
     let said = std::fs::File::create(path("said")).unwrap();
@@ -629,6 +630,11 @@ fn delivered(program: &Path, who: &[&str], dir: &Path, config: &str, plugins: &s
         assert!(!late, "not delivered: {}\n{config}", std::fs::read_to_string(path("said")).unwrap_or_default());
         wait();
     }
+}
+
+fn append(file: &Path, text: &str) {
+    use std::io::Write as _;
+    std::fs::OpenOptions::new().append(true).open(file).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
 /// The plugin built with these tests.
@@ -673,6 +679,16 @@ fn the_daemonsets_configuration_delivers_with_the_plugin() {
     assert_eq!(four(&records[0]), ["nginx", "shop", "mine", ID]);
     assert_eq!(records[0]["kubernetes"]["pod_name"], "sample-app-6c8b", "{}", records[0]);
     assert_eq!(records[0]["_timestamp"], "2026-01-27T16:53:42.123Z");
+
+    // While the router is away, the file grows and a pod comes: of both every line arrives, and none again.
+    append(&file, "2026-01-27T16:54:00.000000000Z stdout F later\n");
+    let new = containers.join(format!("new-1_shop_nginx-{ID}.log"));
+    std::fs::write(&new, "2026-01-27T16:54:01.000000000Z stdout F first of the new pod\n").unwrap();
+    let plugins = file_of(&manifest, "plugins.conf");
+    let records = delivered(&program, &DAEMONSET, dir.path(), &config, &plugins, 3);
+    let mut logs: Vec<_> = records[1..].iter().map(|record| record["log"].as_str().unwrap()).collect();
+    logs.sort_unstable();
+    assert_eq!(logs, ["first of the new pod", "later"], "{records:?}");
 }
 
 #[test]
@@ -683,8 +699,7 @@ fn the_sidecars_configuration_delivers_with_the_plugin() {
     std::fs::create_dir(&logs).unwrap();
     std::fs::write(logs.join("access.log"), "GET /\n").unwrap();
     let manifest = plugin_manifest("sidecar", &plugin, &format!("--log-dir {}", "/logs"));
-    let config = file_of(&manifest, "fluent-bit.conf")
-        .replace("/logs/*.log", &format!("{}/*.log\n    Read_from_Head On", logs.display()));
+    let config = file_of(&manifest, "fluent-bit.conf").replace("/logs/*.log", &format!("{}/*.log", logs.display()));
     let records = delivered(&program, &SIDECAR, dir.path(), &config, &file_of(&manifest, "plugins.conf"), 1);
     assert_eq!(records[0]["log"], "GET /");
     assert_eq!(records[0]["pod_name"], "web-1");

@@ -81,6 +81,9 @@ fn values_resources_and_kustomizations() {
         let refused = kubehose(&format!("manifest --target {target} {STREAM} --image registry.example:5000/kubehose"));
         assert_eq!(refused.code, 2, "{refused:?}");
         assert!(refused.stderr.contains("tag"), "{refused:?}");
+        let digest = format!("registry.example:5000/kubehose:0.1@sha256:{}", "ab".repeat(32));
+        let pinned = kubehose(&format!("manifest --target {target} {STREAM} --image {digest}")).fine();
+        assert!(pinned.contains(&"ab".repeat(32)), "{pinned}");
     }
     // kubectl builds the DaemonSet's manifest from it, apart from the configuration's name.
     let dir = tempfile::tempdir().unwrap();
@@ -103,6 +106,40 @@ fn values_resources_and_kustomizations() {
     }
     let (_dir, path) = scratch("built.yaml", &text);
     check("kubernetes", &[&path]);
+}
+
+/// Names that YAML could take for another type, in every file that has them.
+#[test]
+fn names_that_look_like_numbers_or_booleans_stay_texts() {
+    for (name, image) in [("123", "1e3"), ("null", "true"), ("no", "0x10")] {
+        for target in ["daemonset", "sidecar", "fluent-operator", "helm-values"] {
+            let options = format!("{STREAM} --namespace {name} --image {image} --app-image {image}");
+            let text = kubehose(&format!("manifest --target {target} {options}")).fine();
+            for line in text.lines().map(str::trim_start).filter(|line| !line.starts_with('#')) {
+                let value = ["image: ", "namespace: ", "name: "].iter().find_map(|key| line.strip_prefix(key));
+                let Some(value) = value else { continue };
+                assert!(value != name && value != image, "{target}: {line}");
+            }
+            assert!(text.contains(&format!("'{image}'")), "{target}: {text}");
+        }
+    }
+}
+
+/// Helm runs the values of the chart fluent/fluent-bit through its templates: braces of an option must not be one.
+#[test]
+fn braces_in_options_are_no_template_of_helm() {
+    let run = |options: &str| {
+        kubehose(&format!("manifest --target helm-values {STREAM} --image registry.example/kubehose:0.1 {options}"))
+            .fine()
+    };
+    let plain = run("--time-key time");
+    for key in ["{{.Values.nope}}", "{{", "a{{{b", "{{/*", "}}"] {
+        let values = run(&format!("--time-key {key}"));
+        // As Helm prints it: a template is a text in quotes, and nothing else.
+        let printed = values.replace("{{ \"{{\" }}", "\u{1}");
+        assert!(!printed.contains("{{"), "{key}: {values}");
+        assert_eq!(printed.replace('\u{1}', "{{"), plain.replace(" time\n", &format!(" {key}\n")), "{key}");
+    }
 }
 
 #[test]

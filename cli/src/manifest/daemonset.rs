@@ -33,15 +33,32 @@ capabilities:
   add: [DAC_READ_SEARCH]
 ";
 
+/// What it may use: Fluent Bit with a full buffer of the plugin stays below the limit.
+pub const RESOURCES: &str = "requests:
+  cpu: 50m
+  memory: 128Mi
+limits:
+  memory: 512Mi
+";
+
+/// A tenth of the nodes at a time get a new router.
+pub const UPDATE_STRATEGY: &str = "type: RollingUpdate
+rollingUpdate:
+  maxUnavailable: 10%
+";
+
 /// Everything from the namespace to the DaemonSet.
 pub fn manifest(place: &Place<'_>) -> String {
-    let Place { router, image, namespace, .. } = place;
+    let (router, namespace, image) =
+        (place.router, kube::scalar(&place.namespace.to_string()), kube::scalar(place.image));
     let annotations = match &router.role_arn {
         Some(role) => format!("\n  annotations:\n    eks.amazonaws.com/role-arn: {role}"),
         None => String::new(),
     };
     let affinity = kube::indented(NODE_AFFINITY, 8);
     let security = kube::indented(SECURITY, 12);
+    let resources = kube::indented(RESOURCES, 12);
+    let update = kube::indented(UPDATE_STRATEGY, 4);
     let config = kube::literal(&configuration(place), 4);
     let plugins = kube::literal(&plugins(place), 4);
     format!(
@@ -108,10 +125,7 @@ spec:
     matchLabels:
       app.kubernetes.io/name: kubehose
   updateStrategy:
-    type: RollingUpdate
-    rollingUpdate:
-      maxUnavailable: 10%
-  template:
+{update}  template:
     metadata:
       labels:
         app.kubernetes.io/name: kubehose
@@ -144,12 +158,7 @@ spec:
               port: http
             periodSeconds: 10
           resources:
-            requests:
-              cpu: 50m
-              memory: 128Mi
-            limits:
-              memory: 512Mi
-          securityContext:
+{resources}          securityContext:
 {security}          volumeMounts:
             - name: config
               mountPath: {CONFIG_DIR}
@@ -181,6 +190,9 @@ pub fn input(place: &Place<'_>) -> Section {
         .set("Name", "tail")
         .set("Tag", fargate::MATCH)
         .set("Path", "/var/log/containers/*.log")
+        // New files are read from their beginning even if the router starts after the pod: on a new node it always does, and after a
+        // restart for the pods that came meanwhile.
+        .set("Read_from_Head", "On")
         // The router's own lines would feed it.
         .set("Exclude_Path", format!("/var/log/containers/kubehose-*_{}_*.log", place.namespace))
         .set("multiline.parser", "cri, docker")

@@ -5,8 +5,8 @@
 
 use clap::ValueEnum;
 
-use super::daemonset::{NODE_AFFINITY, SECURITY, filters, input};
-use super::plugin_config::{Place, RELOAD_NOTE, STATE_DIR, output, plugins, service_with};
+use super::daemonset::{NODE_AFFINITY, RESOURCES, SECURITY, UPDATE_STRATEGY, filters, input};
+use super::plugin_config::{PLUGIN_PATH, Place, RELOAD_NOTE, STATE_DIR, output, plugins, service_with};
 use crate::classic::render;
 use crate::kube;
 use crate::verdict::Failure;
@@ -44,7 +44,8 @@ pub fn init_container(place: &Place<'_>) -> String {
     format!(
         "- name: kubehose-plugin
   image: {}
-  command: [cp, {}, {PLUGIN_DIR}/libkubehose.so]
+  # -f: the copy of the pod's first start may not be written to.
+  command: [cp, -f, {}, {PLUGIN_DIR}/libkubehose.so]
   securityContext:
     runAsUser: 65532
     runAsNonRoot: true
@@ -56,7 +57,8 @@ pub fn init_container(place: &Place<'_>) -> String {
     - name: kubehose-plugin
       mountPath: {PLUGIN_DIR}
 ",
-        place.image, place.plugin_path
+        kube::scalar(place.image),
+        place.plugin_path
     )
 }
 
@@ -83,7 +85,8 @@ pub fn volume_mounts() -> String {
 
 fn fluent_bit(place: &Place<'_>) -> String {
     let loaded = Place { plugin_path: &format!("{PLUGIN_DIR}/libkubehose.so"), ..*place };
-    let block = |text: String| kube::literal(&text, 4);
+    // The chart runs these texts through Helm's `tpl`, to which braces in an option are a template.
+    let block = |text: String| kube::literal(&text.replace("{{", "{{ \"{{\" }}"), 4);
     format!(
         "# Values of the chart fluent/fluent-bit (https://fluent.github.io/helm-charts), of 0.58 and its like:
 #   helm upgrade --install kubehose fluent/fluent-bit --namespace {namespace} --create-namespace --values values.yaml
@@ -104,7 +107,9 @@ daemonSetVolumeMounts:
     mountPath: /var/log
     readOnly: true
 securityContext:
-{security}terminationGracePeriodSeconds: 30
+{security}resources:
+{resources}updateStrategy:
+{update}terminationGracePeriodSeconds: 30
 tolerations:
   - operator: Exists
 affinity:
@@ -121,6 +126,8 @@ config:
         volumes = kube::indented(VOLUMES, 2),
         mounts = kube::indented(&volume_mounts(), 2),
         security = kube::indented(SECURITY, 2),
+        resources = kube::indented(RESOURCES, 2),
+        update = kube::indented(UPDATE_STRATEGY, 2),
         affinity = kube::indented(NODE_AFFINITY, 2),
         service = block(render(&[service_with("/fluent-bit/etc/conf/plugins.conf")])),
         inputs = block(render(&[input(place)])),
@@ -132,7 +139,8 @@ config:
 
 fn aws_for_fluent_bit(place: &Place<'_>) -> Result<String, Failure> {
     let (repository, tag) = match place.image.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') && !repository.contains('@') => (repository, tag),
+        // Of a digest, the chart puts the two together again.
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
         _ => {
             return Err(Failure::new(format!(
                 "--image {}: the chart aws-for-fluent-bit takes an image with its tag, such as registry.example/kubehose:0.1",
@@ -140,6 +148,12 @@ fn aws_for_fluent_bit(place: &Place<'_>) -> Result<String, Failure> {
             )));
         }
     };
+    if place.plugin_path != PLUGIN_PATH {
+        return Err(Failure::new(
+            "--plugin-path: the chart aws-for-fluent-bit sets no command, and the image's entry point names the plugin"
+                .to_owned(),
+        ));
+    }
     let block = |text: String| kube::literal(&text, 2);
     // The image's entry point names the plugin. The chart's [SERVICE] line stands before what it is given.
     let service = service_with("/kubehose/plugins.conf").body();
@@ -158,6 +172,8 @@ serviceAccount:
   annotations:{annotations}
 {RELOAD_NOTE}
 service:
+  # The chart's own file is not in every image, and nothing here uses a parser of it.
+  parsersFiles: []
   extraService: {service}# The pipeline as a whole; what the chart would write of it is off.
 input:
   enabled: false
@@ -166,7 +182,9 @@ filter:
 cloudWatchLogs:
   enabled: false
 additionalInputs: {inputs}additionalFilters: {filters}additionalOutputs: {outputs}containerSecurityContext:
-{security}volumes:
+{security}resources:
+{resources}updateStrategy:
+{update}volumes:
   - name: varlog
     hostPath:
       path: /var/log
@@ -193,6 +211,8 @@ affinity:
         filters = block(render(&filters(place))),
         outputs = block(render(&[output(place.router, &place.router.match_pattern)])),
         security = kube::indented(SECURITY, 2),
+        resources = kube::indented(RESOURCES, 2),
+        update = kube::indented(UPDATE_STRATEGY, 2),
         affinity = kube::indented(NODE_AFFINITY, 2),
     ))
 }

@@ -9,11 +9,21 @@ use crate::verdict::Failure;
 
 /// The file `kustomization.yaml`.
 pub fn kustomization(place: &Place<'_>) -> Result<String, Failure> {
-    let (name, tag) = match place.image.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') && !name.contains('@') => (name, tag),
-        _ => {
+    let (image, digest) = match place.image.split_once('@') {
+        Some((image, digest)) => (image, Some(digest)),
+        None => (place.image, None),
+    };
+    let (name, tag) = match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (image, None),
+    };
+    let version = match (digest, tag) {
+        (Some(digest), _) => format!("digest: {}", kube::quoted(digest)),
+        // 0.10 would be a number.
+        (None, Some(tag)) => format!("newTag: {}", kube::quoted(tag)),
+        (None, None) => {
             return Err(Failure::new(format!(
-                "--image {}: give the image with its tag, which the kustomization sets",
+                "--image {}: give the image with its tag or digest, which the kustomization sets",
                 place.image
             )));
         }
@@ -28,7 +38,7 @@ resources:
   - kubehose.yaml
 images:
   - name: {name}
-    newTag: {tag}
+    {version}
 {RELOAD_NOTE}
 # Instead of the manifest's: the name of what is generated holds a hash, so that a change of it rolls the pods.
 configMapGenerator:
@@ -57,9 +67,8 @@ configMapGenerator:
                 configMap:
                   name: kubehose-config
 ",
-        namespace = place.namespace,
-        // 0.10 would be a number.
-        tag = kube::quoted(tag),
+        namespace = kube::scalar(&place.namespace.to_string()),
+        name = kube::scalar(name),
         config = file("fluent-bit.conf", &configuration(place)),
         plugins = file("plugins.conf", &plugins(place)),
     ))

@@ -2,7 +2,7 @@
 //!
 //! Its API: <https://github.com/fluent/fluent-operator/blob/master/docs/fluentbit.md>.
 
-use super::daemonset::{NODE_AFFINITY, SECURITY, filters, input};
+use super::daemonset::{NODE_AFFINITY, RESOURCES, SECURITY, filters, input};
 use super::helm::{PLUGIN_DIR, VOLUMES, init_container, volume_mounts};
 use super::plugin_config::{HTTP_LISTEN, HTTP_PORT, Place, STATE_DIR, output_with};
 use crate::kube;
@@ -49,7 +49,8 @@ spec:
 {init}  volumes:
 {volumes}  volumesMounts:
 {mounts}  containerSecurityContext:
-{security}  terminationGracePeriodSeconds: 30
+{security}  resources:
+{resources}  terminationGracePeriodSeconds: 30
   tolerations:
     - operator: Exists
   affinity:
@@ -106,12 +107,13 @@ metadata:
 spec:
   customPlugin:
     config: {output}",
-        namespace = place.namespace,
+        namespace = kube::scalar(&place.namespace.to_string()),
         init = kube::indented(&init_container(place), 4),
         volumes = kube::indented(VOLUMES, 4),
         mounts = kube::indented(&volume_mounts(), 4),
         security = kube::indented(SECURITY, 4),
         affinity = kube::indented(NODE_AFFINITY, 4),
+        resources = kube::indented(RESOURCES, 4),
         input = kube::literal(&input(place).body(), 6),
         match_pattern = kube::quoted(&place.router.match_pattern),
         output = kube::literal(&output_with(place.router, &place.router.match_pattern, 0).body(), 6),

@@ -12,7 +12,9 @@ const APP: &str = "app";
 
 /// A Deployment of the application with the router beside it.
 pub fn manifest(place: &Place<'_>, app_image: &str, log_dir: &str) -> String {
-    let Place { router, image, namespace, .. } = place;
+    let (router, namespace, image) =
+        (place.router, kube::scalar(&place.namespace.to_string()), kube::scalar(place.image));
+    let app_image = kube::scalar(app_image);
     let annotations = match &router.role_arn {
         Some(role) => format!("\n  annotations:\n    eks.amazonaws.com/role-arn: {role}"),
         None => String::new(),
@@ -131,6 +133,8 @@ fn configuration(place: &Place<'_>, log_dir: &str) -> String {
             .set("Name", "tail")
             .set("Tag", "app.*")
             .set("Path", format!("{log_dir}/*.log"))
+            // Files that come while the router restarts, too.
+            .set("Read_from_Head", "On")
             .set("DB", format!("{STATE_DIR}/tail.db"))
             .set("Mem_Buf_Limit", "16MB")
             .set("Skip_Long_Lines", "On")
