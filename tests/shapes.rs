@@ -257,7 +257,7 @@ fn come_of(chunk: &[u8], options: &RecordOptions) -> Vec<Result<Vec<Vec<u8>>, St
     let (mut came, mut parts, mut joined) = (Vec::new(), Vec::new(), Joined::default());
     loop {
         match writer.next(&mut chunk, &origin, Time::default()) {
-            Next::Record { text, events } => {
+            Next::Record { text, events, .. } => {
                 packer
                     .push(&mut joined, text, events.clone(), MAX_RECORD, |record, _| {
                         assert!(record.len() <= MAX_RECORD)

@@ -258,7 +258,7 @@ impl Stages<'_> {
                 };
             }
             match self.records.next(&mut chunk, &origin, now) {
-                Next::Record { text, events } => {
+                Next::Record { text, events, .. } => {
                     let (bytes, events) = (text.len(), before + events.start..before + events.end);
                     let number = events.start + 1;
                     let opened = || (Joined::default(), Batcher::new(&Opening::new(&stream)));

@@ -188,7 +188,7 @@ fuzz_target!(|bytes: &[u8]| {
                 );
                 let event = if next == Next::End { None } else { events_of.next_event() };
                 match next {
-                    Next::Record { text: record, events } => {
+                    Next::Record { text: record, events, .. } => {
                         assert_eq!(events.start, done);
                         done = events.end;
                         assert!(record.len() <= MAX_RECORD, "a record of {} bytes", record.len());

@@ -7,7 +7,7 @@ use crate::delivery::room::Copied;
 use crate::event::chunk::{Chunk, Cursor, Time};
 use crate::metrics::Counts;
 use crate::record::pack::{Events, Joined, Packer};
-use crate::record::{self, Next, RecordWriter};
+use crate::record::{self, MapId, Next, RecordWriter};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +38,12 @@ pub struct Encoding {
     deferred: Vec<Range<u32>>,
     /// Those lanes.
     deferred_by: Vec<LaneId>,
+    /// The lanes of events with these `kubernetes` maps, if they depend on nothing else of an event.
+    lanes_of: Vec<(MapId, LaneId)>,
 }
+
+/// How many of them are kept.
+const LANES_KEPT: usize = 64;
 
 /// All records being joined together take at most this much memory, in bytes.
 const JOINED: usize = 4 << 20;
@@ -107,6 +112,7 @@ impl Encoding {
             uncounted: 0,
             deferred: Vec::new(),
             deferred_by: Vec::new(),
+            lanes_of: Vec::new(),
         }
     }
 
@@ -169,7 +175,8 @@ impl Encoding {
         let tag = writer.tag_fields(owner.tag.as_bytes(), lanes.template());
         let origin = record::Origin { tag: tag.as_ref(), identity: self.identity };
         let mut chunk = Chunk::resume(&bytes, self.cursor);
-        // The stream depends on the event, which must be looked at before it is written.
+        let by_map = lanes.go_by_kubernetes_alone();
+        // Where the stream must be looked up in the event, apart from writing it.
         let mut ahead = lanes.template().then(|| Chunk::resume(&bytes, self.cursor));
         let mut lane = DEFAULT;
         loop {
@@ -187,28 +194,43 @@ impl Encoding {
                 }
                 let is_settled = self.settled.get(self.passed).is_some_and(|range| range.contains(&next));
                 if is_settled && chunk.next_event().is_some() {
-                    ahead.as_mut().and_then(Chunk::next_event);
                     self.uncounted += u32::from(self.counted);
                     continue;
                 }
-                let choice = ahead.as_mut().and_then(|ahead| lanes.choose(ahead, &owner.tag, tag.as_ref()));
-                if let Some((chosen, fallback)) = choice {
-                    match lanes.takes(chosen) {
-                        Takes::Yes => {}
-                        Takes::Soon => {
-                            slice.waits = true;
-                            return;
+            }
+            let outcome = writer.next(&mut chunk, &origin, now);
+            if let Some(ahead) = &mut ahead
+                && !is_part
+                && let Some(map) = map_of(&outcome)
+            {
+                let map = map.filter(|_| by_map);
+                let (chosen, fallback) = match map.and_then(|map| self.lane_of(map, lanes)) {
+                    Some(lane) => (lane, None),
+                    None => {
+                        ahead.catch_up(self.cursor);
+                        let choice = lanes.choose(ahead, &owner.tag, tag.as_ref()).unwrap_or((DEFAULT, None));
+                        if let (Some(map), (lane, None)) = (map, choice) {
+                            self.keep_lane(map, lane);
                         }
-                        Takes::Later if chunk.next_event().is_some() => {
-                            self.defer(next, chosen);
-                            continue;
-                        }
-                        Takes::Later => {}
+                        choice
                     }
-                    lane = chosen;
-                    slice.without_name += u64::from(fallback == Some(Fallback::NoName));
-                    slice.too_many += u64::from(fallback == Some(Fallback::TooMany));
+                };
+                match lanes.takes(chosen) {
+                    Takes::Yes => {}
+                    Takes::Soon => {
+                        writer.take_back();
+                        slice.waits = true;
+                        return;
+                    }
+                    Takes::Later => {
+                        writer.take_back();
+                        self.defer(next, chosen);
+                        continue;
+                    }
                 }
+                lane = chosen;
+                slice.without_name += u64::from(fallback == Some(Fallback::NoName));
+                slice.too_many += u64::from(fallback == Some(Fallback::TooMany));
             }
             let (mut records, share) = (0, lanes.share());
             // Without aggregation nothing is joined, and nothing is looked up.
@@ -223,13 +245,13 @@ impl Encoding {
                     records += 1;
                 }
             };
-            let packed = match writer.next(&mut chunk, &origin, now) {
+            let packed = match outcome {
                 // No part alone settles its event, since the others' calls may fail: after a restart all parts are sent again.
-                Next::Record { text, events } if is_part => {
+                Next::Record { text, events, .. } if is_part => {
                     self.packing = Some(lane);
                     packer.push(joined, text, events.start..events.start, room, &mut add)
                 }
-                Next::Record { text, events } => {
+                Next::Record { text, events, .. } => {
                     self.packing = Some(lane);
                     // With many lanes a share is smaller than the largest joined record.
                     packer.push(joined, text, events, room, &mut add).and_then(|()| match joined.size() > share {
@@ -261,6 +283,19 @@ impl Encoding {
                 return;
             }
         }
+    }
+
+    /// The lane of an earlier event with this map, if it is still there.
+    fn lane_of(&self, map: MapId, lanes: &Lanes<'_>) -> Option<LaneId> {
+        let (_, lane) = self.lanes_of.iter().rev().find(|(of, _)| *of == map)?;
+        lanes.exists(*lane).then_some(*lane)
+    }
+
+    fn keep_lane(&mut self, map: MapId, lane: LaneId) {
+        if self.lanes_of.len() == LANES_KEPT {
+            self.lanes_of.clear();
+        }
+        self.lanes_of.push((map, lane));
     }
 
     /// Adds the joined records to their lanes.
@@ -352,6 +387,15 @@ impl Encoding {
     }
 }
 
+/// The map of an event that goes to a lane, as far as it is known; `None` if there is no such event.
+fn map_of(outcome: &Next<'_>) -> Option<Option<MapId>> {
+    match outcome {
+        Next::Record { map, .. } => Some(*map),
+        Next::Unfit { .. } => Some(None),
+        Next::Empty { .. } | Next::End => None,
+    }
+}
+
 /// The message of a panic.
 fn text_of(panic: Box<dyn std::any::Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -382,9 +426,12 @@ mod tests {
     use crate::options::Config;
     use std::time::Instant;
 
+    /// What stands before an event's body.
+    const HEAD: &[u8] = b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80";
+
     fn event(log: &str) -> Vec<u8> {
         let body = rmp_serde::to_vec(&serde_json::json!({"log": log})).unwrap();
-        [b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80", &body[..]].concat()
+        [HEAD, &body[..]].concat()
     }
 
     #[test]
@@ -502,6 +549,83 @@ mod tests {
             let (_, job) = lanes.next_call(Instant::now()).unwrap();
             let events: Vec<Events> = job.batch.places().iter().map(|place| place.events.clone()).collect();
             assert_eq!(events, [Events::One(0..2)], "{panics:?}");
+        }
+    }
+
+    #[test]
+    fn each_event_goes_to_the_stream_of_its_name_whatever_was_remembered() {
+        let tag = "kube.var.log.containers.p_of-the-tag_c-0123456789012345678901234567890123456789012345678901234567890123.log";
+        let mut random = fastrand::Rng::with_seed(7);
+        for template in [
+            "s-$kubernetes['namespace_name']",
+            "s-$kubernetes['labels']['app']",
+            "s-$kubernetes['namespace_name']-$log",
+        ] {
+            let get = |name: &str| match name {
+                "region" => Some("eu-west-1".to_owned()),
+                "delivery_stream" => Some(template.to_owned()),
+                "default_delivery_stream" => Some("other".to_owned()),
+                "max_streams" => Some("1000".to_owned()),
+                _ => None,
+            };
+            let config = Config::read(&get, &|_| None).unwrap();
+            // So much that no lane is ever full.
+            let room = Arc::new(Room::new(1 << 40));
+            let mut lanes = Lanes::new(&config.streams, &config.delivery, room.clone());
+            let (mut writer, mut packer) = (RecordWriter::new(&config.record), Packer::new(config.record.pack));
+            for round in 0..20 {
+                // More maps than are kept, in runs and mixed; some of them are too short to be kept, or no map.
+                let pods = [1, 3, 100][round % 3];
+                let body = |n: usize, random: &mut fastrand::Rng| {
+                    let (pod, log) = (random.usize(..pods), random.usize(..3));
+                    let kubernetes = match pod % 7 {
+                        5 => serde_json::json!({"namespace_name": format!("n{pod}")}),
+                        6 => serde_json::Value::Null,
+                        _ => serde_json::json!({
+                            "pod_name": format!("pod-{pod}-{}", "x".repeat(100)), "namespace_name": format!("n{}", pod % 10),
+                            "labels": {"app": format!("a{}", pod % 4)}, "host": format!("h{round}")
+                        }),
+                    };
+                    serde_json::json!({"n": n, "log": format!("{log}"), "kubernetes": kubernetes})
+                };
+                let bodies: Vec<_> = (0..300).map(|n| body(n, &mut random)).collect();
+                let expected = |body: &serde_json::Value| {
+                    let of = |path: &str| body.pointer(path).and_then(|value| value.as_str()).map(str::to_owned);
+                    let namespace = of("/kubernetes/namespace_name").unwrap_or_else(|| "of-the-tag".to_owned());
+                    match template.contains("app") {
+                        true => of("/kubernetes/labels/app").map_or("other".to_owned(), |app| format!("s-{app}")),
+                        false if template.contains("log") => format!("s-{namespace}-{}", of("/log").unwrap()),
+                        false => format!("s-{namespace}"),
+                    }
+                };
+                let chunk: Vec<u8> =
+                    bodies.iter().flat_map(|body| [HEAD, &rmp_serde::to_vec(body).unwrap()].concat()).collect();
+                let delivery = Ledger::default().begin_acknowledged(Identity::of(b"", &chunk));
+                let origin = Origin { delivery, identity: Identity::of(b"", &chunk), tag: tag.into(), chunk: None };
+                let mut encoding = Encoding::new(Arc::new(origin), Arc::new(room.count_copy(chunk)), Vec::new(), false);
+                lanes.begin(Instant::now());
+                loop {
+                    let slice =
+                        encoding.slice(&mut writer, &mut packer, &mut lanes, &Counts::default(), 5000, Time::default());
+                    assert!(!slice.waits, "{template}, round {round}");
+                    if slice.done {
+                        break;
+                    }
+                }
+                lanes.close_batches();
+                let mut arrived = 0;
+                while let Some((_, job)) = lanes.next_call(Instant::now()) {
+                    let call: serde_json::Value = serde_json::from_slice(&job.batch.body()).unwrap();
+                    for record in call["Records"].as_array().unwrap() {
+                        let data = base64_simd::STANDARD.decode_to_vec(record["Data"].as_str().unwrap()).unwrap();
+                        let record: serde_json::Value = serde_json::from_slice(&data).unwrap();
+                        let body = &bodies[usize::try_from(record["n"].as_u64().unwrap()).unwrap()];
+                        assert_eq!(call["DeliveryStreamName"], expected(body), "{template}, round {round}: {body}");
+                        arrived += 1;
+                    }
+                }
+                assert_eq!(arrived, bodies.len(), "{template}, round {round}");
+            }
         }
     }
 }

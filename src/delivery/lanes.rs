@@ -121,6 +121,16 @@ impl<'o> Lanes<'o> {
         self.streams.template.is_some()
     }
 
+    /// Whether an event's stream depends on its `kubernetes` map and the tag alone.
+    pub fn go_by_kubernetes_alone(&self) -> bool {
+        self.streams.template.as_ref().is_some_and(Template::reads_kubernetes_alone)
+    }
+
+    /// Whether the lane is there: idle ones go.
+    pub fn exists(&self, lane: LaneId) -> bool {
+        self.lanes.contains_key(&lane)
+    }
+
     /// The lane for the next event of a chunk, which is moved past it, and why if it is the default one in place of another; `None` at
     /// the chunk's end, and without a template.
     pub fn choose(

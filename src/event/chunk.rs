@@ -228,6 +228,14 @@ impl<'a> Chunk<'a> {
         chunk
     }
 
+    /// Goes to where another reading of the same data has come to.
+    pub fn catch_up(&mut self, cursor: Cursor) {
+        match cursor.group == self.at.group {
+            true => self.at = cursor,
+            false => *self = Chunk::resume(self.data, cursor),
+        }
+    }
+
     /// How far it has been read, for [`Chunk::resume`].
     pub fn resume_state(&self) -> Cursor {
         self.at

@@ -21,6 +21,7 @@ use crate::record::pack::PackOptions;
 use crate::record::remap::{Moved, Plan, Remap, TagFields};
 use crate::record::tape::TapeWriter;
 use crate::record::time::{TimeKey, TimeWriter};
+pub use crate::record::writer::MapId;
 use crate::record::writer::Writer;
 use std::fmt;
 use std::ops::Range;
@@ -133,6 +134,8 @@ pub enum Next<'w> {
         text: &'w [u8],
         /// Which of the chunk's events it holds: one, or none if more parts of the event follow.
         events: Range<u32>,
+        /// The event's `kubernetes` map, if it was written in one pass and the map is kept.
+        map: Option<MapId>,
     },
     /// No record.
     Unfit {
@@ -170,6 +173,8 @@ pub struct RecordWriter<'o> {
     split: Option<Parts>,
     plan: Plan,
     truncated: u64,
+    /// How many records were cut, and values dropped, before the last event.
+    before: (u64, u64),
     /// After this many calls, the next one panics.
     #[cfg(test)]
     pub calls_until_panic: Option<u32>,
@@ -218,6 +223,7 @@ impl<'o> RecordWriter<'o> {
             split: None,
             plan: Plan::default(),
             truncated: 0,
+            before: (0, 0),
             #[cfg(test)]
             calls_until_panic: None,
         }
@@ -232,6 +238,7 @@ impl<'o> RecordWriter<'o> {
         if self.split.is_some() {
             return self.part(origin);
         }
+        self.before = (self.truncated, self.tape.collisions());
         json::begin(&mut self.text);
         let number = chunk.events();
         if self.one_pass
@@ -239,8 +246,8 @@ impl<'o> RecordWriter<'o> {
             && let Some((read, end)) = self.writer.event(rest, origin.tag)
         {
             chunk.pass(rest, read);
-            let added = self.writer.added();
-            return self.finish(number, time, end, added, origin);
+            let (added, map) = (self.writer.added(), self.writer.map_id());
+            return self.finish(number, time, (end, added), map, origin);
         }
         match chunk.next_event() {
             Some(event) => {
@@ -256,10 +263,20 @@ impl<'o> RecordWriter<'o> {
         self.split.is_some()
     }
 
+    /// Takes the last event back, which will be written again later: its other parts, and what was counted of it.
+    pub fn take_back(&mut self) {
+        self.split = None;
+        let (truncated, collisions) = self.before;
+        self.truncated = truncated;
+        self.tape.set_collisions(collisions);
+    }
+
     /// Starts afresh after a panic.
     pub fn begin_anew(&mut self) {
         let truncated = self.truncated;
-        *self = RecordWriter { truncated, ..RecordWriter::new(self.options) };
+        let mut writer = std::mem::replace(&mut self.writer, Writer::new(&self.options.remap, Vec::new()));
+        writer.begin_anew();
+        *self = RecordWriter { truncated, writer, ..RecordWriter::new(self.options) };
     }
 
     /// What a tag says about the container, if the mapping can use it, or if it is `asked` for.
@@ -302,12 +319,19 @@ impl<'o> RecordWriter<'o> {
             return Next::Empty { event: number };
         };
         self.writer.swap_room(&mut self.tape.room);
-        self.finish(number, time, self.tape.end, added, origin)
+        self.finish(number, time, (self.tape.end, added), None, origin)
     }
 
     /// The record whose object is in the writer up to `end`, without its closing brace; its last `added` attributes
     /// are not the event's own.
-    fn finish(&mut self, event: u32, time: Time, end: usize, added: usize, origin: &Origin<'_>) -> Next<'_> {
+    fn finish(
+        &mut self,
+        event: u32,
+        time: Time,
+        (end, added): (usize, usize),
+        map: Option<MapId>,
+        origin: &Origin<'_>,
+    ) -> Next<'_> {
         self.write_last(event, 0, time, origin);
         let behind: &[u8] = if self.options.newline { b"\n" } else { b"" };
         let events = event..event + 1;
@@ -318,7 +342,7 @@ impl<'o> RecordWriter<'o> {
             let end = self.writer.close(end, &self.last, behind);
             let text = self.writer.text(end);
             return match bytes <= limit {
-                true => Next::Record { text, events },
+                true => Next::Record { text, events, map },
                 false => Next::Unfit { event, reason: Unfit::TooLarge { bytes }, text },
             };
         }
@@ -342,7 +366,7 @@ impl<'o> RecordWriter<'o> {
         self.text = text;
         self.truncated += 1;
         self.close_text();
-        Next::Record { text: &self.text, events }
+        Next::Record { text: &self.text, events, map: None }
     }
 
     /// The next part of the event that is being split.
@@ -364,7 +388,7 @@ impl<'o> RecordWriter<'o> {
         } else {
             event..event + 1
         };
-        Next::Record { text: &self.text, events }
+        Next::Record { text: &self.text, events, map: None }
     }
 
     /// Ends the object in `text` with what is added after every event.
@@ -453,7 +477,7 @@ impl<'o> RecordWriter<'o> {
         if options.newline && self.text.last() != Some(&b'\n') {
             self.text.push(b'\n');
         }
-        Next::Record { text: &self.text, events: number..number + 1 }
+        Next::Record { text: &self.text, events: number..number + 1, map: None }
     }
 }
 
@@ -540,7 +564,7 @@ pub(crate) mod tests {
         loop {
             let limit = options.pack.limit();
             match writer.next(&mut chunk, &origin, NOW) {
-                Next::Record { text, events } => {
+                Next::Record { text, events, .. } => {
                     assert!(text.len() <= limit && events.start == done);
                     done = events.end;
                     came.push(if events.is_empty() { Came::Part(text.to_vec()) } else { Came::Record(text.to_vec()) });

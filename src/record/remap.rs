@@ -19,7 +19,7 @@ pub const DATADOG: [(&str, &str); 4] = [
 ];
 
 /// Where Fluent Bit's kubernetes filter puts its fields.
-const KUBERNETES: &[u8] = b"kubernetes";
+pub const KUBERNETES: &[u8] = b"kubernetes";
 
 /// One rule.
 #[derive(Clone, Debug)]

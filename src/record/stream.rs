@@ -7,7 +7,7 @@
 use crate::event::chunk::{Chunk, Token, Value};
 use crate::event::path::{Found, Path, Paths};
 use crate::event::raw::Finder;
-use crate::record::remap::TagFields;
+use crate::record::remap::{KUBERNETES, TagFields};
 use crate::service::is_stream_name;
 use std::fmt::Write;
 
@@ -95,6 +95,14 @@ impl Template {
             parts.push(Part::Text(fixed(rest)?));
         }
         Ok(Some(Template { parts, paths }))
+    }
+
+    /// Whether an event's name depends on its `kubernetes` map and the tag alone.
+    pub fn reads_kubernetes_alone(&self) -> bool {
+        self.parts.iter().all(|part| match part {
+            Part::Value(_, path) => path.segments().first().is_some_and(|first| **first == *KUBERNETES),
+            Part::Text(_) | Part::Tag | Part::Nth(_) => true,
+        })
     }
 
     /// The name for the next event of a chunk, which is moved past it; `None` at the chunk's end. There is no name if a value is

@@ -115,6 +115,11 @@ impl TapeWriter {
         self.collisions
     }
 
+    /// Sets that number: of an event that is taken back nothing counts.
+    pub fn set_collisions(&mut self, collisions: u64) {
+        self.collisions = collisions;
+    }
+
     /// The last text.
     pub fn text(&self) -> &[u8] {
         self.room.get(..self.end).unwrap_or_default()

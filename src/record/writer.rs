@@ -16,6 +16,10 @@ const MOST_LEVELS: usize = 32;
 /// So is an event with more keys in a map than this: comparing each key with all others would cost too much.
 const MOST_KEYS: usize = 64;
 
+/// Tells `kubernetes` maps apart: events with the same number have the same map, byte for byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapId(u64);
+
 /// Writes events, and keeps its buffers and maps from event to event.
 pub struct Writer<'o> {
     remap: &'o Remap,
@@ -33,11 +37,16 @@ pub struct Writer<'o> {
     added: usize,
     /// `kubernetes` maps that were written before.
     known: Known<Written<'o>>,
+    /// The map of the last event, if it is kept.
+    map: Option<MapId>,
+    /// How many maps have been kept so far.
+    kept: u64,
 }
 
 /// A map's text, and what the mapping moves out of it.
 #[derive(Default)]
 struct Written<'o> {
+    number: u64,
     text: Vec<u8>,
     /// Rules whose source is in it, each with its place there.
     sources: Vec<(usize, usize, &'o Node)>,
@@ -58,7 +67,20 @@ impl<'o> Writer<'o> {
             targets: Vec::new(),
             added: 0,
             known: Known::default(),
+            map: None,
+            kept: 0,
         }
+    }
+
+    /// The same with empty buffers, after a panic. Numbers of maps are not given again.
+    pub fn begin_anew(&mut self) {
+        let kept = self.kept;
+        *self = Writer { kept, ..Writer::new(self.remap, std::mem::take(&mut self.replaced)) };
+    }
+
+    /// The `kubernetes` map of the last event, if it is kept.
+    pub fn map_id(&self) -> Option<MapId> {
+        self.map
     }
 
     /// Writes an event whose body begins `data`, without its closing brace. Returns how many bytes of `data` the body
@@ -70,6 +92,7 @@ impl<'o> Writer<'o> {
         self.targets.clear();
         self.targets.resize(self.remap.rules(), false);
         self.added = 0;
+        self.map = None;
         json::begin(&mut self.room);
         let (pairs, at) = match *data.first()? {
             head @ 0x81..=0x8f => (usize::from(head & 15), 1),
@@ -279,6 +302,7 @@ impl<'o> Writer<'o> {
                 let text = known.text.len();
                 grow(&mut self.room, end, text);
                 self.room.get_mut(end..end + text)?.copy_from_slice(&known.text);
+                self.map = Some(MapId(known.number));
                 return Some((at + bytes, end + text));
             }
             Err(unknown) => unknown,
@@ -286,6 +310,9 @@ impl<'o> Writer<'o> {
         let (read, written) = self.value(data, (at, end), Some(node), 1)?;
         let text = self.room.get(end..written)?;
         if let Some(known) = self.known.keep(unknown, data.get(at..read)?) {
+            self.kept += 1;
+            self.map = Some(MapId(self.kept));
+            known.number = self.kept;
             known.text.clear();
             known.sources.clear();
             known.text.extend_from_slice(text);
