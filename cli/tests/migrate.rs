@@ -86,7 +86,7 @@ fn a_refused_migration_gives_the_reason() {
         ("[OUTPUT]\n    Name stdout\n    Match *\n".to_owned(), "no output firehose"),
         ("@INCLUDE outputs.conf\n".to_owned(), "migrate those"),
         (output("    region\n"), "stdin:4: "),
-        ("a: [".to_owned(), "stdin:2: "),
+        ("a: [".to_owned(), "stdin:1: "),
         ("a: b\n".to_owned(), "no output firehose"),
         (output("    region eu-west-1\n"), "delivery_stream"),
         (output("    region <REGION>\n    delivery_stream logs\n"), "<REGION>"),

@@ -1,20 +1,15 @@
 //! Configurations inside of other documents: files of a ConfigMap, values of a Helm chart, a task definition of ECS.
 
-use saphyr_parser::ScalarStyle;
-
 use super::conf::{self, Conf, Entry, Origin, Section, Word};
 use super::router::{self, Scope};
-use super::yaml::{self, Node, Place, Value};
+use super::yaml::{self, Node, Place, ScalarStyle, Value};
 use super::{Findings, fluent_yaml};
 
 /// Where the lines of a scalar lie in the file.
 pub fn origin<'l>(value: &Node, lines: &'l [&'l str]) -> Origin<'l> {
     match &value.value {
-        // The parser puts a literal block where its first line that is not empty begins.
-        Value::Scalar { style: ScalarStyle::Literal, text } => {
-            let empty = text.lines().take_while(|line| line.trim().is_empty()).count();
-            Origin::Block { first_line: value.at.line.saturating_sub(empty).max(1), lines }
-        }
+        // A literal block begins with its `|`.
+        Value::Scalar { style: ScalarStyle::Literal, .. } => Origin::Block { first_line: value.at.line + 1, lines },
         _ => Origin::Point(value.at),
     }
 }

@@ -2,13 +2,11 @@
 
 use std::collections::HashSet;
 
-use saphyr_parser::ScalarStyle;
-
 use super::configuration::{self, Notes, Refused, Rewritten};
 use super::edit::{Edits, quoted};
 use super::options::{self, Around, Given, Peer};
 use crate::lint::conf::Origin;
-use crate::lint::yaml::{self, Node, Value};
+use crate::lint::yaml::{self, Node, ScalarStyle, Value};
 use crate::lint::{self, fluent_yaml, kubernetes};
 use crate::{fargate, lint::rules};
 
