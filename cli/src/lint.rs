@@ -350,8 +350,7 @@ pub fn sections(text: &str) -> (Conf, Vec<Finding>) {
 
 /// Checks a router that is not EKS Fargate's.
 fn check_own(conf: &Conf, open: bool, findings: &mut Findings) {
-    let open = open || conf.includes() || names_other_files(conf);
-    router::check(conf, Scope { fargate: None, open, reloads: false }, findings);
+    router::check(conf, Scope::of(conf, open), findings);
 }
 
 /// Whether the text is in the classic format.
@@ -433,11 +432,6 @@ pub fn is_section_line(line: &str) -> bool {
         && line[1..line.len() - 1].bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
 }
 
-/// Whether `[SERVICE]` names files with parsers.
-fn names_other_files(conf: &Conf) -> bool {
-    conf.sections.iter().any(|section| section.name == "SERVICE" && section.get("parsers_file").is_some())
-}
-
 fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target) -> Seen {
     let mut seen = Seen::default();
     let start = findings.start;
@@ -505,7 +499,11 @@ fn check_classic(conf: &Conf, findings: &mut Findings) {
 fn check_fargate(conf: &Conf, findings: &mut Findings) {
     findings.checked = true;
     kubernetes::check_parts(conf, None, findings);
-    router::check(conf, Scope { fargate: Some(router::OwnLog::Off), open: true, reloads: false }, findings);
+    router::check(
+        conf,
+        Scope { fargate: Some(router::OwnLog::Off), open: true, parsers: true, reloads: false },
+        findings,
+    );
 }
 
 /// Sections that do not exist.

@@ -512,3 +512,38 @@ fn options_of_fargates_outputs_are_checked() {
     let found = findings(&file.display().to_string());
     assert!(found.iter().any(|(rule, line, _)| rule == "option-value" && *line == 14), "{found:?}");
 }
+
+/// Lints a text under that name; the rules that are found, with their lines, and the exit code with --strict.
+fn lint_text(name: &str, text: &str) -> (Vec<(String, u64)>, i32) {
+    let (_folder, path) = scratch(name, text);
+    let run = kubehose(&format!("lint --strict --format json {}", path.display()));
+    let list: Vec<Value> = serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+    let found = list.iter().map(|one| (one["rule"].as_str().unwrap().to_owned(), one["line"].as_u64().unwrap()));
+    (found.collect(), run.code)
+}
+
+/// A file of parsers holds parsers alone; what is included may hold anything.
+#[test]
+fn only_what_includes_other_sections_leaves_the_pipeline_open() {
+    let pipeline = "[INPUT]\n    Name dummy\n    Tag a\n    storage.type filesystem\n[FILTER]\n    Name parser\n    Match a\n    Key_Name log\n    Parser elsewhere\n[OUTPUT]\n    Name stduot\n    Match b\n";
+    let all = ["match-nothing", "parser-undefined", "plugin-unknown", "storage-path"];
+    for (head, silent) in [
+        ("", &[][..]),
+        ("[SERVICE]\n    Parsers_File p.conf\n", &["parser-undefined"]),
+        ("[SERVICE]\n    Plugins_File p.conf\n", &["plugin-unknown"]),
+        ("[SERVICE]\n    Parsers_File p.conf\n    Plugins_File p.conf\n", &["parser-undefined", "plugin-unknown"]),
+        ("@INCLUDE other.conf\n", &all),
+    ] {
+        let (found, _) = lint_text("fluent-bit.conf", &format!("{head}{pipeline}"));
+        for rule in all {
+            let says = found.iter().any(|(id, _)| id == rule);
+            assert_eq!(says, !silent.contains(&rule), "{head:?} {rule}: {found:?}");
+        }
+    }
+    let yaml =
+        "pipeline:\n  inputs:\n    - name: dummy\n      tag: a\n  outputs:\n    - name: stdout\n      match: b\n";
+    for (head, says) in [("service:\n  parsers_file: p.conf\n", true), ("includes:\n  - p.yaml\n", false)] {
+        let (found, _) = lint_text("fluent-bit.yaml", &format!("{head}{yaml}"));
+        assert_eq!(found.iter().any(|(id, _)| id == "match-nothing"), says, "{head}: {found:?}");
+    }
+}

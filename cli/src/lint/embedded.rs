@@ -29,9 +29,9 @@ pub fn check<'n>(files: impl Iterator<Item = (&'n str, &'n Node)>, lines: &[&str
         if text.lines().any(|line| super::is_section_line(line) && (named || own(line))) {
             let read = conf::read(text, &origin(value, lines), findings);
             // The other files are included in an order that only the program knows.
-            let open = name != "fluent-bit.conf" || read.includes() || super::names_other_files(&read);
+            let scope = Scope::of(&read, name != "fluent-bit.conf");
             super::check_sections(&read, findings);
-            router::check(&read, Scope { fargate: None, open, reloads: false }, findings);
+            router::check(&read, scope, findings);
             findings.checked = true;
         } else if name.ends_with(".yaml") || name.ends_with(".yml") {
             check_yaml(value, text, lines, findings);
@@ -50,8 +50,7 @@ fn check_yaml(value: &Node, text: &str, lines: &[&str], findings: &mut Findings)
         Ok(documents) => {
             for document in documents.iter().filter(|document| fluent_yaml::is_configuration(document)) {
                 let conf = fluent_yaml::read(document, &mut inner);
-                let open = conf.includes() || super::names_other_files(&conf);
-                router::check(&conf, Scope { fargate: None, open, reloads: false }, &mut inner);
+                router::check(&conf, Scope::of(&conf, false), &mut inner);
                 findings.checked = true;
             }
         }
@@ -174,5 +173,5 @@ fn check_firelens(log: &Node, options: &Node, findings: &mut Findings) {
     entries.push(Entry { key: at("Match", options.at), value: at("*", options.at) });
     let output = Section { name: "OUTPUT".to_owned(), at: options.at, entries };
     let conf = Conf { sections: vec![output], ..Conf::default() };
-    router::check(&conf, Scope { fargate: None, open: true, reloads: false }, findings);
+    router::check(&conf, Scope::of(&conf, true), findings);
 }

@@ -82,7 +82,7 @@ fn check_operator(kind: &str, document: &Node, lines: &[&str], findings: &mut Fi
         all.sections.extend(read.sections);
     }
     // What goes into it, and comes out of it, stands in other resources. The operator changes a configuration by a hot reload.
-    router::check(&all, Scope { fargate: None, open: true, reloads: true }, findings);
+    router::check(&all, Scope { reloads: true, ..Scope::of(&all, true) }, findings);
 }
 
 fn metadata<'n>(document: &'n Node, key: &str) -> Option<&'n Rc<Node>> {
@@ -194,7 +194,7 @@ fn check_aws_logging(document: &Node, lines: &[&str], findings: &mut Findings) {
     } else if characters > fargate::NEAR_MAX_CHARACTERS {
         findings.add(&rules::CONFIG_MAP_NEAR_SIZE, data.at, format!("it holds {characters}"));
     }
-    router::check(&all, Scope { fargate: Some(own_log), open: false, reloads: false }, findings);
+    router::check(&all, Scope { fargate: Some(own_log), open: false, parsers: false, reloads: false }, findings);
 }
 
 /// Checks whether the parts of a file are allowed in aws-logging; `place` is its key there, and the section that the key is for.

@@ -11,10 +11,22 @@ use crate::{datadog, fargate};
 pub struct Scope {
     /// On EKS Fargate; whether its router's own log is an input too.
     pub fargate: Option<OwnLog>,
-    /// Whether parts may be in files that are not read here.
+    /// Whether sections of any kind may be in files that are not read here.
     pub open: bool,
+    /// Whether parsers may be in files that are not read here.
+    pub parsers: bool,
     /// Whether it is reloaded while it runs.
     pub reloads: bool,
+}
+
+impl Scope {
+    /// That of a router that is not EKS Fargate's; `open`: the configuration is one part of several. What it includes may hold
+    /// anything, a file that it names for parsers only those.
+    pub fn of(conf: &Conf, open: bool) -> Self {
+        let open = open || conf.includes();
+        let named = |section: &Section| section.name == "SERVICE" && section.get("parsers_file").is_some();
+        Self { fargate: None, open, parsers: open || conf.sections.iter().any(named), reloads: false }
+    }
 }
 
 /// `flb_log_cw`.
@@ -537,7 +549,7 @@ impl<'a> Router<'a> {
                 let definition =
                     self.parsers.iter().find(|parser| parser.value("name") == Some(entry.value.text.as_str()));
                 match definition {
-                    None if !self.scope.open && is_known(&entry.value.text) => {
+                    None if !self.scope.parsers && is_known(&entry.value.text) => {
                         findings.add(
                             &rules::PARSER_UNDEFINED,
                             entry.value.at,
