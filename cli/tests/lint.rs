@@ -547,3 +547,33 @@ fn only_what_includes_other_sections_leaves_the_pipeline_open() {
         assert_eq!(found.iter().any(|(id, _)| id == "match-nothing"), says, "{head}: {found:?}");
     }
 }
+
+/// The host overwrites what its core reads with what comes later, and says so; it refuses, or takes the first of, all else.
+#[test]
+fn of_two_entries_the_one_counts_that_fluent_bit_uses() {
+    let conf = |tags: &str, matches: &str| {
+        format!(
+            "[INPUT]\n    Name dummy\n{tags}[INPUT]\n    Name dummy\n    Tag other\n[OUTPUT]\n    Name stdout\n{matches}"
+        )
+    };
+    let (a, b) = ("    Tag a\n    Tag b\n", "    Tag b\n    Tag a\n");
+    let (x, y) = ("    Match a\n    match b\n", "    match b\n    Match a\n");
+    for (tags, matches, fits) in [(a, x, true), (a, y, false), (b, x, false), (b, y, true)] {
+        let (found, _) = lint_text("a.conf", &conf(tags, matches));
+        let nothing = found.iter().any(|(id, _)| id == "match-nothing");
+        assert_eq!(nothing, !fits, "{tags} {matches}: {found:?}");
+    }
+    let yaml = "pipeline:\n  inputs:\n    - name: dummy\n      tag: [a, b]\n    - name: dummy\n      tag: c\n  outputs:\n    - name: stdout\n      match: [b, a]\n";
+    assert_eq!(lint_text("a.yaml", yaml).0, [("match-nothing".to_owned(), 9)]);
+    // Each of them is read.
+    for (first, second) in [("loud", "info"), ("info", "loud")] {
+        let text = format!(
+            "[INPUT]\n    Name dummy\n    Log_Level {first}\n    Log_Level {second}\n[OUTPUT]\n    Name stdout\n    Match *\n"
+        );
+        assert_eq!(lint_text("a.conf", &text).0.len(), 1, "{first}");
+    }
+    // Of two names the first counts.
+    let (found, _) =
+        lint_text("a.conf", "[INPUT]\n    Name dummy\n    Name nope\n[OUTPUT]\n    Name stdout\n    Match *\n");
+    assert!(found.is_empty(), "{found:?}");
+}
