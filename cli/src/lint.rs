@@ -464,7 +464,8 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target)
             return seen;
         }
     };
-    if documents.is_empty() {
+    // Of comments alone there is nothing to check, and nothing wrong with them.
+    if text.trim().is_empty() {
         findings.add(&rules::UNKNOWN_DOCUMENT, start, "it is empty".to_owned());
     }
     for document in &documents {
@@ -478,6 +479,7 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target)
             check_own(&conf, false, findings);
         } else if !embedded::search(document, &lines, findings)
             && !document.text().is_some_and(|text| text.is_empty() || text == "~")
+            && !kubernetes::is_kustomization(document)
         {
             findings.add(
                 &rules::UNKNOWN_DOCUMENT,

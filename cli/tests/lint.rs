@@ -577,3 +577,23 @@ fn of_two_entries_the_one_counts_that_fluent_bit_uses() {
         lint_text("a.conf", "[INPUT]\n    Name dummy\n    Name nope\n[OUTPUT]\n    Name stdout\n    Match *\n");
     assert!(found.is_empty(), "{found:?}");
 }
+
+/// A kustomization may do without kind, and a file may hold comments alone: neither has anything to check, neither is wrong.
+#[test]
+fn what_is_known_and_has_nothing_to_check_is_no_unknown_document() {
+    for (name, text) in [
+        ("kustomization.yaml", "resources:\n  - a.yaml\n"),
+        ("k.yaml", "namespace: logging\nresources: [a.yaml]\npatches:\n  - path: b.yaml\nimages: []\n"),
+        ("k.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n"),
+        ("comments.yaml", "# Nothing here.\n"),
+        ("comments.yaml", "---\n# Nothing here.\n---\n"),
+    ] {
+        assert_eq!(lint_text(name, text), (vec![], 3), "{text}");
+    }
+    for (name, text) in
+        [("a.yaml", ""), ("a.yaml", "\n \n"), ("a.yaml", "resource: [a.yaml]\n"), ("a.yaml", "a: b\n---\n# c\n")]
+    {
+        let (found, code) = lint_text(name, text);
+        assert!(code == 1 && found.len() == 1 && found[0].0 == "unknown-document", "{text:?}: {found:?}");
+    }
+}

@@ -24,6 +24,51 @@ pub fn is_manifest(document: &Node) -> bool {
     document.get("kind").is_some() && document.get("apiVersion").is_some()
 }
 
+/// The fields of a kustomization (<https://kubectl.docs.kubernetes.io/references/kustomize/kustomization/>).
+const KUSTOMIZATION: [&str; 35] = [
+    "apiVersion",
+    "bases",
+    "buildMetadata",
+    "commonAnnotations",
+    "commonLabels",
+    "components",
+    "configMapGenerator",
+    "configurations",
+    "crds",
+    "generatorOptions",
+    "generators",
+    "helmChartInflationGenerator",
+    "helmCharts",
+    "helmGlobals",
+    "images",
+    "imageTags",
+    "inventory",
+    "kind",
+    "labels",
+    "metadata",
+    "namePrefix",
+    "nameSuffix",
+    "namespace",
+    "openapi",
+    "patches",
+    "patchesJson6902",
+    "patchesStrategicMerge",
+    "replacements",
+    "replicas",
+    "resources",
+    "secretGenerator",
+    "sortOptions",
+    "transformers",
+    "validators",
+    "vars",
+];
+
+/// Whether it is a kustomization, which may do without kind and apiVersion.
+pub fn is_kustomization(document: &Node) -> bool {
+    let known = |key: &Node| key.text().is_some_and(|key| KUSTOMIZATION.contains(&key));
+    !document.pairs().is_empty() && document.pairs().iter().all(|(key, _)| known(key))
+}
+
 /// Checks one manifest; of a List each of its items.
 pub fn check(document: &Node, lines: &[&str], findings: &mut Findings, seen: &mut Seen) {
     match document.get("kind").and_then(|kind| kind.text()) {
