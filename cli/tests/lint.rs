@@ -597,3 +597,51 @@ fn what_is_known_and_has_nothing_to_check_is_no_unknown_document() {
         assert!(code == 1 && found.len() == 1 && found[0].0 == "unknown-document", "{text:?}: {found:?}");
     }
 }
+
+/// Options that the schema of a Linux host lacks, on their plugin alone.
+#[test]
+fn options_of_windows_are_known() {
+    let input = |plugin: &str, option: &str| {
+        format!("[INPUT]\n    Name {plugin}\n    Path C:\\logs\n    {option}\n[OUTPUT]\n    Name stdout\n    Match *\n")
+    };
+    assert_eq!(lint_text("a.conf", &input("tail", "Windows.Path_Encoding utf-8")).0, []);
+    for (plugin, option) in [("tail", "Windows.Path_Encodin utf-8"), ("head", "Windows.Path_Encoding utf-8")] {
+        let (found, _) = lint_text("a.conf", &input(plugin, option));
+        assert!(found.iter().any(|(id, line)| id == "option-unknown" && *line == 4), "{plugin}: {found:?}");
+    }
+}
+
+/// Keys with a prefix that nest gave them exist under that name.
+#[test]
+fn a_prefix_that_nest_adds_is_part_of_the_name() {
+    let conf = |nest: &str, user: &str| {
+        format!(
+            "[INPUT]\n    Name dummy\n    Tag a\n[FILTER]\n    Name kubernetes\n    Match *\n{nest}[FILTER]\n    Match *\n{user}[OUTPUT]\n    Name stdout\n    Match *\n"
+        )
+    };
+    let lift = |under: &str, prefix: &str| {
+        format!(
+            "[FILTER]\n    Name nest\n    Match *\n    Operation lift\n    Nested_under {under}\n    Add_prefix {prefix}\n"
+        )
+    };
+    let nest = "[FILTER]\n    Name nest\n    Match *\n    Operation nest\n    Wildcard *\n    Nest_under all\n    Add_prefix k8s_\n";
+    let rename = |name: &str| format!("    Name modify\n    Rename {name} x\n");
+    let grep = |name: &str| format!("    Name grep\n    Regex {name} x\n");
+    for (before, user, wrong) in [
+        (lift("other", "k8s_"), rename("k8s_namespace_name"), None),
+        (nest.to_owned(), rename("k8s_namespace_name"), None),
+        (String::new(), rename("k8s_namespace_name"), Some("rename-before-lift")),
+        (lift("other", "o_"), rename("k8s_namespace_name"), Some("rename-before-lift")),
+        (lift("log", "log."), grep("log.level"), None),
+        (lift("log", "l."), grep("log.level"), Some("dotted-key")),
+        (String::new(), grep("log.level"), Some("dotted-key")),
+    ] {
+        let (found, _) = lint_text("a.conf", &conf(&before, &user));
+        let rules: Vec<&str> = found
+            .iter()
+            .map(|(id, _)| id.as_str())
+            .filter(|id| ["rename-before-lift", "dotted-key"].contains(id))
+            .collect();
+        assert_eq!(rules, wrong.into_iter().collect::<Vec<_>>(), "{before}{user}");
+    }
+}

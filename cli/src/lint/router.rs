@@ -609,8 +609,15 @@ impl<'a> Router<'a> {
         }
     }
 
+    /// The prefixes that nest filters before that one give to keys.
+    fn prefixes_before(&self, index: usize) -> Vec<&str> {
+        let before = self.filters.iter().take(index).filter(|filter| filter.plugin() == "nest");
+        before.filter_map(|filter| filter.value("add_prefix")).filter(|prefix| !prefix.is_empty()).collect()
+    }
+
     fn check_dotted_keys(&self, findings: &mut Findings) {
-        for filter in &self.filters {
+        for (index, filter) in self.filters.iter().enumerate() {
+            let prefixes = self.prefixes_before(index);
             let keys: &[&str] = match filter.plugin().as_str() {
                 "grep" => &["regex", "exclude"],
                 "modify" => &["rename", "hard_rename", "copy", "hard_copy", "remove"],
@@ -620,7 +627,8 @@ impl<'a> Router<'a> {
                 filter.entries.iter().filter(|entry| keys.iter().any(|key| entry.key.text.eq_ignore_ascii_case(key)));
             for entry in entries {
                 let name = entry.value.text.split(' ').next().unwrap_or_default();
-                let nested = ["kubernetes.", "log."].iter().any(|start| name.starts_with(start));
+                let nested = ["kubernetes.", "log."].iter().any(|start| name.starts_with(start))
+                    && !prefixes.iter().any(|prefix| name.starts_with(prefix));
                 // modify's paths into `kubernetes` have a rule of their own.
                 let renamed = filter.plugin() == "modify" && !entry.key.text.eq_ignore_ascii_case("remove");
                 if nested && !(renamed && name.starts_with("kubernetes.")) {
@@ -680,7 +688,9 @@ impl<'a> Router<'a> {
                 }
             }
             if filter.plugin() == "modify" {
-                self.check_renames(filter, &prefixes, findings);
+                let mut known = self.prefixes_before(index);
+                known.extend(&prefixes);
+                self.check_renames(filter, &known, findings);
             }
         }
     }
