@@ -83,6 +83,13 @@ const FILTERS: &[(&str, &[&str])] = &[
             "!Condition Nope a",
             "Condition No_key_matches ^a",
             "!Rnema a b",
+            "Set a b c",
+            "Remove a b c",
+            "!Add a b c d",
+            "Condition Key_exists",
+            "Condition Key_value_equals a",
+            "!Condition Key_value_matches a",
+            "!Condition Key_exists a b c",
         ],
     ),
     (

@@ -645,3 +645,48 @@ fn a_prefix_that_nest_adds_is_part_of_the_name() {
         assert_eq!(rules, wrong.into_iter().collect::<Vec<_>>(), "{before}{user}");
     }
 }
+
+/// Of the words of a rule of modify, Fluent Bit refuses a wrong number unless it is three; three are its first rule, Rename.
+#[test]
+fn the_words_of_modify_are_counted_as_the_filter_counts_them() {
+    let found = |line: &str| {
+        let text = format!("[INPUT]\n    Name dummy\n    Tag a\n[FILTER]\n    Name modify\n    Match a\n    {line}\n[OUTPUT]\n    Name stdout\n    Match a\n");
+        let mut rules: Vec<String> = lint_text("a.conf", &text).0.into_iter().map(|(rule, _)| rule).collect();
+        rules.dedup();
+        rules.join(" ")
+    };
+    for (words, one, two) in [
+        ("a", "", "arity"),
+        ("a b", "arity", ""),
+        ("a \"b c\"", "arity", ""),
+        ("a b c", "modify-words", "modify-words"),
+        ("a ( c", "modify-words", "modify-words"),
+        ("a b (", "modify-words regex", "modify-words regex"),
+        ("a b c d", "arity", "arity"),
+        ("a b c d e", "arity", "arity"),
+        ("a 'b c", "option-value", "option-value"),
+    ] {
+        for (rules, wanted) in [
+            (&["Remove", "remove_wildcard", "Remove_regex", "Move_to_start", "Move_to_end"][..], one),
+            (&["Rename", "Hard_rename", "set", "Add", "Copy", "Hard_copy"], two),
+        ] {
+            for rule in rules {
+                assert_eq!(found(&format!("{rule} {words}")), wanted, "{rule} {words}");
+            }
+        }
+    }
+    for (condition, wanted) in [
+        ("Key_exists", "modify-words"),
+        ("Key_exists a", ""),
+        ("Key_exists a b", ""),
+        ("Key_exists a b c", "arity"),
+        ("Key_value_equals a", "modify-words"),
+        ("Key_value_equals a b", ""),
+        ("Key_value_matches a", "arity"),
+        ("Key_value_does_not_match a", "arity"),
+        ("Matching_keys_have_matching_values a", "arity"),
+        ("Matching_keys_do_not_have_matching_values a b", ""),
+    ] {
+        assert_eq!(found(&format!("Condition {condition}")), wanted, "{condition}");
+    }
+}

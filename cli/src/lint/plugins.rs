@@ -253,19 +253,28 @@ fn check_modify(entry: &Entry, findings: &mut Findings) {
             findings.add(&rules::OPTION_VALUE, entry.value.at, format!("there is no condition {first}{more}"));
             return;
         };
-        if parts.len() < count + 1 || parts.len() > 3 {
-            let message = format!("Condition {name} needs {count} more words and has {}", parts.len() - 1);
+        let message = format!("Condition {name} needs {count} more words and has {}", parts.len() - 1);
+        // Only an expression for a value has to be there.
+        let compiles = *count == 2 && name.contains("match");
+        if parts.len() > 3 || (compiles && parts.len() < 3) {
             findings.add(&rules::ARITY, entry.value.at, message);
+        } else if parts.len() < count + 1 {
+            findings.add(&rules::MODIFY_WORDS, entry.value.at, message);
         }
         return;
     }
     let wanted = if one { 1 } else { 2 };
-    if parts.len() != wanted {
-        refuse_words(findings, entry, wanted, parts.len());
-        return;
+    match parts.as_slice() {
+        // Three words are no rule that it knows, so it is the first of them.
+        [first, _, last] => {
+            let message = format!("{} of three words is read as Rename {first} {last}", entry.key.text);
+            findings.add(&rules::MODIFY_WORDS, entry.value.at, message);
+        }
+        _ if parts.len() != wanted => return refuse_words(findings, entry, wanted, parts.len()),
+        _ => {}
     }
-    // The filter compiles both words, whatever they are used for.
-    for pattern in &parts {
+    // The filter compiles the first and the last word, whatever they are used for.
+    for pattern in parts.first().into_iter().chain(parts.last().filter(|_| parts.len() > 1)) {
         check_regex(entry, pattern, findings);
     }
 }

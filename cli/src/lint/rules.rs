@@ -150,6 +150,8 @@ rules! {
     OPTIONS_TOGETHER = Error "options-together", "kubehose refuses this combination of options", "do what the message says";
     PLUGIN_UNKNOWN = Error "plugin-unknown", "there is no such plugin; Fluent Bit refuses the file", "check its name, or load it with plugins_file";
     ARITY = Error "arity", "the value has too few or too many words for the plugin", "write all words, and quote those with blanks";
+    MODIFY_WORDS = Warning "modify-words", "modify starts with this number of words, but does something else with them",
+        "quote a value that has blanks, and write all words";
     REGEX = Error "regex", "the regular expression does not compile", "fix it; Fluent Bit uses Ruby's dialect (Onigmo)";
     OPTION_MISSING = Error "option-missing", "the output needs this option", "add it";
     OPTION_VALUE = Error "option-value", "the option does not accept this value", "use an accepted value";
