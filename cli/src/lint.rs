@@ -11,6 +11,7 @@ mod plugins;
 pub mod reader;
 mod regex;
 mod report;
+mod required;
 pub mod router;
 pub mod rules;
 pub mod yaml;

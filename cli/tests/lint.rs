@@ -650,7 +650,9 @@ fn a_prefix_that_nest_adds_is_part_of_the_name() {
 #[test]
 fn the_words_of_modify_are_counted_as_the_filter_counts_them() {
     let found = |line: &str| {
-        let text = format!("[INPUT]\n    Name dummy\n    Tag a\n[FILTER]\n    Name modify\n    Match a\n    {line}\n[OUTPUT]\n    Name stdout\n    Match a\n");
+        let text = format!(
+            "[INPUT]\n    Name dummy\n    Tag a\n[FILTER]\n    Name modify\n    Match a\n    {line}\n[OUTPUT]\n    Name stdout\n    Match a\n"
+        );
         let mut rules: Vec<String> = lint_text("a.conf", &text).0.into_iter().map(|(rule, _)| rule).collect();
         rules.dedup();
         rules.join(" ")
@@ -689,4 +691,230 @@ fn the_words_of_modify_are_counted_as_the_filter_counts_them() {
     ] {
         assert_eq!(found(&format!("Condition {condition}")), wanted, "{condition}");
     }
+}
+
+/// What [SERVICE] refuses, what it reads as 0 or as neither on nor off, and what it takes.
+#[test]
+fn the_values_of_the_service_are_judged_by_type() {
+    for (line, wanted) in [
+        ("Flush abc", "option-value"),
+        ("flush 0", "option-value"),
+        ("Flush -1", "option-value"),
+        ("Flush 0.2", ""),
+        ("Flush 5s", ""),
+        ("Flush ${FLUSH}", ""),
+        ("Log_Level loud", "option-value"),
+        ("Log_Level INFO # more", "option-value"),
+        ("Log_Level Warning", ""),
+        ("storage.sync off", "option-value"),
+        ("storage.sync Full", ""),
+        ("Coro_Stack_Size abc", "option-value"),
+        ("Coro_Stack_Size 4096", ""),
+        ("telemetry on", "option-value"),
+        ("Daemon off # no", "option-number"),
+        ("HTTP_Server maybe", "option-number"),
+        ("storage.metrics maybe", "option-number"),
+        ("storage.checksum on", ""),
+        ("storage.max_chunks_up many", "option-number"),
+        ("storage.backlog.mem_limit 5X", "option-number"),
+        ("storage.backlog.mem_limit 5M", ""),
+        ("Grace ten", "option-number"),
+        ("HTTP_Port 2020", ""),
+        ("Whatever abc", ""),
+    ] {
+        let (found, _) = lint_text(
+            "a.conf",
+            &format!("[SERVICE]\n    {line}\n[INPUT]\n    Name dummy\n[OUTPUT]\n    Name stdout\n    Match *\n"),
+        );
+        let rules: Vec<&str> = found.iter().map(|(rule, _)| rule.as_str()).collect();
+        assert_eq!(rules.join(" "), wanted, "{line}");
+    }
+    // Of two only the last is used, but each level is read.
+    let twice = |lines: &str| lint_text("a.conf", &format!("[SERVICE]\n{lines}[INPUT]\n    Name dummy\n")).0.len();
+    assert_eq!(twice("    Flush abc\n    Flush 1\n"), 0);
+    assert_eq!(twice("    Flush 1\n    Flush abc\n"), 1);
+    assert_eq!(twice("    Log_Level loud\n    Log_Level info\n"), 1);
+}
+
+/// The rule that a pipeline with this section breaks; None for none.
+fn only_rule(kind: &str, plugin: &str, lines: &[&str]) -> Option<String> {
+    let body: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+    let routed = if kind == "INPUT" { "" } else { "    Match *\n" };
+    let section = format!("[{kind}]\n    Name {plugin}\n{routed}{body}");
+    let (input, output) = ("[INPUT]\n    Name dummy\n    Tag t\n", "[OUTPUT]\n    Name stdout\n    Match *\n");
+    let text = match kind {
+        "INPUT" => format!("{section}{output}"),
+        "OUTPUT" => format!("{input}{section}"),
+        _ => format!("{input}{section}{output}"),
+    };
+    let (found, _) = lint_text("a.conf", &text);
+    assert!(found.len() < 2, "{plugin} {lines:?}: {found:?}");
+    found.into_iter().next().map(|(rule, _)| rule)
+}
+
+/// Each plugin with what it needs, and without each of it.
+#[test]
+fn a_plugin_without_what_it_needs_is_an_error() {
+    for (kind, plugin, lines) in [
+        ("INPUT", "tail", &["Path /a"][..]),
+        ("INPUT", "exec", &["Command true"]),
+        ("INPUT", "syslog", &["Parser x"]),
+        ("FILTER", "lua", &["script a.lua", "call f"]),
+        ("FILTER", "lua", &["code x", "call f"]),
+        ("FILTER", "multiline", &["multiline.parser cri"]),
+        ("FILTER", "type_converter", &["str_key a b string"]),
+        ("OUTPUT", "s3", &["bucket b"]),
+        ("OUTPUT", "cloudwatch_logs", &["log_group_name g", "log_stream_name s", "region eu-west-1"]),
+        ("OUTPUT", "kinesis_streams", &["stream s", "region eu-west-1"]),
+        ("OUTPUT", "nrlogs", &["api_key k"]),
+        ("OUTPUT", "datadog", &["apikey ${KEY}"]),
+    ] {
+        assert_eq!(only_rule(kind, plugin, lines), None, "{plugin}");
+        for at in 0..lines.len() {
+            let mut fewer = lines.to_vec();
+            fewer.remove(at);
+            assert_eq!(
+                only_rule(kind, plugin, &fewer).as_deref(),
+                Some("option-missing"),
+                "{plugin} without {}",
+                lines[at]
+            );
+        }
+    }
+    let both = ["log_group_name g", "log_stream_name s", "log_stream_prefix p", "region eu-west-1"];
+    assert_eq!(only_rule("OUTPUT", "cloudwatch_logs", &both).as_deref(), Some("options-exclude"));
+    // es has a second name, and a region to give where it signs.
+    for plugin in ["es", "elasticsearch", "opensearch"] {
+        assert_eq!(only_rule("OUTPUT", plugin, &["Index a"]), None, "{plugin}");
+        assert_eq!(only_rule("OUTPUT", plugin, &["aws_auth on"]).as_deref(), Some("option-missing"), "{plugin}");
+    }
+}
+
+#[test]
+fn a_compression_is_one_that_the_plugin_was_built_with() {
+    let aws = ["gzip", "zstd", "snappy"];
+    for (plugin, need, option, good) in [
+        ("kinesis_firehose", &["delivery_stream s", "region eu-west-1", "Retry_Limit 5"][..], "compression", &aws[..]),
+        ("kinesis_streams", &["stream s", "region eu-west-1"], "compression", &aws),
+        ("s3", &["bucket b"], "compression", &["gzip", "zstd", "snappy", "none", "NONE", "arrow", "Parquet"]),
+        ("http", &[], "compress", &["gzip", "GZIP", "zstd", "snappy"]),
+        ("forward", &[], "compress", &["gzip", "Text"]),
+        ("opentelemetry", &[], "compress", &["gzip", "zstd"]),
+        // These take what they do not know as none.
+        ("es", &[], "compress", &["gzip", "lz4"]),
+        ("loki", &[], "compress", &["gzip", "lz4"]),
+    ] {
+        for value in
+            ["gzip", "GZIP", "zstd", "snappy", "none", "NONE", "arrow", "Parquet", "Text", "lz4", "${COMPRESSION}"]
+        {
+            let line = format!("{option} {value}");
+            let mut lines = need.to_vec();
+            lines.push(&line);
+            let known = value.starts_with('$') || good.contains(&value) || (good.contains(&"lz4"));
+            // Where capitals do not count.
+            let folded = !["kinesis_firehose", "kinesis_streams", "s3"].contains(&plugin)
+                && good.iter().any(|one| one.eq_ignore_ascii_case(value));
+            let wanted = (!known && !folded).then_some("option-value");
+            let found = only_rule("OUTPUT", plugin, &lines);
+            assert_eq!(found.as_deref(), wanted, "{plugin} {line}");
+        }
+    }
+}
+
+/// A comment behind a value is part of it, and a key with blanks alone has no value.
+#[test]
+fn what_the_core_of_an_input_reads_is_judged_by_type() {
+    for (line, wanted) in [
+        ("storage.pause_on_chunks_overlimit Off # more", Some("option-value")),
+        ("storage.pause_on_chunks_overlimit Off", None),
+        ("Threaded maybe", Some("option-value")),
+        ("rate_gate on", None),
+        ("rate_gate on # more", Some("option-value")),
+        ("tls.verify_client_cert maybe", Some("option-value")),
+        ("Routable maybe", None),
+        ("thread.ring_buffer.window 101", Some("option-value")),
+        ("thread.ring_buffer.capacity 0", Some("option-value")),
+        ("Mem_Buf_Limit 5M # more", Some("option-value")),
+        ("Log_Suppress_Interval 5s", None),
+        ("Tag  ", Some("value-missing")),
+        ("Tag \t ", Some("value-missing")),
+        ("Alias   ", Some("value-missing")),
+        ("Rate  ", Some("value-missing")),
+    ] {
+        assert_eq!(only_rule("INPUT", "dummy", &[line]).as_deref(), wanted, "{line:?}");
+    }
+    assert_eq!(only_rule("OUTPUT", "stdout", &["Retry_Limit  "]).as_deref(), Some("value-missing"));
+}
+
+/// Parsers for several lines in a file of their own, the expression of each rule on its own line.
+#[test]
+fn the_rules_of_a_multiline_parser_are_judged() {
+    for (rules, wanted) in [
+        ("    Rule \"start_state\" \"/^a/\" \"next\"\n    Rule \"next\" \"/^b/\" \"next\"\n", None),
+        ("    Rule \"start_state\" \"/^a/\"\n", None),
+        ("    Rule \"start_state\" \"/^a/\" \"gone\"\n", Some(("option-value", 4))),
+        ("    Rule \"begin\" \"/^a/\" \"begin\"\n", Some(("option-value", 4))),
+        ("    Rule \"start_state\" \"/^a/\" \"n\"\n    Rule \"n\" \"/(/\" \"n\"\n", Some(("regex", 5))),
+        ("    Rule \"start_state\" \"/(?<=a+)b/\" \"start_state\"\n", Some(("regex", 4))),
+        ("    Rule start_state\n", Some(("arity", 4))),
+    ] {
+        let (found, _) = lint_text("parsers.conf", &format!("[MULTILINE_PARSER]\n    Name a\n    Type regex\n{rules}"));
+        let found: Vec<(&str, u64)> = found.iter().map(|(rule, line)| (rule.as_str(), *line)).collect();
+        assert_eq!(found, wanted.into_iter().collect::<Vec<_>>(), "{rules}");
+    }
+    assert_eq!(lint_text("parsers.conf", "[MULTILINE_PARSER]\n    Name a\n").0, [("option-missing".to_owned(), 1)]);
+    assert_eq!(
+        lint_text("parsers.conf", "[MULTILINE_PARSER]\n    Name a\n    Type what\n").0,
+        [("option-value".to_owned(), 3)]
+    );
+}
+
+/// Of each shape that Fluent Bit's reader refuses the line on which it stands.
+#[test]
+fn a_wrong_shape_is_reported_where_it_stands() {
+    let rest = "pipeline:\n  inputs:\n    - name: dummy\n      tag: a\n";
+    for (text, line) in [
+        (format!("x:\n  a: &a 1\n{rest}      rate: *a\n"), 7),
+        (format!("{rest}      rate: {{a: b}}\n"), 5),
+        (format!("{rest}      rate: []\n"), 5),
+        (format!("{rest}      dummy: [[a]]\n"), 5),
+        (format!("env: [A]\n{rest}"), 1),
+        (format!("env:\n  A: [b]\n{rest}"), 2),
+        (format!("service:\n{rest}"), 1),
+        (format!("service:\n  flush: [1]\n{rest}"), 2),
+        (format!("parsers:\n  - name: a\n    format: json\n    types: {{a: b}}\n{rest}"), 4),
+        ("pipeline:\n".to_owned(), 1),
+        ("pipeline:\n  inputs:\n".to_owned(), 2),
+        ("pipeline:\n  inputs: [dummy]\n".to_owned(), 2),
+        (format!("{rest}      processors:\n        - name: x\n"), 6),
+        (format!("{rest}      processors:\n        logs: {{name: x}}\n"), 6),
+        (format!("x: [1]\n{rest}"), 1),
+    ] {
+        let (found, code) = lint_text("a.yaml", &text);
+        assert!(code == 1 && found.contains(&("yaml-shape".to_owned(), line)), "{text}: {found:?}");
+    }
+    for (text, wanted) in [
+        (
+            "          - name: content_modifier\n            action: insert\n            key: a\n            value: b\n",
+            None,
+        ),
+        ("          - name: content_modifer\n            action: insert\n", Some(("plugin-unknown", 7))),
+        (
+            "          - name: content_modifier\n            action: insert\n            key: a\n",
+            Some(("option-missing", 7)),
+        ),
+        (
+            "          - name: content_modifier\n            action: what\n            key: a\n",
+            Some(("option-value", 8)),
+        ),
+        ("          - name: grep\n            regex: a\n", Some(("arity", 8))),
+        ("          - name: grep\n            regx: a b\n", Some(("option-unknown", 8))),
+        ("          - action: insert\n", Some(("name-missing", 7))),
+    ] {
+        let (found, _) = lint_text("a.yaml", &format!("{rest}      processors:\n        logs:\n{text}"));
+        let found: Vec<(&str, u64)> = found.iter().map(|(rule, line)| (rule.as_str(), *line)).collect();
+        assert_eq!(found, wanted.into_iter().collect::<Vec<_>>(), "{text}");
+    }
+    let (found, _) = lint_text("a.yaml", &format!("{rest}      alias:\n"));
+    assert_eq!(found, [("value-missing".to_owned(), 5)]);
 }

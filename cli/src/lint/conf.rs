@@ -59,6 +59,8 @@ pub struct Conf {
     pub directives: Vec<Word>,
     /// Whether an input names its outputs itself (`routes`, YAML of 4.2 and later), which then need no Match.
     pub routes: bool,
+    /// Processors of inputs and outputs, of which some are filters.
+    pub processors: Vec<Section>,
     /// Whether it was written in the classic format.
     pub classic: bool,
 }
@@ -235,7 +237,7 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
         if body.is_empty() || body.starts_with('#') {
             continue;
         }
-        let Some((key, value)) = body.split_once(' ').filter(|(_, value)| !value.is_empty()) else {
+        let Some((key, value)) = body.split_once(' ').filter(|(_, value)| !value.trim().is_empty()) else {
             let hint = if body.contains('\t') { " (a tab separates them, instead of a space)" } else { "" };
             findings.add(&rules::VALUE_MISSING, at(start), format!("`{shown}` has no value{hint}"));
             continue;

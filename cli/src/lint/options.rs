@@ -67,7 +67,7 @@ fn own(section: &str, plugin: &str) -> Option<Vec<&'static str>> {
         ("OUTPUT", "firehose") => Some(FIREHOSE.to_vec()),
         // One without a table of options reads them itself, and the host checks none (flb_output.c).
         _ => host::plugin(section, plugin)
-            .filter(|plugin| !plugin.options.is_empty())
+            .filter(|plugin| !plugin.options.is_empty() || section == "PROCESSOR")
             .map(|plugin| plugin.options.iter().map(|option| option.name).collect()),
     }
 }
