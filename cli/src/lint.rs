@@ -333,6 +333,7 @@ pub fn refusals(name: &str, text: &str, open: bool) -> Vec<Finding> {
             Ok(documents) => {
                 for document in &documents {
                     let conf = fluent_yaml::read(document, &mut findings);
+                    fluent_yaml::check_aliases(text, document, &mut findings);
                     check_own(&conf, open, &mut findings);
                 }
             }
@@ -476,6 +477,7 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target)
             kubernetes::check(document, &lines, findings, &mut seen);
         } else if configuration {
             let conf = fluent_yaml::read(document, findings);
+            fluent_yaml::check_aliases(text, document, findings);
             findings.checked = true;
             check_own(&conf, false, findings);
         } else if !embedded::search(document, &lines, findings)

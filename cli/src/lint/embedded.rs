@@ -50,6 +50,7 @@ fn check_yaml(value: &Node, text: &str, lines: &[&str], findings: &mut Findings)
         Ok(documents) => {
             for document in documents.iter().filter(|document| fluent_yaml::is_configuration(document)) {
                 let conf = fluent_yaml::read(document, &mut inner);
+                fluent_yaml::check_aliases(text, document, &mut inner);
                 router::check(&conf, Scope::of(&conf, false), &mut inner);
                 findings.checked = true;
             }

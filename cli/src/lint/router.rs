@@ -52,6 +52,9 @@ pub fn check(conf: &Conf, scope: Scope, findings: &mut Findings) {
             plugins::check(section, loads, findings);
         }
     }
+    for processor in &conf.processors {
+        check_processor(processor, scope, findings);
+    }
     check_parser_names(conf, findings);
     check_service(conf, scope, findings);
     let on_router = Router::of(conf, scope);
@@ -71,6 +74,21 @@ fn is_refused_on_fargate(section: &Section) -> bool {
         "OUTPUT" => !fargate::OUTPUT_NAMES.contains(&plugin.as_str()),
         _ => false,
     }
+}
+
+/// A processor is a plugin of its own kind, or a filter, whose records are those of its input or output.
+fn check_processor(section: &Section, scope: Scope, findings: &mut Findings) {
+    let Some(name) = section.get("name") else {
+        findings.add(&rules::NAME_MISSING, section.at, "the processor has no name".to_owned());
+        return;
+    };
+    let mut as_plugin = section.clone();
+    if section.name == "FILTER" && section.get("match").is_none() {
+        let word = |text: &str| conf::Word { text: text.to_owned(), at: name.value.at };
+        as_plugin.entries.push(Entry { key: word("match"), value: word("*") });
+    }
+    check_section(&as_plugin, scope, true, findings);
+    plugins::check(&as_plugin, false, findings);
 }
 
 fn check_parser_names(conf: &Conf, findings: &mut Findings) {
