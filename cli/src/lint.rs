@@ -442,12 +442,17 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target)
         return seen;
     }
     let text = match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => text,
-        _ => {
+        Ok(text) => text,
+        Err(_) => {
             findings.add(&rules::NOT_TEXT, start, "it is not UTF-8".to_owned());
             return seen;
         }
     };
+    if let Some(line) = text.lines().position(|line| line.contains('\0')) {
+        // It is UTF-8, but both readers of Fluent Bit end at it.
+        findings.add(&rules::NOT_TEXT, Place { line: line + 1, column: 1 }, "there is a NUL byte in it".to_owned());
+        return seen;
+    }
     if is_classic(name, text) {
         let conf = conf::read(text, &Origin::File, findings);
         match target {

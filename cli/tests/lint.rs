@@ -918,3 +918,16 @@ fn a_wrong_shape_is_reported_where_it_stands() {
     let (found, _) = lint_text("a.yaml", &format!("{rest}      alias:\n"));
     assert_eq!(found, [("value-missing".to_owned(), 5)]);
 }
+
+/// A NUL byte is UTF-8, and no text all the same.
+#[test]
+fn a_nul_byte_is_named_where_it_stands() {
+    for (bytes, line, message) in
+        [(&b"[SERVICE]\n    Flush 1\0\n"[..], 2, "NUL"), (b"a: b\nc: \0\n", 2, "NUL"), (b"\xff\xfe[\0", 1, "not UTF-8")]
+    {
+        let run = kubehose_with(&["lint", "--format", "json", "-"], bytes);
+        let list: Vec<Value> = serde_json::from_str(&run.stdout).unwrap();
+        assert!(list.len() == 1 && list[0]["rule"] == "not-text" && list[0]["line"] == line, "{list:?}");
+        assert!(list[0]["message"].as_str().unwrap().contains(message), "{list:?}");
+    }
+}
