@@ -14,6 +14,7 @@ mod report;
 mod required;
 pub mod router;
 pub mod rules;
+mod terraform;
 pub mod yaml;
 
 use std::collections::{HashSet, VecDeque};
@@ -32,7 +33,8 @@ use yaml::Place;
 /// Check aws-logging manifests and Fluent Bit configurations.
 ///
 /// Manifests may hold anything; lint checks aws-logging, its namespace, ConfigMaps with a Fluent Bit configuration (also the files of a
-/// kustomization's generators), values of Helm charts, custom plugins of the Fluent Operator, and ECS task definitions. A line
+/// kustomization's generators), values of Helm charts, outputs of the Fluent Operator, heredocs of Terraform, and ECS task
+/// definitions. A line
 /// `# kubehose-lint: ignore RULE` silences a rule for its file.
 #[derive(ClapArgs)]
 #[command(after_help = "Exit codes:
@@ -256,6 +258,7 @@ fn files_of(name: &str) -> Vec<String> {
             let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
             let wanted =
                 path.extension().is_some_and(|extension| ["conf", "yaml", "yml"].iter().any(|e| extension == *e));
+            let wanted = wanted || is_terraform_with_sections(&path);
             // A link may lead back up.
             if path.is_dir() && !hidden && !path.is_symlink() {
                 open.push(path);
@@ -266,6 +269,13 @@ fn files_of(name: &str) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// Whether it is one of Terraform's files, most of which have nothing to do with logs, with something like a configuration.
+fn is_terraform_with_sections(path: &Path) -> bool {
+    terraform::is_terraform(&path.to_string_lossy())
+        && std::fs::read_to_string(path)
+            .is_ok_and(|text| text.lines().any(|line| is_section_line(line) || line.trim_end() == "pipeline:"))
 }
 
 /// The configurations of which a kustomization makes ConfigMaps.
@@ -451,6 +461,10 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target)
     if let Some(line) = text.lines().position(|line| line.contains('\0')) {
         // It is UTF-8, but both readers of Fluent Bit end at it.
         findings.add(&rules::NOT_TEXT, Place { line: line + 1, column: 1 }, "there is a NUL byte in it".to_owned());
+        return seen;
+    }
+    if terraform::is_terraform(name) {
+        terraform::check(text, findings);
         return seen;
     }
     if is_classic(name, text) {

@@ -931,3 +931,80 @@ fn a_nul_byte_is_named_where_it_stands() {
         assert!(list[0]["message"].as_str().unwrap().contains(message), "{list:?}");
     }
 }
+
+/// The operator makes kinesis_firehose of its output `firehose`, and a section of a custom plugin's `yamlConfig`.
+#[test]
+fn typed_outputs_and_yaml_of_the_fluent_operator_are_judged() {
+    let resource = |kind: &str, spec: &str| {
+        format!(
+            "apiVersion: fluentbit.fluent.io/v1alpha2\nkind: {kind}\nmetadata:\n  name: x\nspec:\n  match: '*'\n  retry_limit: no_limits\n{spec}"
+        )
+    };
+    let firehose = |more: &str| format!("  firehose:\n    region: eu-west-1\n    deliveryStream: logs\n{more}");
+    for (spec, wanted) in [
+        (firehose(""), None),
+        (firehose("    compression: lz4\n"), Some(("option-value", 11))),
+        (firehose("    logKey: log\n"), Some(("log-key", 11))),
+        (firehose("").replace("logs", "arn:aws:firehose:x"), Some(("stream-name", 10))),
+        (firehose("").replace("eu-west-1", "Ireland"), Some(("region", 9))),
+        ("  customPlugin:\n    yamlConfig:\n      name: stdout\n      format: json\n".to_owned(), None),
+        (
+            "  customPlugin:\n    yamlConfig:\n      name: stdout\n      fromat: json\n".to_owned(),
+            Some(("option-unknown", 11)),
+        ),
+        (
+            "  customPlugin:\n    yamlConfig:\n      name: stdout\n      format: {a: b}\n".to_owned(),
+            Some(("yaml-shape", 11)),
+        ),
+    ] {
+        for kind in ["ClusterOutput", "Output"] {
+            let (found, code) = lint_text("a.yaml", &resource(kind, &spec));
+            let found: Vec<(&str, u64)> = found.iter().map(|(rule, line)| (rule.as_str(), *line)).collect();
+            assert_eq!(found, wanted.into_iter().collect::<Vec<_>>(), "{kind} {spec}");
+            assert_ne!(code, 3, "{spec}");
+        }
+    }
+}
+
+/// A heredoc is read as the file that it becomes, and reported where it stands in Terraform's.
+#[test]
+fn configurations_in_heredocs_of_terraform_are_judged() {
+    let output = "[OUTPUT]\n    Name kinesis_firehose\n    Match *\n    region ${var.region}\n    delivery_stream logs\n    Retry_Limit no_limits\n";
+    let inside = |open: &str, indent: &str, body: &str| {
+        let body: String = body.lines().map(|line| format!("{indent}{line}\n")).collect();
+        format!(
+            "# A comment with <<EOT\nresource \"kubernetes_config_map\" \"a\" {{\n  data = {{\n    \"output.conf\" = {open}\n{body}{indent}EOT\n  }}\n}}\n"
+        )
+    };
+    for (open, indent) in [("<<EOT", ""), ("<<-EOT", "      "), ("<<-EOT", "\t")] {
+        assert_eq!(lint_text("a.tf", &inside(open, indent, output)), (vec![], 0), "{open}");
+        for (right, wrong, rule, line) in [
+            ("delivery_stream logs", "delivery_stream a/b", "stream-name", 9),
+            ("Retry_Limit no_limits", "compression lz4", "option-value", 10),
+            ("delivery_stream", "delivery_straem", "option-unknown", 9),
+        ] {
+            let (found, _) = lint_text("a.tf", &inside(open, indent, &output.replace(right, wrong)));
+            assert!(found.contains(&(rule.to_owned(), line)), "{open} {wrong}: {found:?}");
+        }
+        let yaml = "pipeline:\n  outputs:\n    - name: stdout\n      fromat: json\n";
+        if indent != "\t" {
+            let (found, _) = lint_text("a.tf", &inside(open, indent, yaml));
+            assert!(found.contains(&("option-unknown".to_owned(), 8)), "{found:?}");
+        }
+    }
+    // What Terraform decides, what is no configuration, and a heredoc without an end.
+    for text in [
+        inside("<<EOT", "", &format!("%{{ if var.x }}\n{}%{{ endif }}\n", output.replace("kinesis_firehose", "nope"))),
+        inside("<<EOT", "", "#!/bin/sh\n[ -f x ]\n"),
+        "a = <<EOT\n[OUTPUT]\n".to_owned(),
+        "a = 1 << 2\n".to_owned(),
+    ] {
+        assert_eq!(lint_text("a.tf", &text), (vec![], 3), "{text}");
+    }
+    // In a folder only those with a configuration are read.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.tf"), inside("<<EOT", "", &output.replace("Match", "Macth"))).unwrap();
+    std::fs::write(folder.path().join("b.tf"), "resource \"x\" \"y\" {}\n").unwrap();
+    let run = kubehose(&format!("lint --strict {}", folder.path().display()));
+    assert!(run.code == 1 && run.stderr.contains("1 file"), "{run:?}");
+}

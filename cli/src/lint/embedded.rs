@@ -83,7 +83,7 @@ const CHART_KEYS: [&str; 14] = [
 ];
 
 /// How a value is called that is a part of a configuration.
-const PART: &str = "part.conf";
+pub const PART: &str = "part.conf";
 
 /// The outputs that the chart aws-for-fluent-bit makes of values.
 const CHART_OUTPUTS: [&str; 7] =

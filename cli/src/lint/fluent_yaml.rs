@@ -167,7 +167,7 @@ fn list(name: &str, node: &Node, kind: &str, findings: &mut Findings, conf: &mut
 }
 
 /// Each scalar is an entry, and each scalar of a list is one of the same name.
-fn section(name: &str, node: &Node, findings: &mut Findings) -> Section {
+pub fn section(name: &str, node: &Node, findings: &mut Findings) -> Section {
     let mut entries = Vec::new();
     for (key, value) in node.pairs() {
         let Some(text) = key.text() else {
