@@ -517,7 +517,7 @@ fn options_of_fargates_outputs_are_checked() {
 fn lint_text(name: &str, text: &str) -> (Vec<(String, u64)>, i32) {
     let (_folder, path) = scratch(name, text);
     let run = kubehose(&format!("lint --strict --format json {}", path.display()));
-    let list: Vec<Value> = serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+    let list: Vec<Value> = serde_json::from_str(&run.stdout).unwrap();
     let found = list.iter().map(|one| (one["rule"].as_str().unwrap().to_owned(), one["line"].as_u64().unwrap()));
     (found.collect(), run.code)
 }
@@ -1007,4 +1007,27 @@ fn configurations_in_heredocs_of_terraform_are_judged() {
     std::fs::write(folder.path().join("b.tf"), "resource \"x\" \"y\" {}\n").unwrap();
     let run = kubehose(&format!("lint --strict {}", folder.path().display()));
     assert!(run.code == 1 && run.stderr.contains("1 file"), "{run:?}");
+}
+
+/// `env`, `plugins` and the like are keys of many programs' files; a value that a template fills in is not known.
+#[test]
+fn files_of_other_programs_have_no_wrong_shape() {
+    for text in [
+        "version: 0.2\nenv:\n  exported-variables: [A]\nphases: {}\n",
+        "name: x\non: push\nenv:\n  A: b\njobs: {a: [b]}\n",
+        "plugins:\n  a: {b: c}\n",
+        "plugins: {a: [b]}\nservices: [c]\n",
+    ] {
+        let (found, code) = lint_text("a.yaml", text);
+        assert!(code == 1 && found.iter().all(|(rule, _)| rule == "unknown-document"), "{text}: {found:?}");
+    }
+    for text in
+        ["service:\n  flush: 1\nincludes: [a.yaml]\n", "env:\n  A: b\n", "service: {flush: 1}\npipline: {inputs: []}\n"]
+    {
+        let (found, code) = lint_text("a.yaml", text);
+        assert!(code != 3 && found.iter().all(|(rule, _)| rule != "unknown-document"), "{text}: {found:?}");
+    }
+    let values = "config:\n  service: |\n    [SERVICE]\n        Flush {{ .Values.flush }}\n        Log_Level {{ .Values.level }}\n        HTTP_Port {{ .Values.port }}\n";
+    let (found, code) = lint_text("values.yaml", values);
+    assert!(code == 0 && found.iter().all(|(rule, _)| rule == "placeholder-left"), "{found:?}");
 }

@@ -27,10 +27,16 @@ const ROOT: [&str; 12] = [
 /// The parts of a pipeline, each with its section.
 const PIPELINE: [(&str, &str); 3] = [("inputs", "INPUT"), ("filters", "FILTER"), ("outputs", "OUTPUT")];
 
-/// Whether the document is a configuration.
+/// Keys of the root that other programs' files have as well.
+const COMMON: [&str; 7] = ["env", "extensions", "includes", "plugins", "processors", "service", "customs"];
+
+/// Whether the document is a configuration: by a key that only those have, or by having keys of its root alone.
 pub fn is_configuration(document: &Node) -> bool {
-    let is_root = |key: &str| ROOT.contains(&key) || key.eq_ignore_ascii_case("pipeline");
-    document.pairs().iter().any(|(key, _)| key.text().is_some_and(is_root)) && !is_chart_values(document)
+    let keys = || document.pairs().iter().filter_map(|(key, _)| key.text());
+    let own = |key: &str| key.eq_ignore_ascii_case("pipeline") || (ROOT.contains(&key) && !COMMON.contains(&key));
+    let listed = document.get("plugins").is_none_or(|plugins| plugins.pairs().is_empty());
+    let alone = || listed && keys().any(|key| ROOT.contains(&key)) && keys().all(|key| near(key, ROOT).is_some());
+    (keys().any(own) || alone()) && !is_chart_values(document)
 }
 
 /// Whether these are values of a Helm chart, which have a `service` and an `env` of their own.

@@ -53,9 +53,9 @@ pub fn check(section: &Section, loads: bool, findings: &mut Findings) {
     }
 }
 
-/// Whether the value is known only at run time.
-fn is_open(text: &str) -> bool {
-    text.contains("${")
+/// Whether the value is known only at run time, or once a template was filled in.
+pub fn is_open(text: &str) -> bool {
+    text.contains("${") || text.contains("{{")
 }
 
 const LEVEL: &str = "write off, error, warn, info, debug or trace";

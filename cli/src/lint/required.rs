@@ -3,7 +3,7 @@
 //! The schema says neither: each plugin looks for itself. Held to the host by tests/differential.rs.
 
 use super::conf::Section;
-use super::{Findings, host, rules};
+use super::{Findings, host, plugins, rules};
 
 /// The section, the plugin, and options of which it needs one.
 pub const NEEDS: &[(&str, &str, &[&str])] = &[
@@ -146,7 +146,8 @@ pub fn check(section: &Section, plugin: &str, findings: &mut Findings) {
         let itself =
             section.value("context").is_some_and(|context| context.to_ascii_lowercase().starts_with("otel_scope_"));
         for key in ACTIONS.iter().filter(|(name, _)| *name == action).map(|(_, key)| *key).chain(["key"]) {
-            if !has(key) && !(key == "key" && itself) {
+            let implied = key == "key" && itself;
+            if !has(key) && !implied {
                 lacks(findings, &[key]);
             }
         }
@@ -164,7 +165,7 @@ pub fn check(section: &Section, plugin: &str, findings: &mut Findings) {
             let capitals = !exact || (*name == "s3" && ["none", "arrow", "parquet"].contains(known));
             if capitals { known.eq_ignore_ascii_case(value) } else { *known == value }
         };
-        if !value.is_empty() && !value.contains("${") && !values.iter().any(|known| is_value(&known)) {
+        if !value.is_empty() && !plugins::is_open(value) && !values.iter().any(is_value) {
             let message = format!("{}: '{value}' is not accepted; write {}", entry.key.text, values.join(", "));
             findings.add(&rules::OPTION_VALUE, entry.value.at, message);
         }
@@ -178,7 +179,8 @@ pub fn check(section: &Section, plugin: &str, findings: &mut Findings) {
     }
     if of("OUTPUT", "s3")
         && let Some(entry) = section.get("s3_key_format")
-        && !entry.value.text.starts_with(['/', '$'])
+        && !plugins::is_open(&entry.value.text)
+        && !entry.value.text.starts_with('/')
     {
         let message = format!("{}: '{}' does not begin with /", entry.key.text, entry.value.text);
         findings.add(&rules::OPTION_VALUE, entry.value.at, message);
