@@ -17,6 +17,7 @@ pub mod rules;
 mod terraform;
 pub mod yaml;
 
+use std::cell::LazyCell;
 use std::collections::{HashSet, VecDeque};
 use std::io::Read as _;
 use std::path::Path;
@@ -341,9 +342,10 @@ pub fn refusals(name: &str, text: &str, open: bool) -> Vec<Finding> {
         match yaml::documents(text) {
             Err(fault) => findings.add(&rules::YAML_SYNTAX, fault.at, fault.what),
             Ok(documents) => {
+                let aliases = yaml::aliases(text);
                 for document in &documents {
                     let conf = fluent_yaml::read(document, &mut findings);
-                    fluent_yaml::check_aliases(text, document, &mut findings);
+                    fluent_yaml::check_aliases(&aliases, document, &mut findings);
                     check_own(&conf, open, &mut findings);
                 }
             }
@@ -489,6 +491,7 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target)
     if text.trim().is_empty() {
         findings.add(&rules::UNKNOWN_DOCUMENT, start, "it is empty".to_owned());
     }
+    let aliases = LazyCell::new(|| yaml::aliases(text));
     for document in &documents {
         let configuration = !kubernetes::is_manifest(document) && fluent_yaml::is_configuration(document);
         check_duplicates(document, configuration, findings);
@@ -496,7 +499,7 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target)
             kubernetes::check(document, &lines, findings, &mut seen);
         } else if configuration {
             let conf = fluent_yaml::read(document, findings);
-            fluent_yaml::check_aliases(text, document, findings);
+            fluent_yaml::check_aliases(&aliases, document, findings);
             findings.checked = true;
             check_own(&conf, false, findings);
         } else if !embedded::search(document, &lines, findings)

@@ -215,6 +215,8 @@ fn hostile_input_ends_in_seconds() {
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("nothing", Vec::new()),
         ("prose", b"this is not a manifest: at all: [".to_vec()),
+        ("2 MB of documents with aliases", "---\npipeline: [*a]\nenv: &a {}\n".repeat(40_000).into_bytes()),
+        ("2 MB of documents", "---\nenv: {a: &a x}\nservice: {b: *a}\n".repeat(40_000).into_bytes()),
         ("10 MB of one key", "a: b\n".repeat(2 << 20).into_bytes()),
         ("2 MB of one key", "a: b\n".repeat(400_000).into_bytes()),
         ("2 MB of sections", "[OUTPUT]\n  Name x\n".repeat(110_000).into_bytes()),

@@ -48,9 +48,10 @@ fn check_yaml(value: &Node, text: &str, lines: &[&str], findings: &mut Findings)
         Err(fault) if text.contains("{{") => drop(fault),
         Err(fault) => inner.add(&super::rules::YAML_SYNTAX, fault.at, fault.what),
         Ok(documents) => {
+            let aliases = yaml::aliases(text);
             for document in documents.iter().filter(|document| fluent_yaml::is_configuration(document)) {
                 let conf = fluent_yaml::read(document, &mut inner);
-                fluent_yaml::check_aliases(text, document, &mut inner);
+                fluent_yaml::check_aliases(&aliases, document, &mut inner);
                 router::check(&conf, Scope::of(&conf, false), &mut inner);
                 findings.checked = true;
             }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::conf::{Conf, Entry, Section, Word};
 use super::options::near;
-use super::yaml::{Node, Value};
+use super::yaml::{Node, Place, Value};
 use super::{Findings, host, rules};
 
 /// The keys of the root (src/config_format/flb_cf_yaml.c).
@@ -100,10 +100,11 @@ fn shape(node: &Node, message: &str, findings: &mut Findings) {
     findings.add(&rules::YAML_SHAPE, node.at, message.to_owned());
 }
 
-/// Reports the aliases in a configuration, which has `text`: the host's reader knows none.
-pub fn check_aliases(text: &str, document: &Node, findings: &mut Findings) {
-    for at in super::yaml::aliases(text).into_iter().filter(|at| (document.at..=document.end).contains(at)) {
-        findings.add(&rules::YAML_SHAPE, at, "Fluent Bit knows no aliases: write the value".to_owned());
+/// Reports those of a text's aliases that stand in a configuration: the host's reader knows none.
+pub fn check_aliases(aliases: &[Place], document: &Node, findings: &mut Findings) {
+    let first = aliases.partition_point(|at| *at < document.at);
+    for at in aliases[first..].iter().take_while(|at| **at <= document.end) {
+        findings.add(&rules::YAML_SHAPE, *at, "Fluent Bit knows no aliases: write the value".to_owned());
     }
 }
 
