@@ -38,7 +38,7 @@ def c_type_of(text):
 
 OPTION = re.compile(
     r'FLB_CONFIG_MAP_([A-Z_0-9]+)\s*,\s*"([^"]+)"\s*,\s*(?:"(?:[^"\\]|\\.)*"|[^,"{}])*?,\s*([A-Z_0-9| ]+?)\s*,')
-PLUGIN = re.compile(r"struct flb_(input|filter|output|custom)_plugin \w+\s*=\s*\{(.*?)\n?[^\n]*\};", re.S)
+PLUGIN = re.compile(r"struct flb_(input|filter|output|custom|processor)_plugin \w+\s*=\s*\{(.*?)\n?[^\n]*\};", re.S)
 
 plugins, repeatable = {}, {}
 for folder in sorted(glob.glob(f"{source}/plugins/*_*")):
@@ -55,7 +55,7 @@ for folder in sorted(glob.glob(f"{source}/plugins/*_*")):
         marks = [word for word, flag in (("tls", "_TLS"), ("http-server", "HTTP_SERVER")) if flag in flags]
         plugins[kind, name[1].lower()] = (marks, options)
 
-for group in ("customs", "inputs", "filters", "outputs"):
+for group in ("customs", "inputs", "filters", "outputs", "processors"):
     for plugin in schema[group]:
         key = (plugin["type"], plugin["name"].lower())
         marks, from_source = plugins.get(key, ([], {}))

@@ -11,10 +11,13 @@ mod plugins;
 pub mod reader;
 mod regex;
 mod report;
+mod required;
 pub mod router;
 pub mod rules;
+mod terraform;
 pub mod yaml;
 
+use std::cell::LazyCell;
 use std::collections::{HashSet, VecDeque};
 use std::io::Read as _;
 use std::path::Path;
@@ -31,7 +34,8 @@ use yaml::Place;
 /// Check aws-logging manifests and Fluent Bit configurations.
 ///
 /// Manifests may hold anything; lint checks aws-logging, its namespace, ConfigMaps with a Fluent Bit configuration (also the files of a
-/// kustomization's generators), values of Helm charts, custom plugins of the Fluent Operator, and ECS task definitions. A line
+/// kustomization's generators), values of Helm charts, outputs of the Fluent Operator, heredocs of Terraform, and ECS task
+/// definitions. A line
 /// `# kubehose-lint: ignore RULE` silences a rule for its file.
 #[derive(ClapArgs)]
 #[command(after_help = "Exit codes:
@@ -255,6 +259,7 @@ fn files_of(name: &str) -> Vec<String> {
             let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
             let wanted =
                 path.extension().is_some_and(|extension| ["conf", "yaml", "yml"].iter().any(|e| extension == *e));
+            let wanted = wanted || is_terraform_with_sections(&path);
             // A link may lead back up.
             if path.is_dir() && !hidden && !path.is_symlink() {
                 open.push(path);
@@ -265,6 +270,13 @@ fn files_of(name: &str) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// Whether it is one of Terraform's files, most of which have nothing to do with logs, with something like a configuration.
+fn is_terraform_with_sections(path: &Path) -> bool {
+    terraform::is_terraform(&path.to_string_lossy())
+        && std::fs::read_to_string(path)
+            .is_ok_and(|text| text.lines().any(|line| is_section_line(line) || line.trim_end() == "pipeline:"))
 }
 
 /// The configurations of which a kustomization makes ConfigMaps.
@@ -330,8 +342,10 @@ pub fn refusals(name: &str, text: &str, open: bool) -> Vec<Finding> {
         match yaml::documents(text) {
             Err(fault) => findings.add(&rules::YAML_SYNTAX, fault.at, fault.what),
             Ok(documents) => {
+                let aliases = yaml::aliases(text);
                 for document in &documents {
                     let conf = fluent_yaml::read(document, &mut findings);
+                    fluent_yaml::check_aliases(&aliases, document, &mut findings);
                     check_own(&conf, open, &mut findings);
                 }
             }
@@ -350,8 +364,7 @@ pub fn sections(text: &str) -> (Conf, Vec<Finding>) {
 
 /// Checks a router that is not EKS Fargate's.
 fn check_own(conf: &Conf, open: bool, findings: &mut Findings) {
-    let open = open || conf.includes() || names_other_files(conf);
-    router::check(conf, Scope { fargate: None, open, reloads: false }, findings);
+    router::check(conf, Scope::of(conf, open), findings);
 }
 
 /// Whether the text is in the classic format.
@@ -433,11 +446,6 @@ pub fn is_section_line(line: &str) -> bool {
         && line[1..line.len() - 1].bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
 }
 
-/// Whether `[SERVICE]` names files with parsers.
-fn names_other_files(conf: &Conf) -> bool {
-    conf.sections.iter().any(|section| section.name == "SERVICE" && section.get("parsers_file").is_some())
-}
-
 fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target) -> Seen {
     let mut seen = Seen::default();
     let start = findings.start;
@@ -446,12 +454,21 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target)
         return seen;
     }
     let text = match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => text,
-        _ => {
+        Ok(text) => text,
+        Err(_) => {
             findings.add(&rules::NOT_TEXT, start, "it is not UTF-8".to_owned());
             return seen;
         }
     };
+    if let Some(line) = text.lines().position(|line| line.contains('\0')) {
+        // It is UTF-8, but both readers of Fluent Bit end at it.
+        findings.add(&rules::NOT_TEXT, Place { line: line + 1, column: 1 }, "there is a NUL byte in it".to_owned());
+        return seen;
+    }
+    if terraform::is_terraform(name) {
+        terraform::check(text, findings);
+        return seen;
+    }
     if is_classic(name, text) {
         let conf = conf::read(text, &Origin::File, findings);
         match target {
@@ -470,9 +487,11 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target)
             return seen;
         }
     };
-    if documents.is_empty() {
+    // Of comments alone there is nothing to check, and nothing wrong with them.
+    if text.trim().is_empty() {
         findings.add(&rules::UNKNOWN_DOCUMENT, start, "it is empty".to_owned());
     }
+    let aliases = LazyCell::new(|| yaml::aliases(text));
     for document in &documents {
         let configuration = !kubernetes::is_manifest(document) && fluent_yaml::is_configuration(document);
         check_duplicates(document, configuration, findings);
@@ -480,10 +499,12 @@ fn check_file(name: &str, bytes: &[u8], findings: &mut Findings, target: Target)
             kubernetes::check(document, &lines, findings, &mut seen);
         } else if configuration {
             let conf = fluent_yaml::read(document, findings);
+            fluent_yaml::check_aliases(&aliases, document, findings);
             findings.checked = true;
             check_own(&conf, false, findings);
         } else if !embedded::search(document, &lines, findings)
             && !document.text().is_some_and(|text| text.is_empty() || text == "~")
+            && !kubernetes::is_kustomization(document)
         {
             findings.add(
                 &rules::UNKNOWN_DOCUMENT,
@@ -505,7 +526,11 @@ fn check_classic(conf: &Conf, findings: &mut Findings) {
 fn check_fargate(conf: &Conf, findings: &mut Findings) {
     findings.checked = true;
     kubernetes::check_parts(conf, None, findings);
-    router::check(conf, Scope { fargate: Some(router::OwnLog::Off), open: true, reloads: false }, findings);
+    router::check(
+        conf,
+        Scope { fargate: Some(router::OwnLog::Off), open: true, parsers: true, reloads: false },
+        findings,
+    );
 }
 
 /// Sections that do not exist.

@@ -66,6 +66,10 @@ pub fn run(args: &Args) -> Outcome {
             note(&format!("{name} has no output firehose or kinesis_firehose{more}"));
             Ok(Verdict::Findings)
         }
+        Err(Refused::Kept(line, why)) => {
+            note(&format!("{name}:{line}: nothing was written: {why}"));
+            Ok(Verdict::Findings)
+        }
         Err(Refused::Wrong(line, why)) => {
             note(&format!("{name}:{line}: nothing was written, since Fluent Bit would not start with it: {why}"));
             Ok(Verdict::Findings)

@@ -215,6 +215,8 @@ fn hostile_input_ends_in_seconds() {
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("nothing", Vec::new()),
         ("prose", b"this is not a manifest: at all: [".to_vec()),
+        ("2 MB of documents with aliases", "---\npipeline: [*a]\nenv: &a {}\n".repeat(40_000).into_bytes()),
+        ("2 MB of documents", "---\nenv: {a: &a x}\nservice: {b: *a}\n".repeat(40_000).into_bytes()),
         ("10 MB of one key", "a: b\n".repeat(2 << 20).into_bytes()),
         ("2 MB of one key", "a: b\n".repeat(400_000).into_bytes()),
         ("2 MB of sections", "[OUTPUT]\n  Name x\n".repeat(110_000).into_bytes()),
@@ -511,4 +513,523 @@ fn options_of_fargates_outputs_are_checked() {
     std::fs::write(&file, text).unwrap();
     let found = findings(&file.display().to_string());
     assert!(found.iter().any(|(rule, line, _)| rule == "option-value" && *line == 14), "{found:?}");
+}
+
+/// Lints a text under that name; the rules that are found, with their lines, and the exit code with --strict.
+fn lint_text(name: &str, text: &str) -> (Vec<(String, u64)>, i32) {
+    let (_folder, path) = scratch(name, text);
+    let run = kubehose(&format!("lint --strict --format json {}", path.display()));
+    let list: Vec<Value> = serde_json::from_str(&run.stdout).unwrap();
+    let found = list.iter().map(|one| (one["rule"].as_str().unwrap().to_owned(), one["line"].as_u64().unwrap()));
+    (found.collect(), run.code)
+}
+
+/// A file of parsers holds parsers alone; what is included may hold anything.
+#[test]
+fn only_what_includes_other_sections_leaves_the_pipeline_open() {
+    let pipeline = "[INPUT]\n    Name dummy\n    Tag a\n    storage.type filesystem\n[FILTER]\n    Name parser\n    Match a\n    Key_Name log\n    Parser elsewhere\n[OUTPUT]\n    Name stduot\n    Match b\n";
+    let all = ["match-nothing", "parser-undefined", "plugin-unknown", "storage-path"];
+    for (head, silent) in [
+        ("", &[][..]),
+        ("[SERVICE]\n    Parsers_File p.conf\n", &["parser-undefined"]),
+        ("[SERVICE]\n    Plugins_File p.conf\n", &["plugin-unknown"]),
+        ("[SERVICE]\n    Parsers_File p.conf\n    Plugins_File p.conf\n", &["parser-undefined", "plugin-unknown"]),
+        ("@INCLUDE other.conf\n", &all),
+    ] {
+        let (found, _) = lint_text("fluent-bit.conf", &format!("{head}{pipeline}"));
+        for rule in all {
+            let says = found.iter().any(|(id, _)| id == rule);
+            assert_eq!(says, !silent.contains(&rule), "{head:?} {rule}: {found:?}");
+        }
+    }
+    let yaml =
+        "pipeline:\n  inputs:\n    - name: dummy\n      tag: a\n  outputs:\n    - name: stdout\n      match: b\n";
+    for (head, says) in [("service:\n  parsers_file: p.conf\n", true), ("includes:\n  - p.yaml\n", false)] {
+        let (found, _) = lint_text("fluent-bit.yaml", &format!("{head}{yaml}"));
+        assert_eq!(found.iter().any(|(id, _)| id == "match-nothing"), says, "{head}: {found:?}");
+    }
+}
+
+/// The host overwrites what its core reads with what comes later, and says so; it refuses, or takes the first of, all else.
+#[test]
+fn of_two_entries_the_one_counts_that_fluent_bit_uses() {
+    let conf = |tags: &str, matches: &str| {
+        format!(
+            "[INPUT]\n    Name dummy\n{tags}[INPUT]\n    Name dummy\n    Tag other\n[OUTPUT]\n    Name stdout\n{matches}"
+        )
+    };
+    let (a, b) = ("    Tag a\n    Tag b\n", "    Tag b\n    Tag a\n");
+    let (x, y) = ("    Match a\n    match b\n", "    match b\n    Match a\n");
+    for (tags, matches, fits) in [(a, x, true), (a, y, false), (b, x, false), (b, y, true)] {
+        let (found, _) = lint_text("a.conf", &conf(tags, matches));
+        let nothing = found.iter().any(|(id, _)| id == "match-nothing");
+        assert_eq!(nothing, !fits, "{tags} {matches}: {found:?}");
+    }
+    let yaml = "pipeline:\n  inputs:\n    - name: dummy\n      tag: [a, b]\n    - name: dummy\n      tag: c\n  outputs:\n    - name: stdout\n      match: [b, a]\n";
+    assert_eq!(lint_text("a.yaml", yaml).0, [("match-nothing".to_owned(), 9)]);
+    // Each of them is read.
+    for (first, second) in [("loud", "info"), ("info", "loud")] {
+        let text = format!(
+            "[INPUT]\n    Name dummy\n    Log_Level {first}\n    Log_Level {second}\n[OUTPUT]\n    Name stdout\n    Match *\n"
+        );
+        assert_eq!(lint_text("a.conf", &text).0.len(), 1, "{first}");
+    }
+    // Of two names the first counts.
+    let (found, _) =
+        lint_text("a.conf", "[INPUT]\n    Name dummy\n    Name nope\n[OUTPUT]\n    Name stdout\n    Match *\n");
+    assert!(found.is_empty(), "{found:?}");
+}
+
+/// A kustomization may do without kind, and a file may hold comments alone: neither has anything to check, neither is wrong.
+#[test]
+fn what_is_known_and_has_nothing_to_check_is_no_unknown_document() {
+    for (name, text) in [
+        ("kustomization.yaml", "resources:\n  - a.yaml\n"),
+        ("k.yaml", "namespace: logging\nresources: [a.yaml]\npatches:\n  - path: b.yaml\nimages: []\n"),
+        ("k.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n"),
+        ("comments.yaml", "# Nothing here.\n"),
+        ("comments.yaml", "---\n# Nothing here.\n---\n"),
+    ] {
+        assert_eq!(lint_text(name, text), (vec![], 3), "{text}");
+    }
+    for (name, text) in
+        [("a.yaml", ""), ("a.yaml", "\n \n"), ("a.yaml", "resource: [a.yaml]\n"), ("a.yaml", "a: b\n---\n# c\n")]
+    {
+        let (found, code) = lint_text(name, text);
+        assert!(code == 1 && found.len() == 1 && found[0].0 == "unknown-document", "{text:?}: {found:?}");
+    }
+}
+
+/// Options that the schema of a Linux host lacks, on their plugin alone.
+#[test]
+fn options_of_windows_are_known() {
+    let input = |plugin: &str, option: &str| {
+        format!("[INPUT]\n    Name {plugin}\n    Path C:\\logs\n    {option}\n[OUTPUT]\n    Name stdout\n    Match *\n")
+    };
+    assert_eq!(lint_text("a.conf", &input("tail", "Windows.Path_Encoding utf-8")).0, []);
+    for (plugin, option) in [("tail", "Windows.Path_Encodin utf-8"), ("head", "Windows.Path_Encoding utf-8")] {
+        let (found, _) = lint_text("a.conf", &input(plugin, option));
+        assert!(found.iter().any(|(id, line)| id == "option-unknown" && *line == 4), "{plugin}: {found:?}");
+    }
+}
+
+/// Keys with a prefix that nest gave them exist under that name.
+#[test]
+fn a_prefix_that_nest_adds_is_part_of_the_name() {
+    let conf = |nest: &str, user: &str| {
+        format!(
+            "[INPUT]\n    Name dummy\n    Tag a\n[FILTER]\n    Name kubernetes\n    Match *\n{nest}[FILTER]\n    Match *\n{user}[OUTPUT]\n    Name stdout\n    Match *\n"
+        )
+    };
+    let lift = |under: &str, prefix: &str| {
+        format!(
+            "[FILTER]\n    Name nest\n    Match *\n    Operation lift\n    Nested_under {under}\n    Add_prefix {prefix}\n"
+        )
+    };
+    let nest = "[FILTER]\n    Name nest\n    Match *\n    Operation nest\n    Wildcard *\n    Nest_under all\n    Add_prefix k8s_\n";
+    let rename = |name: &str| format!("    Name modify\n    Rename {name} x\n");
+    let grep = |name: &str| format!("    Name grep\n    Regex {name} x\n");
+    for (before, user, wrong) in [
+        (lift("other", "k8s_"), rename("k8s_namespace_name"), None),
+        (nest.to_owned(), rename("k8s_namespace_name"), None),
+        (String::new(), rename("k8s_namespace_name"), Some("rename-before-lift")),
+        (lift("other", "o_"), rename("k8s_namespace_name"), Some("rename-before-lift")),
+        (lift("log", "log."), grep("log.level"), None),
+        (lift("log", "l."), grep("log.level"), Some("dotted-key")),
+        (String::new(), grep("log.level"), Some("dotted-key")),
+    ] {
+        let (found, _) = lint_text("a.conf", &conf(&before, &user));
+        let rules: Vec<&str> = found
+            .iter()
+            .map(|(id, _)| id.as_str())
+            .filter(|id| ["rename-before-lift", "dotted-key"].contains(id))
+            .collect();
+        assert_eq!(rules, wrong.into_iter().collect::<Vec<_>>(), "{before}{user}");
+    }
+}
+
+/// Of the words of a rule of modify, Fluent Bit refuses a wrong number unless it is three; three are its first rule, Rename.
+#[test]
+fn the_words_of_modify_are_counted_as_the_filter_counts_them() {
+    let found = |line: &str| {
+        let text = format!(
+            "[INPUT]\n    Name dummy\n    Tag a\n[FILTER]\n    Name modify\n    Match a\n    {line}\n[OUTPUT]\n    Name stdout\n    Match a\n"
+        );
+        let mut rules: Vec<String> = lint_text("a.conf", &text).0.into_iter().map(|(rule, _)| rule).collect();
+        rules.dedup();
+        rules.join(" ")
+    };
+    for (words, one, two) in [
+        ("a", "", "arity"),
+        ("a b", "arity", ""),
+        ("a \"b c\"", "arity", ""),
+        ("a b c", "modify-words", "modify-words"),
+        ("a ( c", "modify-words", "modify-words"),
+        ("a b (", "modify-words regex", "modify-words regex"),
+        ("a b c d", "arity", "arity"),
+        ("a b c d e", "arity", "arity"),
+        ("a 'b c", "option-value", "option-value"),
+    ] {
+        for (rules, wanted) in [
+            (&["Remove", "remove_wildcard", "Remove_regex", "Move_to_start", "Move_to_end"][..], one),
+            (&["Rename", "Hard_rename", "set", "Add", "Copy", "Hard_copy"], two),
+        ] {
+            for rule in rules {
+                assert_eq!(found(&format!("{rule} {words}")), wanted, "{rule} {words}");
+            }
+        }
+    }
+    for (condition, wanted) in [
+        ("Key_exists", "modify-words"),
+        ("Key_exists a", ""),
+        ("Key_exists a b", ""),
+        ("Key_exists a b c", "arity"),
+        ("Key_value_equals a", "modify-words"),
+        ("Key_value_equals a b", ""),
+        ("Key_value_matches a", "arity"),
+        ("Key_value_does_not_match a", "arity"),
+        ("Matching_keys_have_matching_values a", "arity"),
+        ("Matching_keys_do_not_have_matching_values a b", ""),
+    ] {
+        assert_eq!(found(&format!("Condition {condition}")), wanted, "{condition}");
+    }
+}
+
+/// What [SERVICE] refuses, what it reads as 0 or as neither on nor off, and what it takes.
+#[test]
+fn the_values_of_the_service_are_judged_by_type() {
+    for (line, wanted) in [
+        ("Flush abc", "option-value"),
+        ("flush 0", "option-value"),
+        ("Flush -1", "option-value"),
+        ("Flush 0.2", ""),
+        ("Flush 5s", ""),
+        ("Flush ${FLUSH}", ""),
+        ("Log_Level loud", "option-value"),
+        ("Log_Level INFO # more", "option-value"),
+        ("Log_Level Warning", ""),
+        ("storage.sync off", "option-value"),
+        ("storage.sync Full", ""),
+        ("Coro_Stack_Size abc", "option-value"),
+        ("Coro_Stack_Size 4096", ""),
+        ("telemetry on", "option-value"),
+        ("Daemon off # no", "option-number"),
+        ("HTTP_Server maybe", "option-number"),
+        ("storage.metrics maybe", "option-number"),
+        ("storage.checksum on", ""),
+        ("storage.max_chunks_up many", "option-number"),
+        ("storage.backlog.mem_limit 5X", "option-number"),
+        ("storage.backlog.mem_limit 5M", ""),
+        ("Grace ten", "option-number"),
+        ("HTTP_Port 2020", ""),
+        ("Whatever abc", ""),
+    ] {
+        let (found, _) = lint_text(
+            "a.conf",
+            &format!("[SERVICE]\n    {line}\n[INPUT]\n    Name dummy\n[OUTPUT]\n    Name stdout\n    Match *\n"),
+        );
+        let rules: Vec<&str> = found.iter().map(|(rule, _)| rule.as_str()).collect();
+        assert_eq!(rules.join(" "), wanted, "{line}");
+    }
+    // Of two only the last is used, but each level is read.
+    let twice = |lines: &str| lint_text("a.conf", &format!("[SERVICE]\n{lines}[INPUT]\n    Name dummy\n")).0.len();
+    assert_eq!(twice("    Flush abc\n    Flush 1\n"), 0);
+    assert_eq!(twice("    Flush 1\n    Flush abc\n"), 1);
+    assert_eq!(twice("    Log_Level loud\n    Log_Level info\n"), 1);
+}
+
+/// The rule that a pipeline with this section breaks; None for none.
+fn only_rule(kind: &str, plugin: &str, lines: &[&str]) -> Option<String> {
+    let body: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+    let routed = if kind == "INPUT" { "" } else { "    Match *\n" };
+    let section = format!("[{kind}]\n    Name {plugin}\n{routed}{body}");
+    let (input, output) = ("[INPUT]\n    Name dummy\n    Tag t\n", "[OUTPUT]\n    Name stdout\n    Match *\n");
+    let text = match kind {
+        "INPUT" => format!("{section}{output}"),
+        "OUTPUT" => format!("{input}{section}"),
+        _ => format!("{input}{section}{output}"),
+    };
+    let (found, _) = lint_text("a.conf", &text);
+    assert!(found.len() < 2, "{plugin} {lines:?}: {found:?}");
+    found.into_iter().next().map(|(rule, _)| rule)
+}
+
+/// Each plugin with what it needs, and without each of it.
+#[test]
+fn a_plugin_without_what_it_needs_is_an_error() {
+    for (kind, plugin, lines) in [
+        ("INPUT", "tail", &["Path /a"][..]),
+        ("INPUT", "exec", &["Command true"]),
+        ("INPUT", "syslog", &["Parser x"]),
+        ("FILTER", "lua", &["script a.lua", "call f"]),
+        ("FILTER", "lua", &["code x", "call f"]),
+        ("FILTER", "multiline", &["multiline.parser cri"]),
+        ("FILTER", "type_converter", &["str_key a b string"]),
+        ("OUTPUT", "s3", &["bucket b"]),
+        ("OUTPUT", "cloudwatch_logs", &["log_group_name g", "log_stream_name s", "region eu-west-1"]),
+        ("OUTPUT", "kinesis_streams", &["stream s", "region eu-west-1"]),
+        ("OUTPUT", "nrlogs", &["api_key k"]),
+        ("OUTPUT", "datadog", &["apikey ${KEY}"]),
+    ] {
+        assert_eq!(only_rule(kind, plugin, lines), None, "{plugin}");
+        for at in 0..lines.len() {
+            let mut fewer = lines.to_vec();
+            fewer.remove(at);
+            assert_eq!(
+                only_rule(kind, plugin, &fewer).as_deref(),
+                Some("option-missing"),
+                "{plugin} without {}",
+                lines[at]
+            );
+        }
+    }
+    let both = ["log_group_name g", "log_stream_name s", "log_stream_prefix p", "region eu-west-1"];
+    assert_eq!(only_rule("OUTPUT", "cloudwatch_logs", &both).as_deref(), Some("options-exclude"));
+    // es has a second name, and a region to give where it signs.
+    for plugin in ["es", "elasticsearch", "opensearch"] {
+        assert_eq!(only_rule("OUTPUT", plugin, &["Index a"]), None, "{plugin}");
+        assert_eq!(only_rule("OUTPUT", plugin, &["aws_auth on"]).as_deref(), Some("option-missing"), "{plugin}");
+    }
+}
+
+#[test]
+fn a_compression_is_one_that_the_plugin_was_built_with() {
+    let aws = ["gzip", "zstd", "snappy"];
+    for (plugin, need, option, good) in [
+        ("kinesis_firehose", &["delivery_stream s", "region eu-west-1", "Retry_Limit 5"][..], "compression", &aws[..]),
+        ("kinesis_streams", &["stream s", "region eu-west-1"], "compression", &aws),
+        ("s3", &["bucket b"], "compression", &["gzip", "zstd", "snappy", "none", "NONE", "arrow", "Parquet"]),
+        ("http", &[], "compress", &["gzip", "GZIP", "zstd", "snappy"]),
+        ("forward", &[], "compress", &["gzip", "Text"]),
+        ("opentelemetry", &[], "compress", &["gzip", "zstd"]),
+        // These take what they do not know as none.
+        ("es", &[], "compress", &["gzip", "lz4"]),
+        ("loki", &[], "compress", &["gzip", "lz4"]),
+    ] {
+        for value in
+            ["gzip", "GZIP", "zstd", "snappy", "none", "NONE", "arrow", "Parquet", "Text", "lz4", "${COMPRESSION}"]
+        {
+            let line = format!("{option} {value}");
+            let mut lines = need.to_vec();
+            lines.push(&line);
+            let known = value.starts_with('$') || good.contains(&value) || (good.contains(&"lz4"));
+            // Where capitals do not count.
+            let folded = !["kinesis_firehose", "kinesis_streams", "s3"].contains(&plugin)
+                && good.iter().any(|one| one.eq_ignore_ascii_case(value));
+            let wanted = (!known && !folded).then_some("option-value");
+            let found = only_rule("OUTPUT", plugin, &lines);
+            assert_eq!(found.as_deref(), wanted, "{plugin} {line}");
+        }
+    }
+}
+
+/// A comment behind a value is part of it, and a key with blanks alone has no value.
+#[test]
+fn what_the_core_of_an_input_reads_is_judged_by_type() {
+    for (line, wanted) in [
+        ("storage.pause_on_chunks_overlimit Off # more", Some("option-value")),
+        ("storage.pause_on_chunks_overlimit Off", None),
+        ("Threaded maybe", Some("option-value")),
+        ("rate_gate on", None),
+        ("rate_gate on # more", Some("option-value")),
+        ("tls.verify_client_cert maybe", Some("option-value")),
+        ("Routable maybe", None),
+        ("thread.ring_buffer.window 101", Some("option-value")),
+        ("thread.ring_buffer.capacity 0", Some("option-value")),
+        ("Mem_Buf_Limit 5M # more", Some("option-value")),
+        ("Log_Suppress_Interval 5s", None),
+        ("Tag  ", Some("value-missing")),
+        ("Tag \t ", Some("value-missing")),
+        ("Alias   ", Some("value-missing")),
+        ("Rate  ", Some("value-missing")),
+    ] {
+        assert_eq!(only_rule("INPUT", "dummy", &[line]).as_deref(), wanted, "{line:?}");
+    }
+    assert_eq!(only_rule("OUTPUT", "stdout", &["Retry_Limit  "]).as_deref(), Some("value-missing"));
+}
+
+/// Parsers for several lines in a file of their own, the expression of each rule on its own line.
+#[test]
+fn the_rules_of_a_multiline_parser_are_judged() {
+    for (rules, wanted) in [
+        ("    Rule \"start_state\" \"/^a/\" \"next\"\n    Rule \"next\" \"/^b/\" \"next\"\n", None),
+        ("    Rule \"start_state\" \"/^a/\"\n", None),
+        ("    Rule \"start_state\" \"/^a/\" \"gone\"\n", Some(("option-value", 4))),
+        ("    Rule \"begin\" \"/^a/\" \"begin\"\n", Some(("option-value", 4))),
+        ("    Rule \"start_state\" \"/^a/\" \"n\"\n    Rule \"n\" \"/(/\" \"n\"\n", Some(("regex", 5))),
+        ("    Rule \"start_state\" \"/(?<=a+)b/\" \"start_state\"\n", Some(("regex", 4))),
+        ("    Rule start_state\n", Some(("arity", 4))),
+    ] {
+        let (found, _) = lint_text("parsers.conf", &format!("[MULTILINE_PARSER]\n    Name a\n    Type regex\n{rules}"));
+        let found: Vec<(&str, u64)> = found.iter().map(|(rule, line)| (rule.as_str(), *line)).collect();
+        assert_eq!(found, wanted.into_iter().collect::<Vec<_>>(), "{rules}");
+    }
+    assert_eq!(lint_text("parsers.conf", "[MULTILINE_PARSER]\n    Name a\n").0, [("option-missing".to_owned(), 1)]);
+    assert_eq!(
+        lint_text("parsers.conf", "[MULTILINE_PARSER]\n    Name a\n    Type what\n").0,
+        [("option-value".to_owned(), 3)]
+    );
+}
+
+/// Of each shape that Fluent Bit's reader refuses the line on which it stands.
+#[test]
+fn a_wrong_shape_is_reported_where_it_stands() {
+    let rest = "pipeline:\n  inputs:\n    - name: dummy\n      tag: a\n";
+    for (text, line) in [
+        (format!("x:\n  a: &a 1\n{rest}      rate: *a\n"), 7),
+        (format!("{rest}      rate: {{a: b}}\n"), 5),
+        (format!("{rest}      rate: []\n"), 5),
+        (format!("{rest}      dummy: [[a]]\n"), 5),
+        (format!("env: [A]\n{rest}"), 1),
+        (format!("env:\n  A: [b]\n{rest}"), 2),
+        (format!("service:\n{rest}"), 1),
+        (format!("service:\n  flush: [1]\n{rest}"), 2),
+        (format!("parsers:\n  - name: a\n    format: json\n    types: {{a: b}}\n{rest}"), 4),
+        ("pipeline:\n".to_owned(), 1),
+        ("pipeline:\n  inputs:\n".to_owned(), 2),
+        ("pipeline:\n  inputs: [dummy]\n".to_owned(), 2),
+        (format!("{rest}      processors:\n        - name: x\n"), 6),
+        (format!("{rest}      processors:\n        logs: {{name: x}}\n"), 6),
+        (format!("x: [1]\n{rest}"), 1),
+    ] {
+        let (found, code) = lint_text("a.yaml", &text);
+        assert!(code == 1 && found.contains(&("yaml-shape".to_owned(), line)), "{text}: {found:?}");
+    }
+    for (text, wanted) in [
+        (
+            "          - name: content_modifier\n            action: insert\n            key: a\n            value: b\n",
+            None,
+        ),
+        ("          - name: content_modifer\n            action: insert\n", Some(("plugin-unknown", 7))),
+        (
+            "          - name: content_modifier\n            action: insert\n            key: a\n",
+            Some(("option-missing", 7)),
+        ),
+        (
+            "          - name: content_modifier\n            action: what\n            key: a\n",
+            Some(("option-value", 8)),
+        ),
+        ("          - name: grep\n            regex: a\n", Some(("arity", 8))),
+        ("          - name: grep\n            regx: a b\n", Some(("option-unknown", 8))),
+        ("          - action: insert\n", Some(("name-missing", 7))),
+    ] {
+        let (found, _) = lint_text("a.yaml", &format!("{rest}      processors:\n        logs:\n{text}"));
+        let found: Vec<(&str, u64)> = found.iter().map(|(rule, line)| (rule.as_str(), *line)).collect();
+        assert_eq!(found, wanted.into_iter().collect::<Vec<_>>(), "{text}");
+    }
+    let (found, _) = lint_text("a.yaml", &format!("{rest}      alias:\n"));
+    assert_eq!(found, [("value-missing".to_owned(), 5)]);
+}
+
+/// A NUL byte is UTF-8, and no text all the same.
+#[test]
+fn a_nul_byte_is_named_where_it_stands() {
+    for (bytes, line, message) in
+        [(&b"[SERVICE]\n    Flush 1\0\n"[..], 2, "NUL"), (b"a: b\nc: \0\n", 2, "NUL"), (b"\xff\xfe[\0", 1, "not UTF-8")]
+    {
+        let run = kubehose_with(&["lint", "--format", "json", "-"], bytes);
+        let list: Vec<Value> = serde_json::from_str(&run.stdout).unwrap();
+        assert!(list.len() == 1 && list[0]["rule"] == "not-text" && list[0]["line"] == line, "{list:?}");
+        assert!(list[0]["message"].as_str().unwrap().contains(message), "{list:?}");
+    }
+}
+
+/// The operator makes kinesis_firehose of its output `firehose`, and a section of a custom plugin's `yamlConfig`.
+#[test]
+fn typed_outputs_and_yaml_of_the_fluent_operator_are_judged() {
+    let resource = |kind: &str, spec: &str| {
+        format!(
+            "apiVersion: fluentbit.fluent.io/v1alpha2\nkind: {kind}\nmetadata:\n  name: x\nspec:\n  match: '*'\n  retry_limit: no_limits\n{spec}"
+        )
+    };
+    let firehose = |more: &str| format!("  firehose:\n    region: eu-west-1\n    deliveryStream: logs\n{more}");
+    for (spec, wanted) in [
+        (firehose(""), None),
+        (firehose("    compression: lz4\n"), Some(("option-value", 11))),
+        (firehose("    logKey: log\n"), Some(("log-key", 11))),
+        (firehose("").replace("logs", "arn:aws:firehose:x"), Some(("stream-name", 10))),
+        (firehose("").replace("eu-west-1", "Ireland"), Some(("region", 9))),
+        ("  customPlugin:\n    yamlConfig:\n      name: stdout\n      format: json\n".to_owned(), None),
+        (
+            "  customPlugin:\n    yamlConfig:\n      name: stdout\n      fromat: json\n".to_owned(),
+            Some(("option-unknown", 11)),
+        ),
+        (
+            "  customPlugin:\n    yamlConfig:\n      name: stdout\n      format: {a: b}\n".to_owned(),
+            Some(("yaml-shape", 11)),
+        ),
+    ] {
+        for kind in ["ClusterOutput", "Output"] {
+            let (found, code) = lint_text("a.yaml", &resource(kind, &spec));
+            let found: Vec<(&str, u64)> = found.iter().map(|(rule, line)| (rule.as_str(), *line)).collect();
+            assert_eq!(found, wanted.into_iter().collect::<Vec<_>>(), "{kind} {spec}");
+            assert_ne!(code, 3, "{spec}");
+        }
+    }
+}
+
+/// A heredoc is read as the file that it becomes, and reported where it stands in Terraform's.
+#[test]
+fn configurations_in_heredocs_of_terraform_are_judged() {
+    let output = "[OUTPUT]\n    Name kinesis_firehose\n    Match *\n    region ${var.region}\n    delivery_stream logs\n    Retry_Limit no_limits\n";
+    let inside = |open: &str, indent: &str, body: &str| {
+        let body: String = body.lines().map(|line| format!("{indent}{line}\n")).collect();
+        format!(
+            "# A comment with <<EOT\nresource \"kubernetes_config_map\" \"a\" {{\n  data = {{\n    \"output.conf\" = {open}\n{body}{indent}EOT\n  }}\n}}\n"
+        )
+    };
+    for (open, indent) in [("<<EOT", ""), ("<<-EOT", "      "), ("<<-EOT", "\t")] {
+        assert_eq!(lint_text("a.tf", &inside(open, indent, output)), (vec![], 0), "{open}");
+        for (right, wrong, rule, line) in [
+            ("delivery_stream logs", "delivery_stream a/b", "stream-name", 9),
+            ("Retry_Limit no_limits", "compression lz4", "option-value", 10),
+            ("delivery_stream", "delivery_straem", "option-unknown", 9),
+        ] {
+            let (found, _) = lint_text("a.tf", &inside(open, indent, &output.replace(right, wrong)));
+            assert!(found.contains(&(rule.to_owned(), line)), "{open} {wrong}: {found:?}");
+        }
+        let yaml = "pipeline:\n  outputs:\n    - name: stdout\n      fromat: json\n";
+        if indent != "\t" {
+            let (found, _) = lint_text("a.tf", &inside(open, indent, yaml));
+            assert!(found.contains(&("option-unknown".to_owned(), 8)), "{found:?}");
+        }
+    }
+    // What Terraform decides, what is no configuration, and a heredoc without an end.
+    for text in [
+        inside("<<EOT", "", &format!("%{{ if var.x }}\n{}%{{ endif }}\n", output.replace("kinesis_firehose", "nope"))),
+        inside("<<EOT", "", "#!/bin/sh\n[ -f x ]\n"),
+        "a = <<EOT\n[OUTPUT]\n".to_owned(),
+        "a = 1 << 2\n".to_owned(),
+    ] {
+        assert_eq!(lint_text("a.tf", &text), (vec![], 3), "{text}");
+    }
+    // In a folder only those with a configuration are read.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.tf"), inside("<<EOT", "", &output.replace("Match", "Macth"))).unwrap();
+    std::fs::write(folder.path().join("b.tf"), "resource \"x\" \"y\" {}\n").unwrap();
+    let run = kubehose(&format!("lint --strict {}", folder.path().display()));
+    assert!(run.code == 1 && run.stderr.contains("1 file"), "{run:?}");
+}
+
+/// `env`, `plugins` and the like are keys of many programs' files; a value that a template fills in is not known.
+#[test]
+fn files_of_other_programs_have_no_wrong_shape() {
+    for text in [
+        "version: 0.2\nenv:\n  exported-variables: [A]\nphases: {}\n",
+        "name: x\non: push\nenv:\n  A: b\njobs: {a: [b]}\n",
+        "plugins:\n  a: {b: c}\n",
+        "plugins: {a: [b]}\nservices: [c]\n",
+    ] {
+        let (found, code) = lint_text("a.yaml", text);
+        assert!(code == 1 && found.iter().all(|(rule, _)| rule == "unknown-document"), "{text}: {found:?}");
+    }
+    for text in
+        ["service:\n  flush: 1\nincludes: [a.yaml]\n", "env:\n  A: b\n", "service: {flush: 1}\npipline: {inputs: []}\n"]
+    {
+        let (found, code) = lint_text("a.yaml", text);
+        assert!(code != 3 && found.iter().all(|(rule, _)| rule != "unknown-document"), "{text}: {found:?}");
+    }
+    let values = "config:\n  service: |\n    [SERVICE]\n        Flush {{ .Values.flush }}\n        Log_Level {{ .Values.level }}\n        HTTP_Port {{ .Values.port }}\n";
+    let (found, code) = lint_text("values.yaml", values);
+    assert!(code == 0 && found.iter().all(|(rule, _)| rule == "placeholder-left"), "{found:?}");
 }

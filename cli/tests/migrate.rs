@@ -86,7 +86,7 @@ fn a_refused_migration_gives_the_reason() {
         ("[OUTPUT]\n    Name stdout\n    Match *\n".to_owned(), "no output firehose"),
         ("@INCLUDE outputs.conf\n".to_owned(), "migrate those"),
         (output("    region\n"), "stdin:4: "),
-        ("a: [".to_owned(), "stdin:2: "),
+        ("a: [".to_owned(), "stdin:1: "),
         ("a: b\n".to_owned(), "no output firehose"),
         (output("    region eu-west-1\n"), "delivery_stream"),
         (output("    region <REGION>\n    delivery_stream logs\n"), "<REGION>"),
@@ -649,5 +649,79 @@ fn options_of_the_log_driver_stay() {
         [("exclude-pattern", "health"), ("include-pattern", "^ERR"), ("log-driver-buffer-limit", "2097152")]
     {
         assert_eq!(options[option], value, "{new}");
+    }
+}
+
+/// A custom plugin of the Fluent Operator is a section without its first line.
+#[test]
+fn the_custom_plugin_of_the_fluent_operator_is_rewritten_where_it_stands() {
+    let resource = |kind: &str, config: &str| {
+        format!(
+            "apiVersion: fluentbit.fluent.io/v1alpha2\nkind: {kind}\nmetadata:\n  name: x\nspec:\n  match: kube.*\n  customPlugin:\n    config: {config}"
+        )
+    };
+    let literal = "|\n      Name firehose\n      region eu-west-1\n\n      delivery_stream logs\n      time_key t\n      sts_endpoint https://sts\n  alias: a\n";
+    for kind in ["ClusterOutput", "Output"] {
+        let text = resource(kind, literal);
+        let done = kubehose_with(&["migrate", "-"], text.as_bytes());
+        let new = done.stdout.clone();
+        assert_eq!(done.code, 0, "{done:?}");
+        assert!(new.contains("    config: |\n      Name kubehose\n") && new.contains("\n  alias: a\n"), "{new}");
+        assert!(!new.contains("[OUTPUT]") && !new.contains("Hot_Reload"), "{new}");
+        // A hot reload does harm to workers, and the operator reloads.
+        assert!(!new.contains("Workers 1"), "{new}");
+        // Notes name lines of the file.
+        let count = text.lines().count();
+        let lines: Vec<usize> = done
+            .stderr
+            .lines()
+            .filter_map(|note| note.strip_prefix("stdin:")?.split(':').next()?.parse().ok())
+            .collect();
+        assert!(!lines.is_empty() && lines.iter().all(|line| (9..=count).contains(line)), "{}", done.stderr);
+        let linted = kubehose_with(&["lint", "-"], new.as_bytes());
+        assert_eq!(linted.code, 0, "{linted:?}");
+    }
+    let quoted = kubehose_with(
+        &["migrate", "-"],
+        resource("Output", "\"Name kinesis_firehose\\nregion eu-west-1\\ndelivery_stream logs\\n\"\n").as_bytes(),
+    )
+    .fine();
+    assert!(quoted.contains("config: \"Name kubehose\\n"), "{quoted}");
+    // Another plugin, and one that would not start.
+    let other = kubehose_with(&["migrate", "-"], resource("Output", "|\n      Name stdout\n").as_bytes());
+    assert!(other.code == 1 && other.stderr.contains("no output firehose"), "{other:?}");
+    let wrong = kubehose_with(
+        &["migrate", "-"],
+        resource("Output", "|\n      Name firehose\n      region Ireland\n      delivery_stream l\n").as_bytes(),
+    );
+    assert!(
+        wrong.code == 1 && wrong.stderr.contains("stdin:9: nothing was written, since Fluent Bit would not start"),
+        "{wrong:?}"
+    );
+}
+
+/// Only what would not start is called so.
+#[test]
+fn what_stays_for_another_reason_is_not_said_to_fail() {
+    let fargate = kubehose("manifest --guide --region eu-west-1 --delivery-stream logs").fine();
+    for (text, said) in [
+        (fargate.as_str(), "EKS Fargate loads no plugin"),
+        (
+            "kind: ClusterOutput\napiVersion: a\nspec:\n  firehose:\n    region: r\n    deliveryStream: s\n",
+            "an operator makes this output",
+        ),
+        (
+            "kind: ConfigMap\napiVersion: v1\ndata:\n  a.conf: |\n    {{ x }}\n    [OUTPUT]\n      Name firehose\n",
+            "a template decides",
+        ),
+        (
+            "kind: ConfigMap\napiVersion: v1\ndata:\n  a.conf: >\n    [OUTPUT]\n\n        Name firehose\n\n        Match *\n\n        region eu-west-1\n\n        delivery_stream s\n",
+            "folded text",
+        ),
+        ("firehose:\n  enabled: true\nadditionalOutputs: ''\n", "additionalOutputs is empty"),
+    ] {
+        let run = kubehose_with(&["migrate", "-"], text.as_bytes());
+        assert!(run.code == 1 && run.stderr.contains(said), "{said}: {run:?}");
+        assert!(!run.stderr.contains("would not start"), "{said}: {run:?}");
     }
 }

@@ -1,8 +1,7 @@
 //! Fluent Bit's classic format, read as src/config_format/flb_cf_fluentbit.c does (v5.1.1), with the place of every word.
 
-use super::Findings;
-use super::rules;
 use super::yaml::Place;
+use super::{Findings, options, rules};
 
 /// A word and its place.
 #[derive(Clone, Debug)]
@@ -27,9 +26,12 @@ pub struct Section {
 }
 
 impl Section {
-    /// The first entry of that name; names are case-insensitive.
+    /// The entry that counts of those of that name: of what the core reads itself the last, which overwrites the others, else
+    /// the first. Names are case-insensitive.
     pub fn get(&self, key: &str) -> Option<&Entry> {
-        self.all(key).next()
+        let overwrites = self.name == "SERVICE" || options::is_core_of(&self.name, &key.to_ascii_lowercase());
+        let mut entries = self.all(key);
+        if overwrites { entries.last() } else { entries.next() }
     }
 
     /// Every entry of that name.
@@ -38,7 +40,7 @@ impl Section {
         self.entries.iter().filter(move |entry| entry.key.text.eq_ignore_ascii_case(&key))
     }
 
-    /// The value of the first entry of that name.
+    /// The value of the entry that counts of those of that name.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.get(key).map(|entry| entry.value.text.as_str())
     }
@@ -57,6 +59,8 @@ pub struct Conf {
     pub directives: Vec<Word>,
     /// Whether an input names its outputs itself (`routes`, YAML of 4.2 and later), which then need no Match.
     pub routes: bool,
+    /// Processors of inputs and outputs, of which some are filters.
+    pub processors: Vec<Section>,
     /// Whether it was written in the classic format.
     pub classic: bool,
 }
@@ -233,7 +237,7 @@ pub fn read(text: &str, origin: &Origin<'_>, findings: &mut Findings) -> Conf {
         if body.is_empty() || body.starts_with('#') {
             continue;
         }
-        let Some((key, value)) = body.split_once(' ').filter(|(_, value)| !value.is_empty()) else {
+        let Some((key, value)) = body.split_once(' ').filter(|(_, value)| !value.trim().is_empty()) else {
             let hint = if body.contains('\t') { " (a tab separates them, instead of a space)" } else { "" };
             findings.add(&rules::VALUE_MISSING, at(start), format!("`{shown}` has no value{hint}"));
             continue;

@@ -1,20 +1,15 @@
 //! Configurations inside of other documents: files of a ConfigMap, values of a Helm chart, a task definition of ECS.
 
-use saphyr_parser::ScalarStyle;
-
 use super::conf::{self, Conf, Entry, Origin, Section, Word};
 use super::router::{self, Scope};
-use super::yaml::{self, Node, Place, Value};
+use super::yaml::{self, Node, Place, ScalarStyle, Value};
 use super::{Findings, fluent_yaml};
 
 /// Where the lines of a scalar lie in the file.
 pub fn origin<'l>(value: &Node, lines: &'l [&'l str]) -> Origin<'l> {
     match &value.value {
-        // The parser puts a literal block where its first line that is not empty begins.
-        Value::Scalar { style: ScalarStyle::Literal, text } => {
-            let empty = text.lines().take_while(|line| line.trim().is_empty()).count();
-            Origin::Block { first_line: value.at.line.saturating_sub(empty).max(1), lines }
-        }
+        // A literal block begins with its `|`.
+        Value::Scalar { style: ScalarStyle::Literal, .. } => Origin::Block { first_line: value.at.line + 1, lines },
         _ => Origin::Point(value.at),
     }
 }
@@ -34,9 +29,9 @@ pub fn check<'n>(files: impl Iterator<Item = (&'n str, &'n Node)>, lines: &[&str
         if text.lines().any(|line| super::is_section_line(line) && (named || own(line))) {
             let read = conf::read(text, &origin(value, lines), findings);
             // The other files are included in an order that only the program knows.
-            let open = name != "fluent-bit.conf" || read.includes() || super::names_other_files(&read);
+            let scope = Scope::of(&read, name != "fluent-bit.conf");
             super::check_sections(&read, findings);
-            router::check(&read, Scope { fargate: None, open, reloads: false }, findings);
+            router::check(&read, scope, findings);
             findings.checked = true;
         } else if name.ends_with(".yaml") || name.ends_with(".yml") {
             check_yaml(value, text, lines, findings);
@@ -53,10 +48,11 @@ fn check_yaml(value: &Node, text: &str, lines: &[&str], findings: &mut Findings)
         Err(fault) if text.contains("{{") => drop(fault),
         Err(fault) => inner.add(&super::rules::YAML_SYNTAX, fault.at, fault.what),
         Ok(documents) => {
+            let aliases = yaml::aliases(text);
             for document in documents.iter().filter(|document| fluent_yaml::is_configuration(document)) {
                 let conf = fluent_yaml::read(document, &mut inner);
-                let open = conf.includes() || super::names_other_files(&conf);
-                router::check(&conf, Scope { fargate: None, open, reloads: false }, &mut inner);
+                fluent_yaml::check_aliases(&aliases, document, &mut inner);
+                router::check(&conf, Scope::of(&conf, false), &mut inner);
                 findings.checked = true;
             }
         }
@@ -88,7 +84,7 @@ const CHART_KEYS: [&str; 14] = [
 ];
 
 /// How a value is called that is a part of a configuration.
-const PART: &str = "part.conf";
+pub const PART: &str = "part.conf";
 
 /// The outputs that the chart aws-for-fluent-bit makes of values.
 const CHART_OUTPUTS: [&str; 7] =
@@ -179,5 +175,5 @@ fn check_firelens(log: &Node, options: &Node, findings: &mut Findings) {
     entries.push(Entry { key: at("Match", options.at), value: at("*", options.at) });
     let output = Section { name: "OUTPUT".to_owned(), at: options.at, entries };
     let conf = Conf { sections: vec![output], ..Conf::default() };
-    router::check(&conf, Scope { fargate: None, open: true, reloads: false }, findings);
+    router::check(&conf, Scope::of(&conf, true), findings);
 }

@@ -101,6 +101,8 @@ pub fn plugins(section: &str) -> &'static [Plugin] {
 /// The plugin of that name, which may be followed by `://` and an address.
 pub fn plugin(section: &str, name: &str) -> Option<&'static Plugin> {
     let name = name.split("://").next().unwrap_or(name).to_ascii_lowercase();
+    // The host's own second name of a plugin (src/flb_plugin_alias.c).
+    let name = if section == "OUTPUT" && name == "elasticsearch" { "es".to_owned() } else { name };
     plugins(section).iter().find(|plugin| plugin.name == name)
 }
 

@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use super::conf::{self, Conf, Entry, Section, Word};
-use super::embedded;
 use super::options::near;
 use super::router::{self, OwnLog, Scope};
 use super::yaml::{Node, Place};
 use super::{Findings, rules};
+use super::{embedded, fluent_yaml};
 use crate::fargate;
 
 /// What a file says about the namespace, for the rule over all files together.
@@ -22,6 +22,51 @@ pub struct Seen {
 /// Whether the document is a manifest.
 pub fn is_manifest(document: &Node) -> bool {
     document.get("kind").is_some() && document.get("apiVersion").is_some()
+}
+
+/// The fields of a kustomization (<https://kubectl.docs.kubernetes.io/references/kustomize/kustomization/>).
+const KUSTOMIZATION: [&str; 35] = [
+    "apiVersion",
+    "bases",
+    "buildMetadata",
+    "commonAnnotations",
+    "commonLabels",
+    "components",
+    "configMapGenerator",
+    "configurations",
+    "crds",
+    "generatorOptions",
+    "generators",
+    "helmChartInflationGenerator",
+    "helmCharts",
+    "helmGlobals",
+    "images",
+    "imageTags",
+    "inventory",
+    "kind",
+    "labels",
+    "metadata",
+    "namePrefix",
+    "nameSuffix",
+    "namespace",
+    "openapi",
+    "patches",
+    "patchesJson6902",
+    "patchesStrategicMerge",
+    "replacements",
+    "replicas",
+    "resources",
+    "secretGenerator",
+    "sortOptions",
+    "transformers",
+    "validators",
+    "vars",
+];
+
+/// Whether it is a kustomization, which may do without kind and apiVersion.
+pub fn is_kustomization(document: &Node) -> bool {
+    let known = |key: &Node| key.text().is_some_and(|key| KUSTOMIZATION.contains(&key));
+    !document.pairs().is_empty() && document.pairs().iter().all(|(key, _)| known(key))
 }
 
 /// Checks one manifest; of a List each of its items.
@@ -49,7 +94,8 @@ fn is_of_operator(document: &Node) -> bool {
     version.is_some_and(|version| version.starts_with("fluentbit.fluent.io/"))
 }
 
-/// Checks the custom plugins of an input, a filter or an output. Other plugins are typed fields, which the API server checks.
+/// Checks the custom plugins of an input, a filter or an output, and the output `firehose`. Other plugins are typed fields, which the
+/// API server checks.
 fn check_operator(kind: &str, document: &Node, lines: &[&str], findings: &mut Findings) {
     let Some(spec) = document.get("spec") else { return };
     let section = match kind.strip_prefix("Cluster").unwrap_or(kind) {
@@ -64,13 +110,26 @@ fn check_operator(kind: &str, document: &Node, lines: &[&str], findings: &mut Fi
     let mut all = Conf::default();
     let filters = spec.get("filters").map_or(&[][..], |filters| filters.items());
     for holder in std::iter::once(spec).chain(filters) {
-        let Some(config) = holder.get("customPlugin").and_then(|plugin| plugin.get("config")) else { continue };
-        let Some(body) = config.text() else { continue };
-        // The operator writes the section's name before it, and indents it.
-        let origin = embedded::origin(config, lines).after(1);
-        let body: String = body.lines().map(|line| format!("    {line}\n")).collect();
-        let mut read = conf::read(&format!("[{section}]\n{body}"), &origin, findings);
-        for (name, key) in [("Match", "match"), ("Match_Regex", "matchRegex")] {
+        let plugin = holder.get("customPlugin");
+        let part = |key: &str| plugin.and_then(|plugin| plugin.get(key));
+        let mut read = Conf::default();
+        if let Some(config) = part("config")
+            && let Some(body) = config.text()
+        {
+            // The operator writes the section's name before it, and indents it.
+            let origin = embedded::origin(config, lines).after(1);
+            let body: String = body.lines().map(|line| format!("    {line}\n")).collect();
+            read = conf::read(&format!("[{section}]\n{body}"), &origin, findings);
+        }
+        if let Some(config) = part("yamlConfig") {
+            read.sections.push(fluent_yaml::section(section, config, findings));
+        }
+        if section == "OUTPUT"
+            && let Some(firehose) = holder.get("firehose")
+        {
+            read.sections.push(typed_firehose(firehose));
+        }
+        for (name, key) in [("Match", "match"), ("Match_Regex", "matchRegex"), ("Retry_Limit", "retry_limit")] {
             let Some((text, at)) = spec.get(key).and_then(|value| Some((value.text()?, value.at))) else { continue };
             let word = |text: &str| Word { text: text.to_owned(), at };
             for section in &mut read.sections {
@@ -78,11 +137,44 @@ fn check_operator(kind: &str, document: &Node, lines: &[&str], findings: &mut Fi
             }
         }
         super::check_sections(&read, findings);
-        findings.checked = true;
+        findings.checked |= !read.sections.is_empty();
         all.sections.extend(read.sections);
     }
     // What goes into it, and comes out of it, stands in other resources. The operator changes a configuration by a hot reload.
-    router::check(&all, Scope { fargate: None, open: true, reloads: true }, findings);
+    router::check(&all, Scope { reloads: true, ..Scope::of(&all, true) }, findings);
+}
+
+/// The fields of the operator's output `firehose`, and the options of kinesis_firehose that they become
+/// (apis/fluentbit/v1alpha2/plugins/output/firehose_types.go of the operator).
+const FIREHOSE: [(&str, &str); 15] = [
+    ("region", "region"),
+    ("deliveryStream", "delivery_stream"),
+    ("timeKey", "time_key"),
+    ("timeKeyFormat", "time_key_format"),
+    ("dataKeys", "data_keys"),
+    ("logKey", "log_key"),
+    ("roleARN", "role_arn"),
+    ("endpoint", "endpoint"),
+    ("stsEndpoint", "sts_endpoint"),
+    ("autoRetryRequests", "auto_retry_requests"),
+    ("compression", "compression"),
+    ("externalID", "external_id"),
+    ("profile", "profile"),
+    ("simpleAggregation", "simple_aggregation"),
+    ("workers", "workers"),
+];
+
+/// The section that the operator makes of its output `firehose`. The API server itself refuses a field of another name.
+fn typed_firehose(firehose: &Node) -> Section {
+    let word = |text: &str, at: Place| Word { text: text.to_owned(), at };
+    let mut entries = vec![Entry { key: word("Name", firehose.at), value: word("kinesis_firehose", firehose.at) }];
+    for (key, value) in firehose.pairs() {
+        let option = FIREHOSE.iter().find(|(field, _)| key.text() == Some(field)).map(|(_, option)| *option);
+        if let (Some(option), Some(text)) = (option, value.text()) {
+            entries.push(Entry { key: word(option, key.at), value: word(text, value.at) });
+        }
+    }
+    Section { name: "OUTPUT".to_owned(), at: firehose.at, entries }
 }
 
 fn metadata<'n>(document: &'n Node, key: &str) -> Option<&'n Rc<Node>> {
@@ -194,7 +286,7 @@ fn check_aws_logging(document: &Node, lines: &[&str], findings: &mut Findings) {
     } else if characters > fargate::NEAR_MAX_CHARACTERS {
         findings.add(&rules::CONFIG_MAP_NEAR_SIZE, data.at, format!("it holds {characters}"));
     }
-    router::check(&all, Scope { fargate: Some(own_log), open: false, reloads: false }, findings);
+    router::check(&all, Scope { fargate: Some(own_log), open: false, parsers: false, reloads: false }, findings);
 }
 
 /// Checks whether the parts of a file are allowed in aws-logging; `place` is its key there, and the section that the key is for.

@@ -33,6 +33,8 @@ const CORE_INPUT: [&str; 18] = [
 const CORE_FAMILIES: [&str; 4] = ["net.", "tls.", "oauth2", "_debug.http."];
 /// Options that every section may have (src/flb_config_map.c, src/flb_config.c).
 const SPECIAL: [&str; 4] = ["name", "active", "condition", "routes"];
+/// Options that a plugin has only where the host runs on Windows, which the schema of another host lacks: input, option.
+const WINDOWS: [(&str, &str); 1] = [("tail", "windows.path_encoding")];
 /// Options of the plugins that the host's HTTP server serves.
 const HTTP_SERVER: [&str; 5] = ["http2", "buffer_max_size", "buffer_chunk_size", "max_connections", "workers"];
 
@@ -65,7 +67,7 @@ fn own(section: &str, plugin: &str) -> Option<Vec<&'static str>> {
         ("OUTPUT", "firehose") => Some(FIREHOSE.to_vec()),
         // One without a table of options reads them itself, and the host checks none (flb_output.c).
         _ => host::plugin(section, plugin)
-            .filter(|plugin| !plugin.options.is_empty())
+            .filter(|plugin| !plugin.options.is_empty() || section == "PROCESSOR")
             .map(|plugin| plugin.options.iter().map(|option| option.name).collect()),
     }
 }
@@ -107,6 +109,7 @@ pub fn unknown(section: &str, plugin: &str, key: &str) -> Option<Unknown> {
     let of_library = plugin == "kafka" && lower.starts_with("rdkafka.");
     if is_core_of(section, &lower)
         || of_library
+        || (section == "INPUT" && WINDOWS.contains(&(plugin, lower.as_str())))
         || SPECIAL.contains(&lower.as_str())
         || by_server
         || by_prefix

@@ -4,7 +4,7 @@
 use super::conf::{Entry, Section};
 use super::host::{self, Type};
 use super::options::{self, near};
-use super::{Findings, regex, rules};
+use super::{Findings, regex, required, rules};
 
 /// Go plugins that the images of AWS load on their command line.
 const LOADED: [&str; 4] = ["kubehose", "firehose", "kinesis", "cloudwatch"];
@@ -17,7 +17,9 @@ pub fn check(section: &Section, loads: bool, findings: &mut Findings) {
     let plugin = section.plugin();
     match section.name.as_str() {
         "PARSER" => return check_parser(section, findings),
-        "INPUT" | "FILTER" | "OUTPUT" | "CUSTOM" => {}
+        "MULTILINE_PARSER" => return check_multiline(section, findings),
+        "SERVICE" => return check_service(section, findings),
+        "INPUT" | "FILTER" | "OUTPUT" | "CUSTOM" | "PROCESSOR" => {}
         _ => return,
     }
     let Some(name) = section.get("name").filter(|name| !is_open(&name.value.text)) else { return };
@@ -46,18 +48,27 @@ pub fn check(section: &Section, loads: bool, findings: &mut Findings) {
     if section.name == "FILTER" {
         check_filter(section, &plugin, findings);
     }
+    if let Some(known) = known {
+        required::check(section, known.name, findings);
+    }
 }
 
-/// Whether the value is known only at run time.
-fn is_open(text: &str) -> bool {
-    text.contains("${")
+/// Whether the value is known only at run time, or once a template was filled in.
+pub fn is_open(text: &str) -> bool {
+    text.contains("${") || text.contains("{{")
 }
 
+const LEVEL: &str = "write off, error, warn, info, debug or trace";
 const LOG_LEVELS: [&str; 7] = ["off", "error", "warn", "warning", "info", "debug", "trace"];
 
 fn check_value(section: &Section, plugin: Option<&host::Plugin>, entry: &Entry, findings: &mut Findings) {
     let value = entry.value.text.as_str();
     let key = entry.key.text.to_ascii_lowercase();
+    if value.is_empty() && needs_value(&section.name, &key) {
+        // In YAML, where an empty value is one.
+        let message = format!("`{}` has no value", entry.key.text);
+        findings.add(&rules::VALUE_MISSING, entry.key.at, message);
+    }
     if is_open(value) || value.is_empty() {
         return;
     }
@@ -69,16 +80,36 @@ fn check_value(section: &Section, plugin: Option<&host::Plugin>, entry: &Entry, 
         );
     };
     match (section.name.as_str(), key.as_str()) {
-        ("INPUT" | "FILTER" | "OUTPUT", "log_level") if !LOG_LEVELS.contains(&value.to_ascii_lowercase().as_str()) => {
-            refuse(findings, "write off, error, warn, info, debug or trace");
+        ("INPUT" | "FILTER" | "OUTPUT" | "PROCESSOR", "log_level")
+            if !LOG_LEVELS.contains(&value.to_ascii_lowercase().as_str()) =>
+        {
+            refuse(findings, LEVEL);
         }
         ("INPUT", "storage.type")
             if !["filesystem", "memory", "memrb"].iter().any(|t| t.eq_ignore_ascii_case(value)) =>
         {
             refuse(findings, "write filesystem, memory or memrb");
         }
-        ("INPUT", "mem_buf_limit") if !host::is_size(value) => refuse(findings, SIZE),
-        ("OUTPUT", "storage.total_limit_size") if host::bool_of(value) != Some(false) && !host::is_size(value) => {
+        ("INPUT", "mem_buf_limit" | "rate_gate.max_bytes") if !host::is_size(value) || value == "-1" => {
+            refuse(findings, SIZE);
+        }
+        ("INPUT", key) if INPUT_BOOLS.contains(&key) && host::bool_of(value).is_none() => refuse(findings, SWITCH),
+        ("INPUT", "rate_window" | "thread.ring_buffer.capacity") if number(value) < 1 => {
+            refuse(findings, "write a number from 1 on");
+        }
+        ("INPUT", "thread.ring_buffer.window") if !(1..=100).contains(&number(value)) => {
+            refuse(findings, "write a number from 1 to 100");
+        }
+        ("INPUT", "rate_gate.max_records") if value.parse::<u64>().is_err() => refuse(findings, "write a number"),
+        ("INPUT", "rate_gate.resume_ratio") if !value.parse().is_ok_and(|ratio| 0.0 < ratio && ratio < 1.0) => {
+            refuse(findings, "write a number between 0 and 1");
+        }
+        ("INPUT" | "OUTPUT" | "FILTER", "log_suppress_interval") if number(value) == -1 => {
+            refuse(findings, "write a time such as 10s");
+        }
+        ("OUTPUT", "storage.total_limit_size")
+            if host::bool_of(value) != Some(false) && (!host::is_size(value) || value == "-1") =>
+        {
             refuse(findings, SIZE);
         }
         ("INPUT" | "OUTPUT" | "FILTER", "match_regex") => {
@@ -91,7 +122,7 @@ fn check_value(section: &Section, plugin: Option<&host::Plugin>, entry: &Entry, 
     let core = options::is_core_of(&section.name, &key);
     let Some(option) = plugin.filter(|_| !core).and_then(|plugin| plugin.option(&key)) else { return };
     match option.kind {
-        Type::Bool if host::bool_of(value).is_none() => refuse(findings, "write on or off"),
+        Type::Bool if host::bool_of(value).is_none() => refuse(findings, SWITCH),
         Type::Int | Type::Double | Type::Time if !host::begins_with_number(value) && host::bool_of(value).is_none() => {
             findings.add(&rules::OPTION_NUMBER, entry.value.at, format!("{}: '{value}' is read as 0", entry.key.text));
         }
@@ -112,6 +143,119 @@ fn check_value(section: &Section, plugin: Option<&host::Plugin>, entry: &Entry, 
 }
 
 const SIZE: &str = "write a size such as 5M";
+const SWITCH: &str = "write on or off";
+
+/// What the core of every input reads as a boolean, and refuses if it is none; other such options are then off.
+const INPUT_BOOLS: [&str; 5] =
+    ["threaded", "storage.pause_on_chunks_overlimit", "rate_gate", "rate_gate.backpressure", "tls.verify_client_cert"];
+
+/// The number at the beginning of a text, as C reads it (atoi).
+fn number(text: &str) -> i64 {
+    let text = text.trim_start();
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let value = digits[..end].parse().unwrap_or(0);
+    if text.starts_with('-') { -value } else { value }
+}
+
+/// Whether the core refuses the option without a value (src/flb_input.c, src/flb_output.c, src/flb_filter.c).
+fn needs_value(section: &str, key: &str) -> bool {
+    let empty = match section {
+        "INPUT" => key == "listen" || key == "host" || key == "port",
+        "OUTPUT" => ["host", "port", "match", "match_regex", "retry_limit"].contains(&key),
+        "FILTER" => key != "log_level",
+        _ => return false,
+    };
+    options::is_core_of(section, key)
+        && !empty
+        && !["net.", "oauth2", "tls.", "_debug."].iter().any(|family| key.starts_with(family))
+}
+
+/// What `[SERVICE]` reads by type (src/flb_config.c).
+const SERVICE: &[(&str, Type)] = &[
+    ("daemon", Type::Bool),
+    ("dns.prefer_ipv4", Type::Bool),
+    ("dns.prefer_ipv6", Type::Bool),
+    ("enable_chunk_trace", Type::Bool),
+    ("flush.adaptive", Type::Bool),
+    ("flush.adaptive.down_steps", Type::Int),
+    ("flush.adaptive.high_pressure", Type::Double),
+    ("flush.adaptive.low_pressure", Type::Double),
+    ("flush.adaptive.max_interval", Type::Double),
+    ("flush.adaptive.medium_pressure", Type::Double),
+    ("flush.adaptive.min_interval", Type::Double),
+    ("flush.adaptive.up_steps", Type::Int),
+    ("grace", Type::Int),
+    ("hc_errors_count", Type::Int),
+    ("hc_period", Type::Int),
+    ("hc_retry_failure_count", Type::Int),
+    ("health_check", Type::Bool),
+    ("hot_reload", Type::Bool),
+    ("hot_reload.ensure_thread_safety", Type::Bool),
+    ("hot_reload.timeout", Type::Int),
+    ("http_port", Type::Int),
+    ("http_server", Type::Bool),
+    ("json.convert_nan_to_null", Type::Bool),
+    ("json.escape_unicode", Type::Bool),
+    ("multiline_buffer_limit", Type::Size),
+    ("scheduler.base", Type::Int),
+    ("scheduler.cap", Type::Int),
+    ("security.fips_mode", Type::Bool),
+    ("sp.convert_from_str_to_num", Type::Bool),
+    ("storage.backlog.flush_on_shutdown", Type::Bool),
+    ("storage.backlog.mem_limit", Type::Size),
+    ("storage.checksum", Type::Bool),
+    ("storage.delete_irrecoverable_chunks", Type::Bool),
+    ("storage.inherit", Type::Bool),
+    ("storage.keep.rejected", Type::Bool),
+    ("storage.max_chunks_up", Type::Int),
+    ("storage.metrics", Type::Bool),
+    ("storage.rejected.limit", Type::Size),
+    ("storage.trim_files", Type::Bool),
+    ("windows.maxstdio", Type::Int),
+];
+
+/// The smallest stack of a coroutine: a page.
+const MIN_STACK: i64 = 4096;
+
+fn check_service(section: &Section, findings: &mut Findings) {
+    for entry in section.entries.iter().filter(|entry| !is_open(&entry.value.text)) {
+        let value = entry.value.text.as_str();
+        let key = entry.key.text.to_ascii_lowercase();
+        let counts = section.get(&key).is_some_and(|last| last.key.at == entry.key.at);
+        let why = match key.as_str() {
+            "log_level" if !LOG_LEVELS.contains(&value.to_ascii_lowercase().as_str()) => LEVEL,
+            "flush" if counts && !is_positive(value) => "write seconds, more than 0",
+            "coro_stack_size" if counts && (0..MIN_STACK).contains(&number(value)) => "write bytes, 4096 or more",
+            "storage.sync" if counts && !["normal", "full"].iter().any(|mode| mode.eq_ignore_ascii_case(value)) => {
+                "write normal or full"
+            }
+            key if key == "telemetry" || key.starts_with("telemetry.") => "it is a mapping, in YAML only",
+            _ => {
+                let kind = SERVICE.iter().find(|(name, _)| *name == key).map(|(_, kind)| *kind);
+                let read = match kind.filter(|_| counts) {
+                    Some(Type::Bool) if host::bool_of(value).is_none() => "is neither on nor off, and read as neither",
+                    Some(Type::Int | Type::Double) if !host::begins_with_number(value) => "is read as 0",
+                    Some(Type::Size) if !host::is_size(value) => "is no size",
+                    _ => continue,
+                };
+                let message = format!("{}: '{value}' {read}", entry.key.text);
+                findings.add(&rules::OPTION_NUMBER, entry.value.at, message);
+                continue;
+            }
+        };
+        let message = format!("{}: '{value}' is not accepted; {why}", entry.key.text);
+        findings.add(&rules::OPTION_VALUE, entry.value.at, message);
+    }
+}
+
+/// Whether C reads a number above 0 at the beginning of the text (atof).
+fn is_positive(text: &str) -> bool {
+    let text = text.trim_start();
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    text[..end].bytes().any(|b| (b'1'..=b'9').contains(&b))
+}
 
 fn refuse_words(findings: &mut Findings, entry: &Entry, wanted: usize, found: usize) {
     let words = if wanted == 1 { "word" } else { "words" };
@@ -149,17 +293,54 @@ fn check_parser(section: &Section, findings: &mut Findings) {
     }
 }
 
+/// The types of a parser for several lines; only the first has rules.
+const MULTILINE_TYPES: [&str; 4] = ["regex", "endswith", "equal", "eq"];
+/// The state in which its first rule has to be used.
+const START: &str = "start_state";
+
+/// Checks a parser for several lines as src/flb_parser.c and src/multiline/flb_ml_rule.c do.
+fn check_multiline(section: &Section, findings: &mut Findings) {
+    let Some(kind) = section.get("type") else {
+        findings.add(&rules::OPTION_MISSING, section.at, "the parser has no type".to_owned());
+        return;
+    };
+    let value = kind.value.text.as_str();
+    if is_open(value) {
+        return;
+    }
+    if !MULTILINE_TYPES.iter().any(|known| known.eq_ignore_ascii_case(value)) {
+        let message = format!("{}: '{value}' is none of {}", kind.key.text, MULTILINE_TYPES.join(", "));
+        findings.add(&rules::OPTION_VALUE, kind.value.at, message);
+    }
+    if !value.eq_ignore_ascii_case("regex") {
+        return;
+    }
+    let lines: Vec<(&Entry, Vec<String>)> =
+        section.all("rule").map(|entry| (entry, host::words(&entry.value.text, 3))).collect();
+    let states = |words: &[String]| -> Vec<String> {
+        let from = words.first().map(String::as_str).unwrap_or_default();
+        from.split(',').map(|state| state.trim().to_owned()).collect()
+    };
+    let all: Vec<String> = lines.iter().flat_map(|(_, words)| states(words)).collect();
+    for (index, (entry, words)) in lines.iter().enumerate() {
+        let Some(pattern) = words.get(1) else {
+            findings.add(&rules::ARITY, entry.value.at, "a rule needs a state and an expression".to_owned());
+            continue;
+        };
+        check_regex(entry, pattern, findings);
+        if index == 0 && !states(words).iter().any(|state| state == START) {
+            findings.add(&rules::OPTION_VALUE, entry.value.at, format!("the first rule is not for {START}"));
+        }
+        if let Some(next) = words.get(2).filter(|next| !all.contains(next)) {
+            findings.add(&rules::OPTION_VALUE, entry.value.at, format!("no rule is for the state {next}"));
+        }
+    }
+}
+
 fn check_filter(section: &Section, plugin: &str, findings: &mut Findings) {
     let known = |entry: &&Entry| !is_open(&entry.value.text);
     match plugin {
         "grep" => check_grep(section, findings),
-        "parser" => {
-            for key in ["key_name", "parser"] {
-                if section.get(key).is_none() {
-                    findings.add(&rules::OPTION_MISSING, section.at, format!("parser has no {key}"));
-                }
-            }
-        }
         "record_modifier" => {
             let keeps = ["allowlist_key", "whitelist_key"].iter().find_map(|key| section.get(key));
             if let (Some(_), Some(keeps)) = (section.get("remove_key"), keeps) {
@@ -193,6 +374,17 @@ fn check_filter(section: &Section, plugin: &str, findings: &mut Findings) {
                 findings.add(&rules::OPTIONS_EXCLUDE, entry.key.at, message);
             }
         }
+        "type_converter" => {
+            let keys = ["int_key", "uint_key", "float_key", "str_key"];
+            let is_rule = |entry: &&Entry| keys.iter().any(|key| entry.key.text.eq_ignore_ascii_case(key));
+            for entry in section.entries.iter().filter(is_rule).filter(known) {
+                let words = host::words(&entry.value.text, 3);
+                if let Some(kind) = words.get(2).filter(|kind| !is_type(kind.trim())) {
+                    let message = format!("{}: '{kind}' is none of {}", entry.key.text, TYPES.join(", "));
+                    findings.add(&rules::OPTION_VALUE, entry.value.at, message);
+                }
+            }
+        }
         "modify" => section.entries.iter().filter(known).for_each(|entry| check_modify(entry, findings)),
         _ => {}
     }
@@ -216,6 +408,14 @@ fn check_grep(section: &Section, findings: &mut Findings) {
         let message = format!("with Logical_Op {} Regex and Exclude exclude each other", entry.value.text);
         findings.add(&rules::OPTIONS_EXCLUDE, entry.value.at, message);
     }
+}
+
+/// What type_converter converts to (src/flb_typecast.c).
+const TYPES: [&str; 6] = ["int", "uint", "float", "hex", "string", "bool"];
+
+/// Whether it begins one of them, which is enough.
+fn is_type(text: &str) -> bool {
+    TYPES.iter().any(|kind| kind.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text)))
 }
 
 /// The conditions of modify, and how many words each needs besides its own name.
@@ -253,19 +453,28 @@ fn check_modify(entry: &Entry, findings: &mut Findings) {
             findings.add(&rules::OPTION_VALUE, entry.value.at, format!("there is no condition {first}{more}"));
             return;
         };
-        if parts.len() < count + 1 || parts.len() > 3 {
-            let message = format!("Condition {name} needs {count} more words and has {}", parts.len() - 1);
+        let message = format!("Condition {name} needs {count} more words and has {}", parts.len() - 1);
+        // Only an expression for a value has to be there.
+        let compiles = *count == 2 && name.contains("match");
+        if parts.len() > 3 || (compiles && parts.len() < 3) {
             findings.add(&rules::ARITY, entry.value.at, message);
+        } else if parts.len() < count + 1 {
+            findings.add(&rules::MODIFY_WORDS, entry.value.at, message);
         }
         return;
     }
     let wanted = if one { 1 } else { 2 };
-    if parts.len() != wanted {
-        refuse_words(findings, entry, wanted, parts.len());
-        return;
+    match parts.as_slice() {
+        // Three words are no rule that it knows, so it is the first of them.
+        [first, _, last] => {
+            let message = format!("{} of three words is read as Rename {first} {last}", entry.key.text);
+            findings.add(&rules::MODIFY_WORDS, entry.value.at, message);
+        }
+        _ if parts.len() != wanted => return refuse_words(findings, entry, wanted, parts.len()),
+        _ => {}
     }
-    // The filter compiles both words, whatever they are used for.
-    for pattern in &parts {
+    // The filter compiles the first and the last word, whatever they are used for.
+    for pattern in parts.first().into_iter().chain(parts.last().filter(|_| parts.len() > 1)) {
         check_regex(entry, pattern, findings);
     }
 }

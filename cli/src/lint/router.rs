@@ -11,10 +11,22 @@ use crate::{datadog, fargate};
 pub struct Scope {
     /// On EKS Fargate; whether its router's own log is an input too.
     pub fargate: Option<OwnLog>,
-    /// Whether parts may be in files that are not read here.
+    /// Whether sections of any kind may be in files that are not read here.
     pub open: bool,
+    /// Whether parsers may be in files that are not read here.
+    pub parsers: bool,
     /// Whether it is reloaded while it runs.
     pub reloads: bool,
+}
+
+impl Scope {
+    /// That of a router that is not EKS Fargate's; `open`: the configuration is one part of several. What it includes may hold
+    /// anything, a file that it names for parsers only those.
+    pub fn of(conf: &Conf, open: bool) -> Self {
+        let open = open || conf.includes();
+        let named = |section: &Section| section.name == "SERVICE" && section.get("parsers_file").is_some();
+        Self { fargate: None, open, parsers: open || conf.sections.iter().any(named), reloads: false }
+    }
 }
 
 /// `flb_log_cw`.
@@ -40,6 +52,9 @@ pub fn check(conf: &Conf, scope: Scope, findings: &mut Findings) {
             plugins::check(section, loads, findings);
         }
     }
+    for processor in &conf.processors {
+        check_processor(processor, scope, findings);
+    }
     check_parser_names(conf, findings);
     check_service(conf, scope, findings);
     let on_router = Router::of(conf, scope);
@@ -59,6 +74,21 @@ fn is_refused_on_fargate(section: &Section) -> bool {
         "OUTPUT" => !fargate::OUTPUT_NAMES.contains(&plugin.as_str()),
         _ => false,
     }
+}
+
+/// A processor is a plugin of its own kind, or a filter, whose records are those of its input or output.
+fn check_processor(section: &Section, scope: Scope, findings: &mut Findings) {
+    let Some(name) = section.get("name") else {
+        findings.add(&rules::NAME_MISSING, section.at, "the processor has no name".to_owned());
+        return;
+    };
+    let mut as_plugin = section.clone();
+    if section.name == "FILTER" && section.get("match").is_none() {
+        let word = |text: &str| conf::Word { text: text.to_owned(), at: name.value.at };
+        as_plugin.entries.push(Entry { key: word("match"), value: word("*") });
+    }
+    check_section(&as_plugin, scope, true, findings);
+    plugins::check(&as_plugin, false, findings);
 }
 
 fn check_parser_names(conf: &Conf, findings: &mut Findings) {
@@ -537,7 +567,7 @@ impl<'a> Router<'a> {
                 let definition =
                     self.parsers.iter().find(|parser| parser.value("name") == Some(entry.value.text.as_str()));
                 match definition {
-                    None if !self.scope.open && is_known(&entry.value.text) => {
+                    None if !self.scope.parsers && is_known(&entry.value.text) => {
                         findings.add(
                             &rules::PARSER_UNDEFINED,
                             entry.value.at,
@@ -597,8 +627,15 @@ impl<'a> Router<'a> {
         }
     }
 
+    /// The prefixes that nest filters before that one give to keys.
+    fn prefixes_before(&self, index: usize) -> Vec<&str> {
+        let before = self.filters.iter().take(index).filter(|filter| filter.plugin() == "nest");
+        before.filter_map(|filter| filter.value("add_prefix")).filter(|prefix| !prefix.is_empty()).collect()
+    }
+
     fn check_dotted_keys(&self, findings: &mut Findings) {
-        for filter in &self.filters {
+        for (index, filter) in self.filters.iter().enumerate() {
+            let prefixes = self.prefixes_before(index);
             let keys: &[&str] = match filter.plugin().as_str() {
                 "grep" => &["regex", "exclude"],
                 "modify" => &["rename", "hard_rename", "copy", "hard_copy", "remove"],
@@ -608,7 +645,8 @@ impl<'a> Router<'a> {
                 filter.entries.iter().filter(|entry| keys.iter().any(|key| entry.key.text.eq_ignore_ascii_case(key)));
             for entry in entries {
                 let name = entry.value.text.split(' ').next().unwrap_or_default();
-                let nested = ["kubernetes.", "log."].iter().any(|start| name.starts_with(start));
+                let nested = ["kubernetes.", "log."].iter().any(|start| name.starts_with(start))
+                    && !prefixes.iter().any(|prefix| name.starts_with(prefix));
                 // modify's paths into `kubernetes` have a rule of their own.
                 let renamed = filter.plugin() == "modify" && !entry.key.text.eq_ignore_ascii_case("remove");
                 if nested && !(renamed && name.starts_with("kubernetes.")) {
@@ -668,7 +706,9 @@ impl<'a> Router<'a> {
                 }
             }
             if filter.plugin() == "modify" {
-                self.check_renames(filter, &prefixes, findings);
+                let mut known = self.prefixes_before(index);
+                known.extend(&prefixes);
+                self.check_renames(filter, &known, findings);
             }
         }
     }

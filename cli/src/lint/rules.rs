@@ -138,20 +138,24 @@ rules! {
     PLUGIN_FILE = Error "plugin-file", "Fluent Bit loads a plugin whose file name begins with flb- as one written in C",
         "rename the file";
     YAML_KEY = Error "yaml-key", "there is no such key in a Fluent Bit configuration", "check its name";
-    YAML_SHAPE = Error "yaml-shape", "this part of the configuration is a list of mappings", "begin each entry with -";
+    YAML_SHAPE = Error "yaml-shape", "this part of the configuration is a list, a mapping or a text where Fluent Bit reads another",
+        "write it as the message says: the entries of a list begin with -";
 
     // Options.
     PLACEHOLDER = Error "placeholder", "a placeholder of the guide is still there", "replace it by the value";
     PLACEHOLDER_LEFT = Warning "placeholder-left", "a value looks like a placeholder", "replace it by the value";
     OPTION_UNKNOWN = Error "option-unknown", "the plugin has no such option", "check its name";
     OPTION_TWICE = Error "option-twice", "an option that is allowed once is there twice; Fluent Bit refuses it", "remove one of them";
-    OPTION_NUMBER = Warning "option-number", "the option's value is not a number, and Fluent Bit reads it as 0", "write a number";
+    OPTION_NUMBER = Warning "option-number", "the value is not what the option takes, and Fluent Bit reads it as 0, or as neither on nor off",
+        "write a number, a size, on or off";
     OPTIONS_EXCLUDE = Error "options-exclude", "the options exclude each other; Fluent Bit refuses them", "remove one of them";
     OPTIONS_TOGETHER = Error "options-together", "kubehose refuses this combination of options", "do what the message says";
     PLUGIN_UNKNOWN = Error "plugin-unknown", "there is no such plugin; Fluent Bit refuses the file", "check its name, or load it with plugins_file";
     ARITY = Error "arity", "the value has too few or too many words for the plugin", "write all words, and quote those with blanks";
+    MODIFY_WORDS = Warning "modify-words", "modify starts with this number of words, but does something else with them",
+        "quote a value that has blanks, and write all words";
     REGEX = Error "regex", "the regular expression does not compile", "fix it; Fluent Bit uses Ruby's dialect (Onigmo)";
-    OPTION_MISSING = Error "option-missing", "the output needs this option", "add it";
+    OPTION_MISSING = Error "option-missing", "the plugin does not start without this option", "add it";
     OPTION_VALUE = Error "option-value", "the option does not accept this value", "use an accepted value";
     REGION = Error "region", "this is not an AWS region", "write one such as eu-west-1";
     STREAM_NAME = Error "stream-name", "this is not a delivery stream's name",

@@ -21,8 +21,21 @@ pub struct Rewritten {
 pub enum Refused {
     /// There is no output of the peers in it.
     Nothing,
-    /// The line, and what is wrong with it.
+    /// The line, and why the result would not start.
     Wrong(usize, String),
+    /// The line, and why it is left as it is, whether it starts or not.
+    Kept(usize, String),
+}
+
+impl Refused {
+    /// The same, on another line for each.
+    pub fn on(self, line: impl Fn(usize) -> usize) -> Self {
+        match self {
+            Self::Nothing => Self::Nothing,
+            Self::Wrong(at, why) => Self::Wrong(line(at), why),
+            Self::Kept(at, why) => Self::Kept(line(at), why),
+        }
+    }
 }
 
 /// Rewrites the outputs of the peers in a configuration. `open`: parts of it may be in other files.
@@ -105,7 +118,8 @@ fn is_peer(section: &conf::Section) -> bool {
 }
 
 fn yaml(text: &str) -> Result<(String, Notes), Refused> {
-    let documents = yaml::documents(text).map_err(|fault| Refused::Wrong(fault.at.line, fault.what))?;
+    let documents = yaml::documents(text)
+        .map_err(|fault| Refused::Wrong(fault.at.line, format!("this is no YAML: {}", fault.what)))?;
     let mut edits = Edits::new(text);
     let mut notes = Notes::new();
     let mut found = false;
@@ -203,7 +217,7 @@ fn output(
             let source = edits.slice(spots[at].value.clone());
             if !source.contains("${") {
                 let why = format!("{} is {source}, to which nothing can be added: write it out", given[at].key);
-                return Err(Refused::Wrong(lines[at], why));
+                return Err(Refused::Kept(lines[at], why));
             }
         }
     }

@@ -2,13 +2,11 @@
 
 use std::collections::HashSet;
 
-use saphyr_parser::ScalarStyle;
-
 use super::configuration::{self, Notes, Refused, Rewritten};
 use super::edit::{Edits, quoted};
 use super::options::{self, Around, Given, Peer};
 use crate::lint::conf::Origin;
-use crate::lint::yaml::{self, Node, Value};
+use crate::lint::yaml::{self, Node, ScalarStyle, Value};
 use crate::lint::{self, fluent_yaml, kubernetes};
 use crate::{fargate, lint::rules};
 
@@ -19,12 +17,13 @@ pub fn rewrite(name: &str, text: &str) -> Result<Rewritten, Refused> {
     }
     // YAML may begin with a byte order mark.
     let (mark, body) = text.strip_prefix('\u{feff}').map_or(("", text), |body| ("\u{feff}", body));
-    let documents = yaml::documents(body).map_err(|fault| Refused::Wrong(fault.at.line, fault.what))?;
+    let documents = yaml::documents(body)
+        .map_err(|fault| Refused::Kept(fault.at.line, format!("this is no YAML: {}", fault.what)))?;
     let is_own = |document: &Node| !kubernetes::is_manifest(document) && fluent_yaml::is_configuration(document);
     let mut new = if documents.iter().any(|document| is_own(document)) {
         if let Some(line) = documents.iter().filter(|document| is_own(document)).find_map(|document| routed(document)) {
             let why = "a route names this output: give the output an alias, name that in the route, and try again";
-            return Err(Refused::Wrong(line, why.to_owned()));
+            return Err(Refused::Kept(line, why.to_owned()));
         }
         configuration::rewrite(name, body, false)?
     } else {
@@ -76,7 +75,7 @@ fn documents_with_more(name: &str, text: &str, documents: &[std::rc::Rc<Node>]) 
         holder.search(document)?;
     }
     if !holder.found {
-        return Err(holder.passed.map_or(Refused::Nothing, |(line, why)| Refused::Wrong(line, why)));
+        return Err(holder.passed.map_or(Refused::Nothing, |(line, why)| Refused::Kept(line, why)));
     }
     let new = holder.edits.apply();
     // What was read as one file is one still, and the task definitions in it are in order.
@@ -122,7 +121,10 @@ impl Holder<'_> {
                                 "an operator makes this output itself: write a custom plugin kubehose in its place",
                             );
                         }
-                        open.push((value, name));
+                        match value.get("config").filter(|_| name == "customPlugin") {
+                            Some(config) => self.custom_plugin(config)?,
+                            None => open.push((value, name)),
+                        }
                     }
                 }
             }
@@ -139,6 +141,7 @@ impl Holder<'_> {
             return Ok(());
         };
         let wrong = |why: String| Refused::Wrong(key.at.line, why);
+        let kept = |why: &str| Refused::Kept(key.at.line, why.to_owned());
         let mut given = vec![Given { key: "name".to_owned(), value: "firehose".to_owned() }];
         for (option, value) in CHART_OPTIONS {
             let text = firehose.get(value).and_then(|value| value.text()).filter(|text| !text.is_empty());
@@ -159,14 +162,14 @@ impl Holder<'_> {
         let start = self.edits.offset(key.at);
         let indent = " ".repeat(key.at.column.saturating_sub(1));
         if self.json || self.edits.slice(self.edits.line_start(start)..start) != indent {
-            return Err(wrong(
-                "the chart makes this output itself: switch it off, and write one among additionalOutputs".to_owned(),
+            return Err(kept(
+                "the chart makes this output itself: switch it off, and write one among additionalOutputs",
             ));
         }
         let newline = self.edits.newline();
         match values.get("additionalOutputs") {
             Some(empty) if empty.text().is_none_or(|text| text.trim().is_empty()) => {
-                return Err(Refused::Wrong(
+                return Err(Refused::Kept(
                     empty.at.line,
                     "additionalOutputs is empty: remove that line, and the output goes there".to_owned(),
                 ));
@@ -177,12 +180,12 @@ impl Holder<'_> {
             }
             Some(more) => {
                 let Value::Scalar { text, style: ScalarStyle::Literal } = &more.value else {
-                    return Err(wrong("additionalOutputs is no literal block, where the output could go".to_owned()));
+                    return Err(kept("additionalOutputs is no literal block, where the output could go"));
                 };
                 let (Origin::Block { first_line, .. }, count) =
                     (configuration::origin(more, &self.lines), text.trim_end().lines().count())
                 else {
-                    return Err(wrong("additionalOutputs is no literal block, where the output could go".to_owned()));
+                    return Err(kept("additionalOutputs is no literal block, where the output could go"));
                 };
                 let last = self.lines.get(first_line + count - 2).copied().unwrap_or_default();
                 let inner = text.trim_end().lines().last().unwrap_or_default();
@@ -222,28 +225,56 @@ impl Holder<'_> {
         };
         if text.lines().any(|line| line.trim_start().starts_with("{{")) {
             let why = "a template decides here which lines there are: give what it makes (helm template)";
-            return Err(Refused::Wrong(node.at.line, why.to_owned()));
+            return Err(Refused::Kept(node.at.line, why.to_owned()));
         }
         // Its parts may be in other texts of the same document.
         let new = match configuration::rewrite(file, text, name != "fluent-bit.conf") {
             Err(Refused::Nothing) => return Ok(()),
-            Err(Refused::Wrong(inner, why)) => return Err(Refused::Wrong(line(inner), why)),
+            Err(refused) => return Err(refused.on(line)),
             Ok(new) => new,
         };
-        self.found = true;
         self.notes.extend(new.notes.iter().map(|(inner, note)| (line(*inner), note.clone())));
-        match style {
-            ScalarStyle::Literal => {
-                let first = line(1);
-                self.block(first, text, &new.text);
-            }
-            ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => {
+        self.put(node, text, style, &new.text)
+    }
+
+    /// The section that a custom plugin of the Fluent Operator is without its first line, which the operator writes, as it does the
+    /// Match. The operator changes a configuration by a hot reload.
+    fn custom_plugin(&mut self, node: &Node) -> Result<(), Refused> {
+        let Value::Scalar { text, style } = &node.value else { return Ok(()) };
+        if configuration::has_sections(text) {
+            return Ok(());
+        }
+        let body: String =
+            text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") }).collect();
+        let first = match configuration::origin(node, &self.lines) {
+            Origin::Block { first_line, .. } => Some(first_line),
+            _ => None,
+        };
+        let before = OPERATOR_SECTION.lines().count();
+        let line = |inner: usize| first.map_or(node.at.line, |first| first + inner.saturating_sub(before + 1));
+        let new = match configuration::rewrite("part.conf", &format!("{OPERATOR_SECTION}{body}"), true) {
+            Err(Refused::Nothing) => return Ok(()),
+            Err(refused) => return Err(refused.on(line)),
+            Ok(new) => new,
+        };
+        self.notes.extend(new.notes.iter().map(|(inner, note)| (line(*inner), note.clone())));
+        let lines =
+            new.text.lines().skip(before).map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line)));
+        self.put(node, text, *style, &lines.collect::<String>())
+    }
+
+    /// Puts another text in the place of one.
+    fn put(&mut self, node: &Node, old: &str, style: ScalarStyle, new: &str) -> Result<(), Refused> {
+        self.found = true;
+        match (style, configuration::origin(node, &self.lines)) {
+            (ScalarStyle::Literal, Origin::Block { first_line, .. }) => self.block(first_line, old, new),
+            (ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted, _) => {
                 let range = self.edits.offset(node.at)..self.edits.offset(node.end);
-                self.edits.replace(range, quoted(&new.text));
+                self.edits.replace(range, quoted(new));
             }
             _ => {
                 let why = "the configuration stands in a folded text: write it as a literal block, with |";
-                return Err(Refused::Wrong(node.at.line, why.to_owned()));
+                return Err(Refused::Kept(node.at.line, why.to_owned()));
             }
         }
         Ok(())
@@ -268,6 +299,9 @@ impl Holder<'_> {
         self.edits.replace(start..end, text);
     }
 }
+
+/// What the operator writes, as far as it says what to make of an output.
+const OPERATOR_SECTION: &str = "[SERVICE]\n    Hot_Reload On\n[OUTPUT]\n";
 
 /// What the values of the chart aws-for-fluent-bit under `firehose` become in its section.
 const CHART_OPTIONS: [(&str, &str); 8] = [
