@@ -50,7 +50,7 @@ Examples:
   kubectl get configmap -n aws-observability aws-logging -o yaml | kubehose lint --format github -
   kubehose lint --rules")]
 pub struct Args {
-    /// Manifests, classic or YAML configurations, folders with them; `-` is stdin
+    /// Manifests, classic or YAML configurations, folders with them, in which other files are left out; `-` is stdin
     #[arg(value_name = "FILE", required_unless_present = "rules")]
     files: Vec<String>,
     /// How the findings are written
@@ -184,6 +184,8 @@ pub fn run(args: &Args) -> Outcome {
     let mut unreadable = 0;
     let mut names: VecDeque<String> = args.files.iter().flat_map(|name| files_of(name)).collect();
     let mut seen: HashSet<String> = names.iter().cloned().collect();
+    let folders = args.files.iter().filter(|name| Path::new(name).is_dir());
+    let in_folders: HashSet<String> = folders.flat_map(|name| files_of(name)).collect();
     let mut generators = HashSet::new();
     while let Some(name) = names.pop_front() {
         match read(&name) {
@@ -203,6 +205,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     let mut report = check_all(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())), args.target);
     report.unchecked.retain(|name| !generators.contains(name));
+    report.leave_unknown(|name| in_folders.contains(name) && !args.files.iter().any(|given| given == name));
     let findings: Vec<Finding> = report
         .findings
         .into_iter()
@@ -384,6 +387,25 @@ pub struct Report {
     pub left_off: Vec<(String, usize)>,
     /// Files in which there was nothing to check.
     pub unchecked: Vec<String>,
+}
+
+impl Report {
+    /// Of the files that `found` is true for, those that are no configuration at all become files without anything to check: a folder has
+    /// other files, too.
+    fn leave_unknown(&mut self, found: impl Fn(&str) -> bool) {
+        let known = |finding: &Finding| finding.rule.id != rules::UNKNOWN_DOCUMENT.id;
+        let with_others: HashSet<String> =
+            self.findings.iter().filter(|finding| known(finding)).map(|finding| finding.file.clone()).collect();
+        let mut left = Vec::new();
+        self.findings.retain(|finding| {
+            let leave = found(&finding.file) && !with_others.contains(&finding.file);
+            if leave && left.last() != Some(&finding.file) {
+                left.push(finding.file.clone());
+            }
+            !leave
+        });
+        self.unchecked.extend(left);
+    }
 }
 
 /// All findings over `files`, in the order of the files and of their lines.

@@ -185,6 +185,29 @@ fn files_that_a_kustomization_makes_config_maps_of_are_linted_with_it() {
     assert_eq!(lint(&folder.path().join("kustomization.yaml")).code, 2);
 }
 
+/// A repository has workflows, charts and values beside its configurations.
+#[test]
+fn what_is_no_configuration_is_an_error_alone_and_left_out_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("ci.yml", "name: CI\non: push\nenv:\n  A: b\njobs:\n  x:\n    steps: []\n");
+    write("list.yaml", "- a\n- b\n");
+    let lint = |options: &[&str], path: &Path| support::run(support::command().arg("lint").args(options).arg(path));
+    let run = lint(&[], folder.path());
+    assert_eq!((run.code, &*run.stdout), (0, ""), "{run:?}");
+    assert!(run.stderr.contains("ci.yml: nothing to check") && run.stderr.contains("list.yaml: nothing"), "{run:?}");
+    assert_eq!(lint(&["--strict"], folder.path()).code, 3);
+    for file in ["ci.yml", "list.yaml"] {
+        let run = lint(&[], &folder.path().join(file));
+        assert!(run.code == 1 && run.stdout.contains("unknown-document"), "{run:?}");
+    }
+    // Named beside its folder, it is meant.
+    let both = support::run(support::command().arg("lint").arg(folder.path()).arg(folder.path().join("ci.yml")));
+    assert!(both.code == 1 && both.stdout.contains("ci.yml") && !both.stdout.contains("list.yaml"), "{both:?}");
+    write("router.conf", "[OUTPUT]\n    Name stduot\n    Match *\n");
+    assert_eq!(lint(&[], folder.path()).code, 1);
+}
+
 #[test]
 fn every_format_reports_the_same_findings() {
     let dir = folder();
