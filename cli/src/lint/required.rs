@@ -56,7 +56,6 @@ pub const NEEDS: &[(&str, &str, &[&str])] = &[
     ("OUTPUT", "td", &["database"]),
     ("OUTPUT", "td", &["table"]),
     ("PROCESSOR", "content_modifier", &["action"]),
-    ("PROCESSOR", "metrics_selector", &["metric_name"]),
     ("PROCESSOR", "sampling", &["type"]),
     ("PROCESSOR", "sql", &["query"]),
 ];
@@ -135,6 +134,19 @@ pub fn check(section: &Section, plugin: &str, findings: &mut Findings) {
         && !has("value_field")
     {
         lacks(findings, &["value_field"]);
+    }
+    if of("PROCESSOR", "metrics_selector") {
+        // What it selects: a metric, or in this context a label, of which it needs none.
+        let context = section.value("context").unwrap_or_default();
+        let of_labels = context.get(..18).is_some_and(|start| start.eq_ignore_ascii_case("delete_label_value"));
+        if !of_labels && !has("metric_name") {
+            lacks(findings, &["metric_name"]);
+        }
+        if let Some(entry) = section.get("label").filter(|_| of_labels)
+            && host::words(&entry.value.text, 0).len() < 2
+        {
+            findings.add(&rules::ARITY, entry.value.at, format!("{} needs a label and a value", entry.key.text));
+        }
     }
     if (of("OUTPUT", "es") || of("OUTPUT", "opensearch")) && is_on("aws_auth") && !has("aws_region") {
         lacks(findings, &["aws_region"]);
