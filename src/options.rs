@@ -247,7 +247,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "flush_timeout",
         "10s",
         DURATION,
-        "How long a flush waits before it is answered RETRY; the delivery goes on.",
+        "How long a flush waits (with Workers 0, 500ms at most) before it is answered RETRY; the delivery goes on.",
     ),
     option("request_timeout", "30s", DURATION, "How long one PutRecordBatch call may take."),
     option("shutdown_timeout", "5s", DURATION, "How long the exit waits for records that are not delivered yet."),

@@ -284,7 +284,7 @@ fn log_start(at_start: &AtStart, stream: &str, counts: &Counts, log: &Log) {
     counts.chunks_damaged.add(at_start.damaged.len() as u64);
     for damaged in &at_start.damaged {
         let text = format!(
-            "spool_dir: nothing of {} ({} bytes) can be sent: {}; the file is kept",
+            "spool_dir: {} ({} bytes) is not used: {}; the file is kept",
             damaged.file.display(),
             damaged.size,
             damaged.reason
@@ -533,7 +533,7 @@ impl Loop {
                 let seconds = since.as_secs();
                 let line = format!(
                     "the disk of spool_dir or dead_letter_file has not answered for {seconds} s; events are delivered meanwhile, but \
-                     chunks are acknowledged only once they are on it or delivered"
+                     chunks are acknowledged only once they are stored or delivered"
                 );
                 self.log.line(Level::Warn, &line);
             }

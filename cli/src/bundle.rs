@@ -17,9 +17,9 @@ use crate::pipeline::{self, Pipeline};
 use crate::sample_app::{self, Sample};
 use crate::verdict::{self, Failure, Outcome, Verdict, note};
 
-/// Write all files of the guide into a folder, ready to apply.
+/// Write all files of Datadog's guide for EKS Fargate into a folder, ready to apply.
 ///
-/// `apply.sh` runs the guide's commands in order; --dry-run only shows them, and it can be run again. Nothing in the files
+/// `apply.sh` runs the guide's commands in order and can be run again; its --dry-run only shows them. Nothing in the files
 /// needs editing.
 #[derive(ClapArgs)]
 #[command(after_help = "Example:

@@ -183,9 +183,9 @@ pub fn run(args: &Args) -> Outcome {
     let mut files = Vec::new();
     let mut unreadable = 0;
     let mut names: VecDeque<String> = args.files.iter().flat_map(|name| files_of(name)).collect();
+    // What is named itself is meant, the rest was found.
+    let found: HashSet<String> = names.iter().filter(|name| !args.files.contains(name)).cloned().collect();
     let mut seen: HashSet<String> = names.iter().cloned().collect();
-    let folders = args.files.iter().filter(|name| Path::new(name).is_dir());
-    let in_folders: HashSet<String> = folders.flat_map(|name| files_of(name)).collect();
     let mut generators = HashSet::new();
     while let Some(name) = names.pop_front() {
         match read(&name) {
@@ -205,7 +205,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     let mut report = check_all(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())), args.target);
     report.unchecked.retain(|name| !generators.contains(name));
-    report.leave_unknown(|name| in_folders.contains(name) && !args.files.iter().any(|given| given == name));
+    report.leave_unknown(&found);
     let findings: Vec<Finding> = report
         .findings
         .into_iter()
@@ -390,15 +390,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of the files that `found` is true for, those that are no configuration at all become files without anything to check: a folder has
-    /// other files, too.
-    fn leave_unknown(&mut self, found: impl Fn(&str) -> bool) {
+    /// Files that were found in a folder and are no configuration become files without anything to check.
+    fn leave_unknown(&mut self, found: &HashSet<String>) {
         let known = |finding: &Finding| finding.rule.id != rules::UNKNOWN_DOCUMENT.id;
         let with_others: HashSet<String> =
             self.findings.iter().filter(|finding| known(finding)).map(|finding| finding.file.clone()).collect();
         let mut left = Vec::new();
         self.findings.retain(|finding| {
-            let leave = found(&finding.file) && !with_others.contains(&finding.file);
+            let leave = found.contains(&finding.file) && !with_others.contains(&finding.file);
             if leave && left.last() != Some(&finding.file) {
                 left.push(finding.file.clone());
             }

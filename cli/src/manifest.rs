@@ -36,12 +36,11 @@ pub struct Args {
     /// Where the router runs
     #[arg(long, value_enum, default_value_t = Target::Fargate)]
     target: Target,
-    /// Exactly the guide's ConfigMap, with the region and the stream filled in, and nothing else [fargate]
+    /// Exactly the ConfigMap of Datadog's guide, with the region and the stream filled in, and nothing else [fargate]
     #[arg(long, conflicts_with_all = ["remap", "preserve_source", "override_on_conflict", "no_cri", "flb_log_cw", "time_key",
         "role_arn", "exclude_namespace", "drop", "keep_labels", "match_pattern", "image", "routes"])]
     guide: bool,
-    /// Image that holds Fluent Bit and libkubehose.so [all but fargate: required]; where the plugin comes by an init container
-    /// (fluent/fluent-bit, fluent-operator) one that holds libkubehose.so and cp
+    /// Image that holds Fluent Bit and libkubehose.so [all but fargate: required]; where an init container copies the plugin (fluent/fluent-bit, fluent-operator), one with libkubehose.so and cp
     #[arg(long, value_name = "IMAGE", value_parser = kube::image)]
     image: Option<String>,
     /// The chart [helm-values]
@@ -76,7 +75,7 @@ pub struct Router {
     /// Name of the delivery stream
     #[arg(long, value_name = "NAME", value_parser = StreamName::new)]
     pub delivery_stream: StreamName,
-    /// `filters` gives the four attributes Datadog's names on the way, `none` leaves it to the pipeline
+    /// `filters` renames the four attributes in the router, `none` leaves that to Datadog's pipeline
     #[arg(long, value_enum, default_value_t = Remap::Filters)]
     pub remap: Remap,
     /// Keep the attribute under its old name too
@@ -85,11 +84,10 @@ pub struct Router {
     /// Replace an attribute of the application that already has the new name
     #[arg(long = "override")]
     pub override_on_conflict: bool,
-    /// A stream of its own for the logs of a namespace, or of pods with a label; of several that fit the first counts, and the rest
-    /// goes to --delivery-stream [fargate]
+    /// A stream of its own for the logs of a namespace, or of pods with a label; the first that matches counts, and other logs go to --delivery-stream [fargate]
     #[arg(long = "route", value_name = "NAMESPACE=STREAM|label:KEY=VALUE=STREAM", value_delimiter = ',', value_parser = Route::new)]
     pub routes: Vec<Route>,
-    /// The records that filters and output take
+    /// `Match` of the filters and the output
     #[arg(long = "match", conflicts_with = "routes", value_name = "PATTERN", default_value = fargate::MATCH, value_parser = match_pattern)]
     pub match_pattern: String,
     /// Leave out the CRI parser: `log` keeps its `… stdout F ` prefix, and JSON in it is not merged [fargate]

@@ -17,8 +17,7 @@ use configuration::{Refused, Rewritten};
 /// Rewrite a Fluent Bit configuration for `firehose` or `kinesis_firehose` to kubehose.
 ///
 /// The file goes to stdout, what was done to stderr. The configuration may stand in a file of its own, in a ConfigMap, in a
-/// chart's values, or in a task definition of ECS. What comes out starts where the plugin is loaded (plugins_file, or -e); if that
-/// cannot be, nothing comes out.
+/// chart's values, or in a task definition of ECS. The result starts where the plugin is loaded (plugins_file, or -e); if it would not, nothing is written.
 #[derive(ClapArgs)]
 #[command(after_help = "Exit codes:
   0  the file is on stdout

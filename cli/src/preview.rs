@@ -21,7 +21,7 @@ use crate::verdict::{Failure, Outcome, Verdict, note, plural, print_bytes};
 /// Show what the plugin turns events into: the exact bytes of each record, the batches, what is billed.
 ///
 /// Events are JSON, one body a line, or a chunk of msgpack as the host flushes it. Records go to stdout as they are, a
-/// summary to stderr. The exit code is 1 if something would be dead-lettered or could not be read.
+/// summary to stderr. The exit code is 1 if an event would be dead-lettered or cannot be decoded.
 #[derive(ClapArgs)]
 #[command(after_help = "Exit codes:
   0  each event makes a record

@@ -19,13 +19,12 @@ use crate::verdict::{Failure, Outcome, Verdict, note, plural, progress};
 /// Send the records of dead-letter files again.
 ///
 /// Each record goes to the stream that it was for, unless --delivery-stream names another. The files stay as they are;
-/// records that are not accepted this time are written to FILE.rest, which can be replayed, too. The exit code is 1 if there
-/// are any, and 2 if some records could not be sent at all.
+/// records that are not accepted this time are written to FILE.rest, which can be replayed, too. The exit code is then 1; if sending stops before the end, it is 2.
 #[derive(ClapArgs)]
 #[command(after_help = "Exit codes:
   0  every record was accepted
   1  some were not, as it says
-  2  a file cannot be read, or the command line is wrong
+  2  sending stopped before the end, a file cannot be read, or the command line is wrong
 
 Example:
   kubehose replay --region eu-west-1 /var/log/kubehose/dead.ndjson")]

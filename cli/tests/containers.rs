@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use kubehose_local::firehose::{Keep, Options, Server};
 use serde_json::Value;
-use support::{Run, kubehose, not_run, root, run};
+use support::{Run, append, kubehose, not_run, root, run};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -249,11 +249,6 @@ fn node_logs(folder: &Path) -> std::path::PathBuf {
     let link = folder.join(format!("containers/web-1_shop_nginx-{ID}.log"));
     symlink("/var/log/pods/shop_web-1_uid/nginx/0.log", link).unwrap();
     file
-}
-
-fn append(file: &Path, text: &str) {
-    use std::io::Write as _;
-    std::fs::OpenOptions::new().append(true).open(file).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
 #[test]

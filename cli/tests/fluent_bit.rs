@@ -13,7 +13,7 @@ use std::process::Command;
 
 use kubehose_local::firehose::{Keep, Options, Server};
 use serde_json::{Value, json};
-use support::{file_of, fluent_bit, kubehose};
+use support::{append, file_of, fluent_bit, kubehose};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -630,11 +630,6 @@ fn delivered(program: &Path, who: &[&str], dir: &Path, config: &str, plugins: &s
         assert!(!late, "not delivered: {}\n{config}", std::fs::read_to_string(path("said")).unwrap_or_default());
         wait();
     }
-}
-
-fn append(file: &Path, text: &str) {
-    use std::io::Write as _;
-    std::fs::OpenOptions::new().append(true).open(file).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
 /// The plugin built with these tests.

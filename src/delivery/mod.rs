@@ -578,7 +578,7 @@ impl<'o> Delivery<'o> {
             Input::NotStored { chunk, error } => self.not_stored(chunk, &error, now, out),
             Input::Loaded { chunk, loaded } => self.loaded(chunk, loaded, now, out),
             Input::SpoolFailed { error } => {
-                let text = format!("spool_dir: {error}; what it concerns is sent again after a restart");
+                let text = format!("spool_dir: {error}; these events are sent again after a restart");
                 self.log_sometimes("spool", Level::Error, &text, now, out);
             }
             Input::Lettered { letter, outcome, discarded } => {
@@ -917,7 +917,7 @@ impl<'o> Delivery<'o> {
             return;
         }
         let text =
-            format!("max_buffer ({} bytes) is full: the host keeps a chunk and brings it again", self.room.limit());
+            format!("max_buffer ({} bytes) is full: Fluent Bit keeps a chunk and flushes it again", self.room.limit());
         self.log_sometimes("full", Level::Warn, &text, now, out);
     }
 

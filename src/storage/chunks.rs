@@ -260,7 +260,8 @@ impl Chunks {
                 }
                 Kind::Notes if !begins_with(&path, notes::MAGIC)? => {
                     let file = self.set_apart(id, Kind::Notes, Kind::BadNotes)?;
-                    let reason = "these are not notes of kubehose; the events are sent again";
+                    let reason =
+                        "it holds no notes of kubehose on delivered events; the chunk is sent again as a whole";
                     damaged.push(Damaged { file, size, reason: reason.to_owned() });
                 }
                 Kind::Notes if names.contains(&(id, Kind::Chunk)) || names.contains(&(id, Kind::Bad)) => {}

@@ -33,7 +33,7 @@ capabilities:
   add: [DAC_READ_SEARCH]
 ";
 
-/// What it may use: Fluent Bit with a full buffer of the plugin stays below the limit.
+/// What it may use.
 pub const RESOURCES: &str = "requests:
   cpu: 50m
   memory: 128Mi
@@ -190,8 +190,7 @@ pub fn input(place: &Place<'_>) -> Section {
         .set("Name", "tail")
         .set("Tag", fargate::MATCH)
         .set("Path", "/var/log/containers/*.log")
-        // New files are read from their beginning even if the router starts after the pod: on a new node it always does, and after a
-        // restart for the pods that came meanwhile.
+        // Otherwise what a pod wrote before the router started is not read: on a new node, and of pods that came during a restart.
         .set("Read_from_Head", "On")
         // The router's own lines would feed it.
         .set("Exclude_Path", format!("/var/log/containers/kubehose-*_{}_*.log", place.namespace))

@@ -144,3 +144,9 @@ pub fn file_of(manifest: &str, key: &str) -> String {
         .map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or("")))
         .collect()
 }
+
+/// Writes at the end of a file, as a container's runtime does.
+pub fn append(file: &Path, text: &str) {
+    use std::io::Write as _;
+    std::fs::OpenOptions::new().append(true).open(file).unwrap().write_all(text.as_bytes()).unwrap();
+}
