@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// How many used buffers are kept for new bodies.
 const BUFFERS: usize = 4;
 
+/// How long events wait for a full lane before they are left for later, if not only the host can keep them.
+pub const PATIENCE: Duration = Duration::from_millis(300);
+
 /// A chunk and how many records of a batch, one after the other, are its own.
 #[derive(Clone, Debug)]
 pub struct Owner {
@@ -217,7 +220,8 @@ impl Lane {
         self.jobs + self.batcher.capacity()
     }
 
-    /// Looks whether it holds more than its share, and since when it has something to send.
+    /// Looks whether it holds more than its share, and since when it has something to send; while it delivers nothing it keeps no used
+    /// buffers.
     pub fn look(&mut self, share: usize, now: Instant) {
         match self.held() > share {
             true => _ = self.full_since.get_or_insert(now),
@@ -226,6 +230,10 @@ impl Lane {
         match self.is_empty() {
             true => self.busy_since = None,
             false => _ = self.busy_since.get_or_insert(now),
+        }
+        // They are no part of its share, and would be missing for the chunks of other streams.
+        if self.in_trouble() || self.waits_for(now) >= PATIENCE {
+            self.buffers = Vec::new();
         }
     }
 
@@ -420,6 +428,39 @@ mod tests {
     use crate::delivery::Identity;
     use crate::delivery::ledger::Ledger;
     use crate::options::Config;
+
+    #[test]
+    fn a_lane_that_delivers_nothing_keeps_no_used_buffers() {
+        let get = |name: &str| ["region", "delivery_stream"].contains(&name).then(|| "eu-west-1".to_owned());
+        let config = Config::read(&get, &|_| None).unwrap();
+        let identity = Identity::of(b"", b"");
+        let delivery = Ledger::default().begin_acknowledged(identity);
+        let origin = Arc::new(Origin { delivery, identity, tag: "t".into(), chunk: None });
+        for fails in [false, true] {
+            let (room, mut now) = (Arc::new(Room::new(8 << 20)), Instant::now());
+            let mut lane = Lane::new("s".into(), &config.delivery, room.clone());
+            for _ in 0..3 {
+                lane.add(&[b'x'; 100_000], Events::One(0..1), &origin);
+                lane.close_batch();
+            }
+            let job = lane.next_call(now).unwrap();
+            let cost = job.cost();
+            lane.release(job.batch, cost);
+            lane.look(usize::MAX, now);
+            lane.count();
+            // Two batches, and the buffer of the first.
+            assert_eq!(room.held(), lane.measure());
+            assert!(room.held() > 3 * cost - cost / 4, "{} of {cost}", room.held());
+            match fails {
+                true => lane.went_wrong(now, retry::SETUP, false, &mut fastrand::Rng::with_seed(1)),
+                false => now += PATIENCE,
+            }
+            lane.look(usize::MAX, now);
+            lane.count();
+            assert_eq!(room.held(), lane.measure());
+            assert!(room.held() < 2 * cost + cost / 4, "{} of {cost}", room.held());
+        }
+    }
 
     #[test]
     fn what_was_throttled_takes_a_quarter_of_the_memory_and_then_no_more_is_encoded() {

@@ -3,7 +3,7 @@
 //! A stream that is missing, denied, throttled or slow must not hold up the others. A lane that holds more than its share of the memory
 //! gets no more; if its calls fail or it stays full, its events are left for later and the others go on.
 
-use crate::delivery::lane::{Job, Lane};
+use crate::delivery::lane::{Job, Lane, PATIENCE};
 use crate::delivery::room::Room;
 use crate::delivery::{Acknowledge, CallId, DeliveryOptions};
 use crate::event::chunk::Chunk;
@@ -12,9 +12,6 @@ use crate::record::stream::{Scratch, Template};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long events wait for a full lane before they are left for later; [`SLOW`] if only the host can keep them.
-pub const PATIENCE: Duration = Duration::from_millis(300);
 
 /// How long until a flush that waits only for slow streams is answered RETRY; [`PATIENCE`] if their calls fail.
 const SLOW: Duration = Duration::from_secs(1);
@@ -341,8 +338,8 @@ impl<'o> Lanes<'o> {
         let share = self.share;
         for lane in self.all() {
             lane.rest();
-            lane.count();
             lane.look(share, now);
+            lane.count();
         }
         let excess = self.iter().map(|lane| lane.held().saturating_sub(share)).sum();
         self.room.set_excess(excess);
