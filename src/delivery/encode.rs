@@ -429,6 +429,10 @@ mod tests {
     /// What stands before an event's body.
     const HEAD: &[u8] = b"\x92\x92\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15\x80";
 
+    /// What stands before the body of a group's start marker, and its end marker.
+    const GROUP_START: &[u8] = b"\x92\x92\xd7\x00\xff\xff\xff\xff\0\0\0\0\x80";
+    const GROUP_END: &[u8] = b"\x92\x92\xd7\x00\xff\xff\xff\xfe\0\0\0\0\x80\x80";
+
     fn event(log: &str) -> Vec<u8> {
         let body = rmp_serde::to_vec(&serde_json::json!({"log": log})).unwrap();
         [HEAD, &body[..]].concat()
@@ -598,8 +602,16 @@ mod tests {
                         false => format!("s-{namespace}"),
                     }
                 };
-                let chunk: Vec<u8> =
-                    bodies.iter().flat_map(|body| [HEAD, &rmp_serde::to_vec(body).unwrap()].concat()).collect();
+                // In every other round most events are in groups, as those of OTLP are.
+                let marker = |n: usize| match (round % 2, n % 40) {
+                    (1, 0) => {
+                        [GROUP_START, &rmp_serde::to_vec(&serde_json::json!({"resource": {"n": n}})).unwrap()].concat()
+                    }
+                    (1, 30) => GROUP_END.to_vec(),
+                    _ => Vec::new(),
+                };
+                let event = |(n, body)| [marker(n), HEAD.to_vec(), rmp_serde::to_vec(body).unwrap()].concat();
+                let chunk: Vec<u8> = bodies.iter().enumerate().flat_map(event).collect();
                 let delivery = Ledger::default().begin_acknowledged(Identity::of(b"", &chunk));
                 let origin = Origin { delivery, identity: Identity::of(b"", &chunk), tag: tag.into(), chunk: None };
                 let mut encoding = Encoding::new(Arc::new(origin), Arc::new(room.count_copy(chunk)), Vec::new(), false);

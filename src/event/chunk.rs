@@ -750,17 +750,26 @@ mod tests {
             })
         };
         let (mut whole, mut cursor) = (Chunk::new(&data), Cursor::default());
+        let mut cursors = vec![cursor];
         loop {
             let mut part = Chunk::resume(&data, cursor);
             let (expected, event) = (told(&mut whole), told(&mut part));
             assert_eq!(event, expected);
             assert_eq!(part.resume_state(), whole.resume_state());
             cursor = part.resume_state();
+            cursors.push(cursor);
             if event.is_none() {
                 break;
             }
         }
         assert_eq!((whole.events(), whole.undecodable()), (8, 1));
+        for (at, to) in cursors.iter().flat_map(|at| cursors.iter().map(move |to| (*at, *to))) {
+            // Wherever it has read, it goes on like one that begins there.
+            let mut behind = Chunk::resume(&data, at);
+            told(&mut behind);
+            behind.catch_up(to);
+            assert_eq!(told(&mut behind), told(&mut Chunk::resume(&data, to)), "{at:?} {to:?}");
+        }
     }
 
     #[test]

@@ -69,16 +69,16 @@ fn run_all(world: fn(u64, bool) -> Result<Summary, String>, by_default: u64) -> 
                 let mine = (first..first + seeds).filter(|seed| seed % threads == thread);
                 let regressions = REGRESSIONS.into_iter().filter(|_| thread == 0);
                 for seed in regressions.chain(mine) {
+                    let before = broken.len();
                     match std::panic::catch_unwind(|| world(seed, false)) {
                         Ok(Ok(summary)) => all.add(&summary),
-                        Ok(Err(what)) => {
-                            violations.fetch_add(1, Relaxed);
-                            broken.push(format!("seed {seed}: {what}"));
-                        }
-                        Err(_) => {
-                            violations.fetch_add(1, Relaxed);
-                            broken.push(format!("seed {seed}: a panic"));
-                        }
+                        Ok(Err(what)) => broken.push(format!("seed {seed}: {what}")),
+                        Err(_) => broken.push(format!("seed {seed}: a panic")),
+                    }
+                    if broken.len() > before {
+                        violations.fetch_add(1, Relaxed);
+                        // A long run tells at once.
+                        broken.last().inspect(|what| eprintln!("{what}"));
                     }
                     let done = done.fetch_add(1, Relaxed) + 1;
                     if asked.is_some() && thread == 0 && told.elapsed() >= PROGRESS {
