@@ -133,13 +133,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         "data_keys",
         "",
         "paths, separated by commas: a.b.c or $a['b.c']['d']",
-        "Send only these attributes, named as after the mapping.",
+        "Send only these attributes, under their names after `remap`.",
     ),
     option(
         "drop_keys",
         "",
         "paths, separated by commas: a.b.c or $a['b.c']['d']",
-        "Send all attributes but these, named as after the mapping.",
+        "Send all attributes but these, under their names after `remap`.",
     ),
     option(
         "log_key",
@@ -217,8 +217,18 @@ pub const OPTIONS: &[OptionSpec] = &[
         SWITCH,
         "Accepted for compatibility with kinesis_firehose; kubehose always retries.",
     ),
-    option("records_per_second", "", RATE, "Stay under a quota of records."),
-    option("bytes_per_second", "", RATE, "Stay under a quota of bytes (before base64)."),
+    option(
+        "records_per_second",
+        "",
+        RATE,
+        "Send at most this many records a second to a stream; each pod counts for itself.",
+    ),
+    option(
+        "bytes_per_second",
+        "",
+        RATE,
+        "Send at most this many bytes (before base64) a second to a stream; each pod counts for itself.",
+    ),
     option(
         "acknowledge",
         "delivered",

@@ -214,8 +214,10 @@ impl Instance {
         let from = host::ending_since().unwrap_or_else(Instant::now);
         let deadline = (from + self.shutdown_timeout).max(Instant::now()) + DISK_AT_EXIT.1 + MARGIN / 2;
         if !self.driver.end(Event::Input(Input::Close), deadline) {
-            self.log
-                .line(Level::Error, "its thread does not end, and is left behind; the records that it holds are lost");
+            self.log.line(
+                Level::Error,
+                "the thread of this output did not end in time; the records that it holds are lost",
+            );
         }
         if let Some(gate) = &self.gate {
             gate.close();

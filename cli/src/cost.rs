@@ -59,7 +59,7 @@ pub struct Args {
     /// Price of CloudWatch Logs
     #[arg(long, value_name = "USD", default_value_t = CLOUDWATCH, value_parser = price)]
     cloudwatch_per_gb: f64,
-    /// Price of a GB stored in CloudWatch Logs for a month, of which 0.15 is counted: it is billed compressed
+    /// Price of a GB stored in CloudWatch Logs for a month; 15 % of the bytes are counted, as they are billed compressed
     #[arg(long, value_name = "USD", default_value_t = CLOUDWATCH_KEPT, value_parser = price)]
     cloudwatch_kept_per_gb: f64,
     /// Months for which CloudWatch Logs stores them

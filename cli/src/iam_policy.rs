@@ -10,7 +10,7 @@ use crate::verdict::{self, Failure, Outcome, note, print};
 
 /// Write an IAM policy: what the router's role may do, or the delivery stream's; with --trust who may assume the role.
 ///
-/// With --trust, stderr shows the commands that create the role and attach its policy.
+/// With --trust, stderr shows the commands that create the role and attach its policy. Options marked [router] are for --of router alone.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   kubehose iam-policy --region eu-west-1 --account 123456789012 --delivery-stream logs > policy.json

@@ -24,6 +24,7 @@ use crate::{datadog, fargate};
 ///
 /// For `fargate` that is the labelled namespace and the aws-logging ConfigMap: EKS Fargate's router loads no plugin, so its
 /// own filters give the attributes their names. The other targets run the kubehose plugin from an image that holds it.
+/// Options marked [fargate] are for that target alone.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   kubehose manifest --region eu-west-1 --delivery-stream logs | kubectl apply -f -

@@ -20,7 +20,7 @@ use crate::verdict::{Failure, Outcome, Verdict, note, plural, print_bytes};
 
 /// Show what the plugin turns events into: the exact bytes of each record, the batches, what is billed.
 ///
-/// Events are JSON, one body a line, or a chunk of msgpack as the host flushes it. Records go to stdout as they are, a
+/// Events are one JSON object a line, or a chunk of msgpack as Fluent Bit flushes it. Records go to stdout as they are, a
 /// summary to stderr. The exit code is 1 if an event would be dead-lettered or cannot be decoded.
 #[derive(ClapArgs)]
 #[command(after_help = "Exit codes:
@@ -243,7 +243,9 @@ impl Stages<'_> {
                 stream = match name {
                     Some(name) if !known(name) && self.in_use.len() >= self.streams.most => {
                         let default = &self.streams.default;
-                        note(&format!("event {number}: max_streams streams are in use; it goes to {default}"));
+                        note(&format!(
+                            "event {number}: as many streams as max_streams allows are in use; it goes to {default}"
+                        ));
                         default.to_string()
                     }
                     Some(name) => {

@@ -54,7 +54,7 @@ pub struct Args {
     /// The Fargate profile of the pods (--target fargate)
     #[arg(long, value_name = "NAME", value_parser = EksName::new)]
     fargate_profile: Option<EksName>,
-    /// Namespace of the pods (--target fargate; fargate-namespace), or of the router (--target nodes; kubehose)
+    /// Namespace of the pods for --target fargate [default: fargate-namespace], of the router for nodes [default: kubehose]
     #[arg(long, value_name = "NAME", value_parser = Name::new)]
     namespace: Option<Name>,
     /// The router's DaemonSet (--target nodes)

@@ -916,8 +916,10 @@ impl<'o> Delivery<'o> {
             self.refused_at_end.1 += flush.size as u64;
             return;
         }
-        let text =
-            format!("max_buffer ({} bytes) is full: Fluent Bit keeps a chunk and flushes it again", self.room.limit());
+        let text = format!(
+            "max_buffer ({} bytes) is full: a chunk is answered RETRY; Fluent Bit drops it once Retry_Limit (1 by default) is reached",
+            self.room.limit()
+        );
         self.log_sometimes("full", Level::Warn, &text, now, out);
     }
 
@@ -1083,7 +1085,7 @@ impl<'o> Delivery<'o> {
             self.counts.default_stream.add(slice.too_many);
             let all = self.counts.default_stream.get();
             let text = format!(
-                "max_streams streams are in use; an event with tag {tag} goes to default_delivery_stream ({all} so far)"
+                "as many streams as max_streams allows are in use; an event with tag {tag} goes to default_delivery_stream ({all} so far)"
             );
             self.log_sometimes("too many streams", Level::Warn, &text, now, out);
         }
@@ -1103,7 +1105,7 @@ impl<'o> Delivery<'o> {
         }
         if slice.undecodable > 0 {
             self.counts.undecodable.add(slice.undecodable);
-            let text = format!("a chunk with tag {tag}: {} parts of it are no event", slice.undecodable);
+            let text = format!("{} parts of a chunk with tag {tag} are not events, and are skipped", slice.undecodable);
             self.log_sometimes("undecodable", Level::Warn, &text, now, out);
         }
     }
