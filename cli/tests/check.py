@@ -198,7 +198,7 @@ def aws_commands(path):
     from botocore import xform_name
 
     # What the command adds to the service's operations, with what of its options is used here.
-    own = {("cloudformation", "deploy"): {"stack-name", "template-file", "capabilities"}}
+    own = {("cloudformation", "deploy"): {"stack-name", "template-file", "capabilities", "parameter-overrides"}}
     for line in open(path):
         _, service, operation, *options = line.split()
         if (service, operation) in own:
