@@ -240,10 +240,7 @@ impl Encoding {
                 false => (&mut alone, 0),
             };
             let mut add = |record: &[u8], events: Events| {
-                if let Some(lane) = lanes.using(lane) {
-                    lane.add(record, events, &owner);
-                    records += 1;
-                }
+                records += u64::from(lanes.add(lane, record, events, &owner));
             };
             let packed = match outcome {
                 // No part alone settles its event, since the others' calls may fail: after a restart all parts are sent again.
@@ -304,10 +301,7 @@ impl Encoding {
             let (owner, lane) = (&self.origin, *entry.key());
             self.packing = Some(lane);
             let packed = packer.finish(entry.get_mut(), |record, events| {
-                if let Some(lane) = lanes.using(lane) {
-                    lane.add(record, events, owner);
-                    slice.records += 1;
-                }
+                slice.records += u64::from(lanes.add(lane, record, events, owner));
             });
             if let Err(error) = packed {
                 slice.errors.push(format!("events of a chunk with tag {}: {error}", owner.tag));

@@ -4,6 +4,7 @@
 //! goes on.
 
 use crate::delivery::batch::{Batch, Batcher, Opening};
+use crate::delivery::buffers::Buffers;
 use crate::delivery::encode::own;
 use crate::delivery::pace::{Limit, Quota};
 use crate::delivery::retry::{self, Attempts, Backoff, Kind};
@@ -14,12 +15,6 @@ use crate::record::pack::Events;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How many used buffers are kept for new bodies.
-const BUFFERS: usize = 4;
-
-/// How long events wait for a full lane before they are left for later, if not only the host can keep them.
-pub const PATIENCE: Duration = Duration::from_millis(300);
 
 /// A chunk and how many records of a batch, one after the other, are its own.
 #[derive(Clone, Debug)]
@@ -73,10 +68,9 @@ pub struct Lane {
     owners: Vec<Owner>,
     /// Until when the open batch waits for more records.
     pub linger: Option<Instant>,
-    buffers: Vec<Vec<u8>>,
     /// The size of the last body that was full: the next one's is about that.
     body_size: usize,
-    /// What of the room the open batch and the used buffers take.
+    /// What of the room the open batch takes.
     counted: usize,
     /// What of the room its other batches take.
     jobs: usize,
@@ -119,7 +113,6 @@ impl Lane {
             room,
             owners: Vec::new(),
             linger: None,
-            buffers: Vec::new(),
             body_size: 0,
             counted: 0,
             jobs: 0,
@@ -143,10 +136,9 @@ impl Lane {
     }
 
     /// Adds a record, which holds these events of `origin`.
-    pub fn add(&mut self, record: &[u8], events: Events, origin: &Arc<Origin>) {
-        let (buffers, size) = (&mut self.buffers, self.body_size);
-        let buffer = || buffers.pop().unwrap_or_else(|| Vec::with_capacity(size));
-        if let Some(full) = self.batcher.push(record, events, buffer) {
+    pub fn add(&mut self, record: &[u8], events: Events, origin: &Arc<Origin>, buffers: &mut Buffers) {
+        let size = self.body_size;
+        if let Some(full) = self.batcher.push(record, events, || buffers.take(size)) {
             self.body_size = full.bytes_held() + full.bytes_held() / 16;
             self.push_ready(full);
         }
@@ -180,11 +172,9 @@ impl Lane {
         Job { owners, batch, attempts, ambiguous: false, suspect_since, cost }
     }
 
-    /// Counts the open batch and the used buffers in the room as they are now.
+    /// Counts the open batch in the room as it is now.
     pub fn count(&mut self) {
-        let now = self.batcher.capacity()
-            + self.owners.capacity() * size_of::<Owner>()
-            + self.buffers.iter().map(Vec::capacity).sum::<usize>();
+        let now = self.batcher.capacity() + self.owners.capacity() * size_of::<Owner>();
         self.room.add(now);
         self.room.sub(self.counted);
         self.counted = now;
@@ -220,8 +210,7 @@ impl Lane {
         self.jobs + self.batcher.capacity()
     }
 
-    /// Looks whether it holds more than its share, and since when it has something to send; while it delivers nothing it keeps no used
-    /// buffers.
+    /// Looks whether it holds more than its share, and since when it has something to send.
     pub fn look(&mut self, share: usize, now: Instant) {
         match self.held() > share {
             true => _ = self.full_since.get_or_insert(now),
@@ -230,10 +219,6 @@ impl Lane {
         match self.is_empty() {
             true => self.busy_since = None,
             false => _ = self.busy_since.get_or_insert(now),
-        }
-        // They are no part of its share, and would be missing for the chunks of other streams.
-        if self.in_trouble() || self.waits_for(now) >= PATIENCE {
-            self.buffers = Vec::new();
         }
     }
 
@@ -370,23 +355,15 @@ impl Lane {
         batch.part(&self.opening, keep)
     }
 
-    /// Gives a batch's memory back.
-    pub fn release(&mut self, batch: Batch, cost: usize) {
+    /// Counts a batch in the room no longer.
+    pub fn release(&mut self, cost: usize) {
         self.room.sub(cost);
         self.jobs = self.jobs.saturating_sub(cost);
-        if self.buffers.len() < BUFFERS
-            && let Some(buffer) = batch.into_buffer()
-            // A body of large records is larger than the next may need.
-            && self.room.fits(buffer.capacity())
-        {
-            self.buffers.push(buffer);
-        }
     }
 
     /// Lets unused memory go once nothing is left to do.
     pub fn rest(&mut self) {
         if self.is_empty() && !self.has_open() {
-            self.buffers = Vec::new();
             self.owners = Vec::new();
             self.batcher.rest();
             self.count();
@@ -409,9 +386,7 @@ impl Lane {
     pub fn measure(&self) -> usize {
         let jobs = self.ready.iter().chain(self.delayed.values()).chain(self.in_flight.values());
         let jobs: usize = jobs.map(|job| job.batch.held() + job.owners.capacity() * size_of::<Owner>()).sum();
-        jobs + self.batcher.capacity()
-            + self.owners.capacity() * size_of::<Owner>()
-            + self.buffers.iter().map(Vec::capacity).sum::<usize>()
+        jobs + self.batcher.capacity() + self.owners.capacity() * size_of::<Owner>()
     }
 }
 
@@ -430,39 +405,6 @@ mod tests {
     use crate::options::Config;
 
     #[test]
-    fn a_lane_that_delivers_nothing_keeps_no_used_buffers() {
-        let get = |name: &str| ["region", "delivery_stream"].contains(&name).then(|| "eu-west-1".to_owned());
-        let config = Config::read(&get, &|_| None).unwrap();
-        let identity = Identity::of(b"", b"");
-        let delivery = Ledger::default().begin_acknowledged(identity);
-        let origin = Arc::new(Origin { delivery, identity, tag: "t".into(), chunk: None });
-        for fails in [false, true] {
-            let (room, mut now) = (Arc::new(Room::new(8 << 20)), Instant::now());
-            let mut lane = Lane::new("s".into(), &config.delivery, room.clone());
-            for _ in 0..3 {
-                lane.add(&[b'x'; 100_000], Events::One(0..1), &origin);
-                lane.close_batch();
-            }
-            let job = lane.next_call(now).unwrap();
-            let cost = job.cost();
-            lane.release(job.batch, cost);
-            lane.look(usize::MAX, now);
-            lane.count();
-            // Two batches, and the buffer of the first.
-            assert_eq!(room.held(), lane.measure());
-            assert!(room.held() > 3 * cost - cost / 4, "{} of {cost}", room.held());
-            match fails {
-                true => lane.went_wrong(now, retry::SETUP, false, &mut fastrand::Rng::with_seed(1)),
-                false => now += PATIENCE,
-            }
-            lane.look(usize::MAX, now);
-            lane.count();
-            assert_eq!(room.held(), lane.measure());
-            assert!(room.held() < 2 * cost + cost / 4, "{} of {cost}", room.held());
-        }
-    }
-
-    #[test]
     fn what_was_throttled_takes_a_quarter_of_the_memory_and_then_no_more_is_encoded() {
         let get = |name: &str| ["region", "delivery_stream"].contains(&name).then(|| "eu-west-1".to_owned());
         let config = Config::read(&get, &|_| None).unwrap();
@@ -471,11 +413,11 @@ mod tests {
         let identity = Identity::of(b"", b"");
         let delivery = Ledger::default().begin_acknowledged(identity);
         let origin = Arc::new(Origin { delivery, identity, tag: "t".into(), chunk: None });
-        let mut random = fastrand::Rng::with_seed(1);
+        let (mut random, mut buffers) = (fastrand::Rng::with_seed(1), Buffers::new(room.clone()));
         let mut delayed = 0;
         while lane.wants_more() {
             assert!(delayed < 10);
-            lane.add(&[b'x'; 300_000], Events::One(0..1), &origin);
+            lane.add(&[b'x'; 300_000], Events::One(0..1), &origin, &mut buffers);
             lane.close_batch();
             let job = lane.next_call(now).unwrap();
             lane.delay(job, Kind::Record, retry::RECORD, now, &mut random);
@@ -485,7 +427,7 @@ mod tests {
         // Once they have been sent there is room again.
         while let Some(job) = lane.next_call(now + retry::RECORD.1 * 2) {
             let cost = job.cost();
-            lane.release(job.batch, cost);
+            lane.release(cost);
             delayed -= 1;
         }
         assert!(lane.wants_more() && delayed == 0);

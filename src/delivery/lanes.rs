@@ -3,15 +3,21 @@
 //! A stream that is missing, denied, throttled or slow must not hold up the others. A lane that holds more than its share of the memory
 //! gets no more; if its calls fail or it stays full, its events are left for later and the others go on.
 
-use crate::delivery::lane::{Job, Lane, PATIENCE};
+use crate::delivery::batch::Batch;
+use crate::delivery::buffers::Buffers;
+use crate::delivery::lane::{Job, Lane};
 use crate::delivery::room::Room;
-use crate::delivery::{Acknowledge, CallId, DeliveryOptions};
+use crate::delivery::{Acknowledge, CallId, DeliveryOptions, Origin};
 use crate::event::chunk::Chunk;
+use crate::record::pack::Events;
 use crate::record::remap::TagFields;
 use crate::record::stream::{Scratch, Template};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How long events wait for a full lane before they are left for later; [`SLOW`] if only the host can keep them.
+pub const PATIENCE: Duration = Duration::from_millis(300);
 
 /// How long until a flush that waits only for slow streams is answered RETRY; [`PATIENCE`] if their calls fail.
 const SLOW: Duration = Duration::from_secs(1);
@@ -65,6 +71,7 @@ pub struct Lanes<'o> {
     lanes: BTreeMap<LaneId, Entry>,
     by_name: HashMap<Arc<str>, LaneId>,
     calls: BTreeMap<CallId, LaneId>,
+    buffers: Buffers,
     next: u32,
     /// Who was called last.
     turn: LaneId,
@@ -89,6 +96,7 @@ impl<'o> Lanes<'o> {
             lanes: BTreeMap::from([(DEFAULT, Entry { lane, used: None })]),
             by_name: HashMap::from([(streams.default.clone(), DEFAULT)]),
             calls: BTreeMap::new(),
+            buffers: Buffers::new(room.clone()),
             next: 1,
             turn: DEFAULT,
             scratch: Scratch::default(),
@@ -163,11 +171,20 @@ impl<'o> Lanes<'o> {
         (lane, None)
     }
 
-    /// A lane to add to, or none.
-    pub fn using(&mut self, lane: LaneId) -> Option<&mut Lane> {
-        let entry = self.lanes.get_mut(&lane)?;
+    /// Adds a record, which holds these events of `origin`, to a lane; false if there is no such lane.
+    pub fn add(&mut self, lane: LaneId, record: &[u8], events: Events, origin: &Arc<Origin>) -> bool {
+        let Some(entry) = self.lanes.get_mut(&lane) else { return false };
         entry.used = self.now;
-        Some(&mut entry.lane)
+        entry.lane.add(record, events, origin, &mut self.buffers);
+        true
+    }
+
+    /// Gives a batch's memory back.
+    pub fn release(&mut self, lane: LaneId, batch: Batch, cost: usize) {
+        if let Some(entry) = self.lanes.get_mut(&lane) {
+            entry.lane.release(cost);
+            self.buffers.keep(batch);
+        }
     }
 
     /// A lane.
@@ -330,7 +347,7 @@ impl<'o> Lanes<'o> {
 
     /// Memory that they hold, counted anew.
     pub fn measure(&self) -> usize {
-        self.iter().map(Lane::measure).sum()
+        self.iter().map(Lane::measure).sum::<usize>() + self.buffers.held()
     }
 
     /// Counts what each holds, frees unused memory, and forgets lanes that have been idle for long.
@@ -338,8 +355,11 @@ impl<'o> Lanes<'o> {
         let share = self.share;
         for lane in self.all() {
             lane.rest();
-            lane.look(share, now);
             lane.count();
+            lane.look(share, now);
+        }
+        if self.are_empty() && !self.have_open() {
+            self.buffers.free();
         }
         let excess = self.iter().map(|lane| lane.held().saturating_sub(share)).sum();
         self.room.set_excess(excess);

@@ -5,6 +5,7 @@
 //! accepted by the service, or dead-lettered and counted.
 
 pub mod batch;
+mod buffers;
 mod encode;
 mod lane;
 pub mod lanes;
@@ -843,10 +844,8 @@ impl<'o> Delivery<'o> {
         let delivery = self.ledger.begin_acknowledged(identity);
         let origin = Arc::new(Origin { delivery, identity, tag, chunk: None });
         self.ledger.add(delivery, records.len() as u64);
-        if let Some(lane) = self.lanes.using(DEFAULT) {
-            for record in records {
-                lane.add(record, Events::One(0..1), &origin);
-            }
+        for record in records {
+            self.lanes.add(DEFAULT, record, Events::One(0..1), &origin);
         }
         self.ledger.seal(delivery, now, out);
         self.lanes.linger_until(now + LINGER);
@@ -1220,9 +1219,7 @@ impl<'o> Delivery<'o> {
                 lane.part(&batch, |index| indices.next_if_eq(&index).is_some())
             }
         };
-        if let Some(lane) = self.lanes.get(id) {
-            lane.release(batch, cost);
-        }
+        self.lanes.release(id, batch, cost);
         for (delivery, records) in settled {
             self.ledger.settle(delivery, records, now, out);
         }
@@ -1303,7 +1300,8 @@ impl<'o> Delivery<'o> {
                 lane.part(&job.batch, |index| index >= records / 2),
             ];
             let Job { owners, batch, attempts, .. } = job;
-            lane.release(batch, cost);
+            self.lanes.release(id, batch, cost);
+            let Some(lane) = self.lanes.get(id) else { return };
             for (owners, batch) in split(owners, records / 2).into_iter().zip(halves) {
                 let Some(batch) = batch else { continue };
                 let half = lane.job(owners, batch, attempts, Some(since));
@@ -1320,9 +1318,7 @@ impl<'o> Delivery<'o> {
                 let record = batch.record(place);
                 self.dead_letter(id, origin.clone(), place.events.clone(), fault.text.clone(), record, out);
             }
-            if let Some(lane) = self.lanes.get(id) {
-                lane.release(batch, cost);
-            }
+            self.lanes.release(id, batch, cost);
         } else {
             let text =
                 format!("a record is refused{of_stream}, and no other was accepted since: {fault}; it is tried again");
@@ -1430,9 +1426,7 @@ impl<'o> Delivery<'o> {
                     self.dead_letter(lane, origin.clone(), place.events.clone(), reason.to_owned(), record, out);
                 }
             }
-            if let Some(lane) = self.lanes.get(lane) {
-                lane.release(batch, cost);
-            }
+            self.lanes.release(lane, batch, cost);
         }
     }
 
