@@ -1056,3 +1056,19 @@ fn files_of_other_programs_have_no_wrong_shape() {
     let (found, code) = lint_text("values.yaml", values);
     assert!(code == 0 && found.iter().all(|(rule, _)| rule == "placeholder-left"), "{found:?}");
 }
+
+/// A chart's templates stand beside its values, and are no YAML before they are rendered.
+#[test]
+fn a_template_in_a_folder_is_left_out_and_one_that_is_named_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("daemonset.yaml");
+    std::fs::write(&template, "{{- if .Values.logs }}\napiVersion: v1\nkind: ConfigMap\n{{- end }}\n").unwrap();
+    let broken = folder.path().join("broken.yaml");
+    std::fs::write(&broken, "apiVersion: [v1\n").unwrap();
+    let run = kubehose(&format!("lint --format json {}", folder.path().display()));
+    let found: Vec<Value> = serde_json::from_str(&run.stdout).unwrap();
+    let files: Vec<&str> = found.iter().map(|finding| finding["file"].as_str().unwrap()).collect();
+    assert_eq!(files, [broken.display().to_string()], "{run:?}");
+    assert!(run.stderr.contains("daemonset.yaml: nothing to check"), "{run:?}");
+    assert_eq!(findings(&template.display().to_string())[0].0, "yaml-syntax");
+}
