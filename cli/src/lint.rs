@@ -6,6 +6,7 @@ pub mod fluent_yaml;
 mod host;
 pub mod kubernetes;
 pub mod options;
+mod parsers;
 mod pattern;
 mod plugins;
 pub mod reader;

@@ -470,11 +470,7 @@ fn what_a_plugin_needs_and_which_values_it_knows_is_as_in_fluent_bit() {
             }
         }
     }
-    let mut random = Random(number_of("SEED", 18));
-    for at in (1..texts.len()).rev() {
-        texts.swap(at, (random.next() % (at as u64 + 1)) as usize);
-    }
-    compare("plugins and [SERVICE]", texts);
+    compare("plugins and [SERVICE]", shuffled(texts));
 }
 
 /// Configurations in YAML, each with one part of another shape, without a value, or with a processor.
@@ -636,4 +632,79 @@ fn parsers_for_several_lines_are_judged_as_in_fluent_bit() {
         texts.push(("yaml", format!("{yaml}pipeline:\n  inputs: [{{name: dummy}}]\n")));
     }
     compare("parsers for several lines", texts);
+}
+
+/// Sections that start, and what names parsers in them: the kind, the plugin, what it needs, and the options.
+const NAMING: &[(&str, &str, &[&str], &[&str])] = &[
+    (
+        "inputs",
+        "tail",
+        &["path: /none"],
+        &["parser", "multiline.parser", "parser_1", "parser_firstline", "docker_mode_parser"],
+    ),
+    (
+        "inputs",
+        "tail",
+        &["path: /none", "multiline: on", "parser_firstline: a"],
+        &["parser", "parser_1", "parser_x", "parser_firstline"],
+    ),
+    ("inputs", "tail", &["path: /none", "docker_mode: on"], &["docker_mode_parser", "multiline.parser"]),
+    ("inputs", "tcp", &["port: 0"], &["parser"]),
+    ("inputs", "udp", &["port: 0"], &["parser"]),
+    ("inputs", "exec", &["command: 'true'"], &["parser"]),
+    ("inputs", "stdin", &[], &["parser"]),
+    ("inputs", "syslog", &["mode: tcp", "port: 0"], &["parser"]),
+    ("filters", "parser", &["key_name: log"], &["parser"]),
+    ("filters", "parser", &["key_name: log", "parser: a"], &["parser"]),
+    ("filters", "multiline", &["multiline.key_content: log"], &["multiline.parser"]),
+    ("filters", "multiline", &["multiline.key_content: log", "mode: partial_message"], &["multiline.parser"]),
+    ("filters", "kubernetes", &[], &["merge_parser", "regex_parser"]),
+];
+
+/// Names of parsers; the configuration defines `a`, `m` and `syslog-rfc5424`.
+const PARSERS: [&str; 12] =
+    ["a", "A", "m", "M", "docker", "Cri", "nope", "a, m", "cri, java", "docker nope", "go, nope", "'a '"];
+
+#[test]
+fn parsers_that_are_missing_are_judged_as_in_fluent_bit() {
+    let mut texts = Vec::new();
+    for (kind, plugin, needs, options) in NAMING {
+        for (option, name) in options.iter().flat_map(|option| PARSERS.map(|name| (option, name))) {
+            let mut lines: Vec<String> = needs.iter().map(|line| (*line).to_owned()).collect();
+            // The filter takes several parsers, other sections the first.
+            lines.retain(|line| !line.starts_with(&format!("{option}:")) || *plugin == "parser");
+            lines.push(format!("{option}: {}", name));
+            texts.push(("yaml", with_parsers(kind, plugin, &lines, true)));
+        }
+        let lines: Vec<String> = needs.iter().map(|line| (*line).to_owned()).collect();
+        texts.push(("yaml", with_parsers(kind, plugin, &lines, true)));
+        texts.push(("yaml", with_parsers(kind, plugin, &lines, false)));
+    }
+    compare("parsers that are missing", shuffled(texts));
+}
+
+/// A section among what else a pipeline needs; `defined`: with parsers.
+fn with_parsers(kind: &str, plugin: &str, lines: &[String], defined: bool) -> String {
+    let mut text = String::new();
+    if defined {
+        text.push_str(
+            "parsers:\n  - {name: a, format: json}\n  - {name: syslog-rfc5424, format: regex, regex: '^(?<a>x)'}\n",
+        );
+        text.push_str("multiline_parsers:\n  - name: m\n    type: regex\n    rules:\n");
+        text.push_str("      - {state: start_state, regex: '/^a/', next_state: start_state}\n");
+    }
+    let matches = if kind == "filters" { "      match: '*'\n" } else { "" };
+    let lines: String = lines.iter().map(|line| format!("      {line}\n")).collect();
+    let section = format!("  {kind}:\n    - name: {plugin}\n{matches}{lines}");
+    let input = if kind == "inputs" { "" } else { "  inputs:\n    - name: dummy\n      tag: t\n" };
+    format!("{text}pipeline:\n{input}{section}  outputs:\n    - name: 'null'\n      match: '*'\n")
+}
+
+/// In an order that is drawn, because there may not be the time for all.
+fn shuffled<T>(mut texts: Vec<T>) -> Vec<T> {
+    let mut random = Random(number_of("SEED", 18));
+    for at in (1..texts.len()).rev() {
+        texts.swap(at, (random.next() % (at as u64 + 1)) as usize);
+    }
+    texts
 }

@@ -783,7 +783,6 @@ fn a_plugin_without_what_it_needs_is_an_error() {
     for (kind, plugin, lines) in [
         ("INPUT", "tail", &["Path /a"][..]),
         ("INPUT", "exec", &["Command true"]),
-        ("INPUT", "syslog", &["Parser x"]),
         ("FILTER", "lua", &["script a.lua", "call f"]),
         ("FILTER", "lua", &["code x", "call f"]),
         ("FILTER", "multiline", &["multiline.parser cri"]),
@@ -1071,4 +1070,32 @@ fn a_template_in_a_folder_is_left_out_and_one_that_is_named_is_an_error() {
     assert_eq!(files, [broken.display().to_string()], "{run:?}");
     assert!(run.stderr.contains("daemonset.yaml: nothing to check"), "{run:?}");
     assert_eq!(findings(&template.display().to_string())[0].0, "yaml-syntax");
+}
+
+/// Where all parsers are known, each that is named has to be there.
+#[test]
+fn a_parser_that_is_named_nowhere_is_judged_by_who_names_it() {
+    for (section, parsers, expected) in [
+        ("name: tail\n      path: /a\n      parser: nope", "", "parser-ignored"),
+        ("name: tail\n      path: /a\n      parser: a", "", ""),
+        ("name: tail\n      path: /a\n      multiline.parser: cri, nope", "", "parser-undefined"),
+        ("name: tail\n      path: /a\n      multiline.parser: cri, m", "", ""),
+        ("name: tail\n      path: /a\n      multiline: on", "", "option-missing"),
+        ("name: tail\n      path: /a\n      multiline: on\n      parser_firstline: nope", "", "parser-undefined"),
+        ("name: tail\n      path: /a\n      parser_firstline: nope", "", ""),
+        ("name: tcp\n      parser: nope", "", "parser-undefined"),
+        ("name: tcp\n      parser: ${PARSER}", "", ""),
+        ("name: syslog\n      mode: tcp", "", "parser-undefined"),
+        // A file of parsers may define it.
+        ("name: syslog\n      mode: tcp", "service: {parsers_file: parsers.conf}\n", ""),
+        ("name: tail\n      path: /a\n      multiline.parser: nope", "includes: [more.yaml]\n", ""),
+    ] {
+        let text = format!(
+            "{parsers}parsers:\n  - {{name: a, format: json}}\nmultiline_parsers:\n  - {{name: m, type: endswith}}\npipeline:\n  inputs:\n    - {section}\n      tag: t\n  outputs:\n    - name: stdout\n      match: t\n"
+        );
+        let (_dir, path) = scratch("fluent-bit.yaml", &text);
+        let found = findings(&path.display().to_string());
+        let rules: Vec<&str> = found.iter().map(|(rule, ..)| rule.as_str()).collect();
+        assert_eq!(rules.join(" "), expected, "{text}");
+    }
 }

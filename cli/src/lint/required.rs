@@ -14,7 +14,6 @@ pub const NEEDS: &[(&str, &str, &[&str])] = &[
     ("INPUT", "proc", &["proc_name"]),
     ("INPUT", "serial", &["file"]),
     ("INPUT", "serial", &["bitrate"]),
-    ("INPUT", "syslog", &["parser"]),
     ("INPUT", "tail", &["path"]),
     ("FILTER", "geoip2", &["database"]),
     ("FILTER", "log_to_metrics", &["tag"]),
