@@ -708,3 +708,77 @@ fn shuffled<T>(mut texts: Vec<T>) -> Vec<T> {
     }
     texts
 }
+
+/// Options that the core keeps for many plugins, each with a value.
+const OF_THE_CORE: [&str; 34] = [
+    "net.keepalive off",
+    "net.keepalive maybe",
+    "net.keepalive_idle_timeout 5s",
+    "net.connect_timeout 5",
+    "net.connect_timeout abc",
+    "net.dns.mode UDP",
+    "net.max_worker_connections 5",
+    "net.tcp_keepalive on",
+    "net.backlog 5",
+    "net.share_port on",
+    "net.share_port maybe",
+    "net.io_timeout 5",
+    "tls off",
+    "tls.verify off",
+    "tls.verify_hostname off",
+    "tls.verify_client_cert off",
+    "tls.ca_file /none",
+    "tls.min_version TLSv1.2",
+    "tls.proxy.verify off",
+    "oauth2.client_id x",
+    "oauth2.enable off",
+    "oauth2.enable on",
+    "oauth2.enable maybe",
+    "oauth2.validate off",
+    "oauth2.validate maybe",
+    "oauth2.issuer x",
+    "storage.type memory",
+    "storage.total_limit_size 5M",
+    "storage.pause_on_chunks_overlimit off",
+    "retry_limit 5",
+    "retry_limit many",
+    "workers 1",
+    "http_server.http2 on",
+    "http_server.workers 1",
+];
+
+/// Inputs and outputs that start as they stand, with and without a network.
+const CARRIERS: &[(&str, &str, &[&str])] = &[
+    ("INPUT", "http", &["port 0"]),
+    ("INPUT", "tcp", &["port 0"]),
+    ("INPUT", "health", &["host 127.0.0.1", "port 1"]),
+    ("INPUT", "tail", &["path /none"]),
+    ("INPUT", "dummy", &[]),
+    ("OUTPUT", "counter", &[]),
+    ("OUTPUT", "forward", &[]),
+    ("OUTPUT", "http", &[]),
+    ("OUTPUT", "loki", &[]),
+    ("OUTPUT", "opentelemetry", &[]),
+    ("OUTPUT", "prometheus_exporter", &["port 0"]),
+    ("OUTPUT", "stdout", &[]),
+];
+
+#[test]
+fn misspelt_options_of_the_core_are_judged_as_in_fluent_bit() {
+    let mut random = Random(number_of("SEED", 18));
+    let mut texts = Vec::new();
+    for (kind, plugin, needs) in CARRIERS {
+        for option in OF_THE_CORE {
+            let (key, value) = option.split_once(' ').unwrap();
+            let at = 1 + (random.next() % (key.len() as u64 - 1)) as usize;
+            let without = format!("{}{}", &key[..at], &key[at + 1..]);
+            let twice = format!("{}{}", &key[..at], &key[at - 1..]);
+            for key in [key.to_owned(), key.to_ascii_uppercase(), without, twice] {
+                let mut lines: Vec<String> = needs.iter().map(|line| (*line).to_owned()).collect();
+                lines.push(format!("{key} {value}"));
+                texts.push(("conf", pipeline(kind, plugin, &lines)));
+            }
+        }
+    }
+    compare("options of the core", shuffled(texts));
+}

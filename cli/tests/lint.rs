@@ -1099,3 +1099,42 @@ fn a_parser_that_is_named_nowhere_is_judged_by_who_names_it() {
         assert_eq!(rules.join(" "), expected, "{text}");
     }
 }
+
+/// Each family of options has its names, for what connects and for what is connected to.
+#[test]
+fn options_that_the_core_keeps_for_many_plugins_are_known_by_name() {
+    for (kind, plugin, line, expected) in [
+        ("OUTPUT", "http", "net.keepalive_idle_timeout 30s", None),
+        ("OUTPUT", "http", "net.keepalive_idle_timeot 30s", Some("option-unknown")),
+        ("OUTPUT", "http", "net.backlog 5", Some("option-unknown")),
+        ("OUTPUT", "http", "net.keepalive maybe", Some("option-value")),
+        ("OUTPUT", "http", "net.connect_timeout soon", Some("option-number")),
+        ("OUTPUT", "http", "tls.verfy off", Some("option-unknown")),
+        ("OUTPUT", "http", "tls.proxy.verify off", None),
+        ("OUTPUT", "http", "oauth2.clientid a", Some("option-unknown")),
+        ("OUTPUT", "http", "retry_limit often", Some("option-number")),
+        ("OUTPUT", "http", "retry_limit No_Limits", None),
+        ("OUTPUT", "http", "workers many", Some("option-number")),
+        ("OUTPUT", "counter", "nope 1", Some("option-unknown")),
+        ("OUTPUT", "counter", "net.nope 1", Some("option-unknown")),
+        ("INPUT", "http", "net.backlog 5", None),
+        ("INPUT", "http", "net.dns.mode UDP", Some("option-unknown")),
+        ("INPUT", "http", "http_server.wrkers 1", Some("option-unknown")),
+        ("INPUT", "http", "http_server.workers 1", None),
+        ("INPUT", "health", "host a", None),
+        ("INPUT", "dummy", "net.keepalive on", Some("option-unknown")),
+        ("INPUT", "dummy", "oauth2.issuer a", None),
+        ("INPUT", "dummy", "oauth2.client_id a", Some("option-unknown")),
+        ("INPUT", "dummy", "tls.min_version TLSv1.2", Some("option-missing")),
+    ] {
+        assert_eq!(only_rule(kind, plugin, &[line]).as_deref(), expected, "{plugin} {line}");
+    }
+    // What others connect to needs a certificate.
+    for (kind, plugin, lines, expected) in [
+        ("INPUT", "http", ["tls on", "tls.crt_file a"], Some("option-missing")),
+        ("INPUT", "nginx_metrics", ["tls off", "tls.verify off"], None),
+        ("INPUT", "tcp", ["tls ${TLS}", "tls.ciphers a"], None),
+    ] {
+        assert_eq!(only_rule(kind, plugin, &lines).as_deref(), expected, "{plugin} {lines:?}");
+    }
+}

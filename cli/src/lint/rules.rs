@@ -146,7 +146,7 @@ rules! {
     PLACEHOLDER_LEFT = Warning "placeholder-left", "a value looks like a placeholder", "replace it by the value";
     OPTION_UNKNOWN = Error "option-unknown", "the plugin has no such option", "check its name";
     OPTION_TWICE = Error "option-twice", "an option that is allowed once is there twice; Fluent Bit refuses it", "remove one of them";
-    OPTION_NUMBER = Warning "option-number", "the value is not what the option takes, and Fluent Bit reads it as 0, or as neither on nor off",
+    OPTION_NUMBER = Warning "option-number", "the value is not what the option takes, and Fluent Bit reads it as 0 or the default, or as neither on nor off",
         "write a number, a size, on or off";
     OPTIONS_EXCLUDE = Error "options-exclude", "the options exclude each other; Fluent Bit refuses them", "remove one of them";
     OPTIONS_TOGETHER = Error "options-together", "kubehose refuses this combination of options", "do what the message says";
