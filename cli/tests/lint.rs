@@ -791,6 +791,21 @@ fn a_plugin_without_what_it_needs_is_an_error() {
         ("OUTPUT", "cloudwatch_logs", &["log_group_name g", "log_stream_name s", "region eu-west-1"]),
         ("OUTPUT", "kinesis_streams", &["stream s", "region eu-west-1"]),
         ("OUTPUT", "nrlogs", &["api_key k"]),
+        (
+            "OUTPUT",
+            "azure_kusto",
+            &[
+                "tenant_id t",
+                "client_id c",
+                "client_secret s",
+                "ingestion_endpoint e",
+                "database_name d",
+                "table_name t",
+            ],
+        ),
+        ("OUTPUT", "bigquery", &["dataset_id d", "table_id t"]),
+        ("OUTPUT", "chronicle", &["customer_id c", "log_type t"]),
+        ("OUTPUT", "oracle_log_analytics", &["oci_la_log_source_name s", "oci_la_log_group_id g"]),
         ("OUTPUT", "datadog", &["apikey ${KEY}"]),
     ] {
         assert_eq!(only_rule(kind, plugin, lines), None, "{plugin}");
@@ -1097,6 +1112,49 @@ fn a_parser_that_is_named_nowhere_is_judged_by_who_names_it() {
         let found = findings(&path.display().to_string());
         let rules: Vec<&str> = found.iter().map(|(rule, ..)| rule.as_str()).collect();
         assert_eq!(rules.join(" "), expected, "{text}");
+    }
+}
+
+/// What only one value of an option makes necessary.
+#[test]
+fn what_an_option_needs_besides_itself_is_missed() {
+    for (plugin, lines, expected) in [
+        (
+            "azure_kusto",
+            &[
+                "auth_type managed_identity",
+                "client_id system",
+                "ingestion_endpoint e",
+                "database_name d",
+                "table_name t",
+            ][..],
+            None,
+        ),
+        ("bigquery", &["dataset_id d", "table_id t", "enable_identity_federation off"], None),
+        (
+            "bigquery",
+            &[
+                "dataset_id d",
+                "table_id t",
+                "enable_identity_federation on",
+                "project_id p",
+                "aws_region eu-west-1",
+                "project_number 1",
+                "pool_id p",
+                "provider_id q",
+            ],
+            Some("option-missing"),
+        ),
+        ("oracle_log_analytics", &["oci_config_in_record on"], None),
+        ("http", &["oauth2.enable on", "oauth2.token_url u", "oauth2.client_id c"], Some("option-missing")),
+        ("http", &["oauth2.enable on", "oauth2.token_url u", "oauth2.client_id c", "oauth2.client_secret s"], None),
+        ("http", &["oauth2.enable off"], None),
+        ("stackdriver", &["resource k8s_container", "k8s_cluster_name n"], Some("option-missing")),
+        ("stackdriver", &["resource k8s_container", "k8s_cluster_name n", "k8s_cluster_location l"], None),
+        ("stackdriver", &["resource k8s_pod", "resource_labels a=b"], None),
+        ("stackdriver", &["resource generic_task", "location l", "namespace n", "job j"], Some("option-missing")),
+    ] {
+        assert_eq!(only_rule("OUTPUT", plugin, lines).as_deref(), expected, "{plugin} {lines:?}");
     }
 }
 
