@@ -4,7 +4,8 @@
     scripts/host-schema.py FLUENT_BIT SOURCE > cli/src/lint/host.txt
 
 FLUENT_BIT is the program, whose `-J` prints its schema; SOURCE is the source tree of the same release, for what the schema
-leaves out: which options may repeat, and the plugins that this build of the program was made without.
+leaves out: which options may repeat, the plugins that this build of the program was made without, and the options that the
+core keeps for many plugins (`shared`).
 """
 import glob
 import json
@@ -53,7 +54,25 @@ for folder in sorted(glob.glob(f"{source}/plugins/*_*")):
         flags = re.search(r"\.flags\s*=\s*([^,\n]*)", body)
         flags = flags[1] if flags else ""
         marks = [word for word, flag in (("tls", "_TLS"), ("http-server", "HTTP_SERVER")) if flag in flags]
+        if kind == "input" and "INPUT_NET" in flags:
+            marks.append("server" if "INPUT_NET_SERVER" in flags else "client")
         plugins[kind, name[1].lower()] = (marks, options)
+
+# What the core reads for an input that serves or asks, for an output, and for a server of HTTP.
+SHARED = {
+    "client": ["flb_upstream.c"], "server": ["flb_downstream.c"], "http-server": ["http_server/flb_http_server_config_map.c"],
+    "oauth2-input": ["flb_oauth2_jwt.c"], "oauth2-output": ["flb_oauth2.c"],
+}
+for name, files in SHARED.items():
+    text = "".join(open(f"{source}/src/{file}", errors="replace").read() for file in files)
+    options = {option.lower(): (c_type_of(kind), True) for kind, option in
+               re.findall(r'FLB_CONFIG_MAP_([A-Z_0-9]+)\s*,\s*"([^"]+)"', text)}
+    plugins["shared", name] = ([], options)
+for kind in ("input", "output"):
+    # These are compared one by one, without a table.
+    text = open(f"{source}/src/flb_{kind}.c", errors="replace").read()
+    keys = set(re.findall(r'prop_key_check\("(tls\.[^"]+)"', text))
+    plugins["shared", f"tls-{kind}"] = ([], {key: ("string", True) for key in keys})
 
 for group in ("customs", "inputs", "filters", "outputs", "processors"):
     for plugin in schema[group]:
@@ -64,6 +83,9 @@ for group in ("customs", "inputs", "filters", "outputs", "processors"):
             name = option["name"].lower()
             many = from_source.get(name, ("", False))[1]
             options[name] = (type_of(option["type"]), many)
+        # One with a table in which nothing stands; without a table the host checks nothing.
+        if plugin["properties"].get("options") == []:
+            marks = [*marks, "bare"]
         plugins[key] = (marks, options or from_source)
 
 print(f"# Plugins and options of Fluent Bit {schema['fluent-bit']['version']}, written by scripts/host-schema.py.")

@@ -6,6 +6,7 @@ pub mod fluent_yaml;
 mod host;
 pub mod kubernetes;
 pub mod options;
+mod parsers;
 mod pattern;
 mod plugins;
 pub mod reader;
@@ -387,12 +388,18 @@ pub struct Report {
     pub left_off: Vec<(String, usize)>,
     /// Files in which there was nothing to check.
     pub unchecked: Vec<String>,
+    /// Files that are no YAML, and may be once a template engine has filled them in.
+    templates: HashSet<String>,
 }
 
 impl Report {
     /// Files that were found in a folder and are no configuration become files without anything to check.
     fn leave_unknown(&mut self, found: &HashSet<String>) {
-        let known = |finding: &Finding| finding.rule.id != rules::UNKNOWN_DOCUMENT.id;
+        let known = |finding: &Finding| match finding.rule.id {
+            id if id == rules::UNKNOWN_DOCUMENT.id => false,
+            id if id == rules::YAML_SYNTAX.id => !self.templates.contains(&finding.file),
+            _ => true,
+        };
         let with_others: HashSet<String> =
             self.findings.iter().filter(|finding| known(finding)).map(|finding| finding.file.clone()).collect();
         let mut left = Vec::new();
@@ -427,6 +434,9 @@ pub fn check_all<'f>(files: impl Iterator<Item = (&'f str, &'f [u8])>, target: T
         let ignored = ignored_in(bytes);
         findings.list.retain(|finding| !ignored.contains(&finding.rule.id));
         findings.list.sort_by_key(|finding| finding.at);
+        if String::from_utf8_lossy(bytes).contains("{{") && !is_classic(name, &String::from_utf8_lossy(bytes)) {
+            report.templates.insert(findings.file.clone());
+        }
         if !findings.checked && findings.list.is_empty() {
             report.unchecked.push(findings.file.clone());
         }

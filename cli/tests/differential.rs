@@ -366,6 +366,7 @@ const PLUGINS: &[(&str, &str, &[&str])] = &[
     ("INPUT", "proc", &["Proc_Name x"]),
     ("INPUT", "syslog", &["Mode tcp", "Port 0"]),
     ("INPUT", "tail", &["Path /none", "Read_from_Head on", "storage.type memory"]),
+    ("INPUT", "tail", &["Path /none", "multiline off"]),
     ("INPUT", "dummy", &["threaded on", "storage.pause_on_chunks_overlimit off", "rate_gate off", "Mem_Buf_Limit 5M"]),
     ("INPUT", "dummy", &["thread.ring_buffer.capacity 8", "thread.ring_buffer.window 5", "rate_window 10"]),
     ("INPUT", "dummy", &["rate_gate.max_bytes 5M", "rate_gate.max_records 5", "rate_gate.resume_ratio 0.5"]),
@@ -377,6 +378,31 @@ const PLUGINS: &[(&str, &str, &[&str])] = &[
     ("FILTER", "type_converter", &["int_key a b string"]),
     ("OUTPUT", "azure", &["customer_id c", "shared_key a2V5"]),
     ("OUTPUT", "azure_blob", &["account_name a", "shared_key a2V5", "container_name c", "compress gzip"]),
+    (
+        "OUTPUT",
+        "azure_kusto",
+        &[
+            "auth_type service_principal",
+            "tenant_id a",
+            "client_id b",
+            "client_secret c",
+            "ingestion_endpoint https://x",
+            "database_name d",
+            "table_name t",
+        ],
+    ),
+    (
+        "OUTPUT",
+        "azure_kusto",
+        &[
+            "auth_type workload_identity",
+            "tenant_id a",
+            "client_id b",
+            "ingestion_endpoint https://x",
+            "database_name d",
+            "table_name t",
+        ],
+    ),
     (
         "OUTPUT",
         "azure_logs_ingestion",
@@ -391,6 +417,11 @@ const PLUGINS: &[(&str, &str, &[&str])] = &[
     ("OUTPUT", "forward", &["compress gzip"]),
     ("OUTPUT", "gelf", &["mode udp"]),
     ("OUTPUT", "http", &["compress snappy", "http_method PUT"]),
+    (
+        "OUTPUT",
+        "http",
+        &["oauth2.enable on", "oauth2.token_url https://x/t", "oauth2.client_id c", "oauth2.client_secret s"],
+    ),
     ("OUTPUT", "kinesis_firehose", &["delivery_stream s", "region eu-west-1", "compression gzip"]),
     ("OUTPUT", "kinesis_streams", &["stream s", "region eu-west-1", "compression zstd", "time_key t"]),
     ("OUTPUT", "logdna", &["api_key k"]),
@@ -461,6 +492,8 @@ fn what_a_plugin_needs_and_which_values_it_knows_is_as_in_fluent_bit() {
                     "Path",
                     "shared_key",
                     "dce_url",
+                    "ingestion_endpoint",
+                    "oauth2.token_url",
                     "webhook",
                     "Port",
                 ];
@@ -470,11 +503,7 @@ fn what_a_plugin_needs_and_which_values_it_knows_is_as_in_fluent_bit() {
             }
         }
     }
-    let mut random = Random(number_of("SEED", 18));
-    for at in (1..texts.len()).rev() {
-        texts.swap(at, (random.next() % (at as u64 + 1)) as usize);
-    }
-    compare("plugins and [SERVICE]", texts);
+    compare("plugins and [SERVICE]", shuffled(texts));
 }
 
 /// Configurations in YAML, each with one part of another shape, without a value, or with a processor.
@@ -636,4 +665,153 @@ fn parsers_for_several_lines_are_judged_as_in_fluent_bit() {
         texts.push(("yaml", format!("{yaml}pipeline:\n  inputs: [{{name: dummy}}]\n")));
     }
     compare("parsers for several lines", texts);
+}
+
+/// Sections that start, and what names parsers in them: the kind, the plugin, what it needs, and the options.
+const NAMING: &[(&str, &str, &[&str], &[&str])] = &[
+    (
+        "inputs",
+        "tail",
+        &["path: /none"],
+        &["parser", "multiline.parser", "parser_1", "parser_firstline", "docker_mode_parser"],
+    ),
+    (
+        "inputs",
+        "tail",
+        &["path: /none", "multiline: on", "parser_firstline: a"],
+        &["parser", "parser_1", "parser_x", "parser_firstline"],
+    ),
+    ("inputs", "tail", &["path: /none", "docker_mode: on"], &["docker_mode_parser", "multiline.parser"]),
+    ("inputs", "tcp", &["port: 0"], &["parser"]),
+    ("inputs", "udp", &["port: 0"], &["parser"]),
+    ("inputs", "exec", &["command: 'true'"], &["parser"]),
+    ("inputs", "stdin", &[], &["parser"]),
+    ("inputs", "syslog", &["mode: tcp", "port: 0"], &["parser"]),
+    ("filters", "parser", &["key_name: log"], &["parser"]),
+    ("filters", "parser", &["key_name: log", "parser: a"], &["parser"]),
+    ("filters", "multiline", &["multiline.key_content: log"], &["multiline.parser"]),
+    ("filters", "multiline", &["multiline.key_content: log", "mode: partial_message"], &["multiline.parser"]),
+    ("filters", "kubernetes", &[], &["merge_parser", "regex_parser"]),
+];
+
+/// Names of parsers; the configuration defines `a`, `m` and `syslog-rfc5424`.
+const PARSERS: [&str; 12] =
+    ["a", "A", "m", "M", "docker", "Cri", "nope", "a, m", "cri, java", "docker nope", "go, nope", "'a '"];
+
+#[test]
+fn parsers_that_are_missing_are_judged_as_in_fluent_bit() {
+    let mut texts = Vec::new();
+    for (kind, plugin, needs, options) in NAMING {
+        for (option, name) in options.iter().flat_map(|option| PARSERS.map(|name| (option, name))) {
+            let mut lines: Vec<String> = needs.iter().map(|line| (*line).to_owned()).collect();
+            // The filter takes several parsers, other sections the first.
+            lines.retain(|line| !line.starts_with(&format!("{option}:")) || *plugin == "parser");
+            lines.push(format!("{option}: {}", name));
+            texts.push(("yaml", with_parsers(kind, plugin, &lines, true)));
+        }
+        let lines: Vec<String> = needs.iter().map(|line| (*line).to_owned()).collect();
+        texts.push(("yaml", with_parsers(kind, plugin, &lines, true)));
+        texts.push(("yaml", with_parsers(kind, plugin, &lines, false)));
+    }
+    compare("parsers that are missing", shuffled(texts));
+}
+
+/// A section among what else a pipeline needs; `defined`: with parsers.
+fn with_parsers(kind: &str, plugin: &str, lines: &[String], defined: bool) -> String {
+    let mut text = String::new();
+    if defined {
+        text.push_str(
+            "parsers:\n  - {name: a, format: json}\n  - {name: syslog-rfc5424, format: regex, regex: '^(?<a>x)'}\n",
+        );
+        text.push_str("multiline_parsers:\n  - name: m\n    type: regex\n    rules:\n");
+        text.push_str("      - {state: start_state, regex: '/^a/', next_state: start_state}\n");
+    }
+    let matches = if kind == "filters" { "      match: '*'\n" } else { "" };
+    let lines: String = lines.iter().map(|line| format!("      {line}\n")).collect();
+    let section = format!("  {kind}:\n    - name: {plugin}\n{matches}{lines}");
+    let input = if kind == "inputs" { "" } else { "  inputs:\n    - name: dummy\n      tag: t\n" };
+    format!("{text}pipeline:\n{input}{section}  outputs:\n    - name: 'null'\n      match: '*'\n")
+}
+
+/// In an order that is drawn, because there may not be the time for all.
+fn shuffled<T>(mut texts: Vec<T>) -> Vec<T> {
+    let mut random = Random(number_of("SEED", 18));
+    for at in (1..texts.len()).rev() {
+        texts.swap(at, (random.next() % (at as u64 + 1)) as usize);
+    }
+    texts
+}
+
+/// Options that the core keeps for many plugins, each with a value.
+const OF_THE_CORE: [&str; 34] = [
+    "net.keepalive off",
+    "net.keepalive maybe",
+    "net.keepalive_idle_timeout 5s",
+    "net.connect_timeout 5",
+    "net.connect_timeout abc",
+    "net.dns.mode UDP",
+    "net.max_worker_connections 5",
+    "net.tcp_keepalive on",
+    "net.backlog 5",
+    "net.share_port on",
+    "net.share_port maybe",
+    "net.io_timeout 5",
+    "tls off",
+    "tls.verify off",
+    "tls.verify_hostname off",
+    "tls.verify_client_cert off",
+    "tls.ca_file /none",
+    "tls.min_version TLSv1.2",
+    "tls.proxy.verify off",
+    "oauth2.client_id x",
+    "oauth2.enable off",
+    "oauth2.enable on",
+    "oauth2.enable maybe",
+    "oauth2.validate off",
+    "oauth2.validate maybe",
+    "oauth2.issuer x",
+    "storage.type memory",
+    "storage.total_limit_size 5M",
+    "storage.pause_on_chunks_overlimit off",
+    "retry_limit 5",
+    "retry_limit many",
+    "workers 1",
+    "http_server.http2 on",
+    "http_server.workers 1",
+];
+
+/// Inputs and outputs that start as they stand, with and without a network.
+const CARRIERS: &[(&str, &str, &[&str])] = &[
+    ("INPUT", "http", &["port 0"]),
+    ("INPUT", "tcp", &["port 0"]),
+    ("INPUT", "health", &["host 127.0.0.1", "port 1"]),
+    ("INPUT", "tail", &["path /none"]),
+    ("INPUT", "dummy", &[]),
+    ("OUTPUT", "counter", &[]),
+    ("OUTPUT", "forward", &[]),
+    ("OUTPUT", "http", &[]),
+    ("OUTPUT", "loki", &[]),
+    ("OUTPUT", "opentelemetry", &[]),
+    ("OUTPUT", "prometheus_exporter", &["port 0"]),
+    ("OUTPUT", "stdout", &[]),
+];
+
+#[test]
+fn misspelt_options_of_the_core_are_judged_as_in_fluent_bit() {
+    let mut random = Random(number_of("SEED", 18));
+    let mut texts = Vec::new();
+    for (kind, plugin, needs) in CARRIERS {
+        for option in OF_THE_CORE {
+            let (key, value) = option.split_once(' ').unwrap();
+            let at = 1 + (random.next() % (key.len() as u64 - 1)) as usize;
+            let without = format!("{}{}", &key[..at], &key[at + 1..]);
+            let twice = format!("{}{}", &key[..at], &key[at - 1..]);
+            for key in [key.to_owned(), key.to_ascii_uppercase(), without, twice] {
+                let mut lines: Vec<String> = needs.iter().map(|line| (*line).to_owned()).collect();
+                lines.push(format!("{key} {value}"));
+                texts.push(("conf", pipeline(kind, plugin, &lines)));
+            }
+        }
+    }
+    compare("options of the core", shuffled(texts));
 }

@@ -783,7 +783,6 @@ fn a_plugin_without_what_it_needs_is_an_error() {
     for (kind, plugin, lines) in [
         ("INPUT", "tail", &["Path /a"][..]),
         ("INPUT", "exec", &["Command true"]),
-        ("INPUT", "syslog", &["Parser x"]),
         ("FILTER", "lua", &["script a.lua", "call f"]),
         ("FILTER", "lua", &["code x", "call f"]),
         ("FILTER", "multiline", &["multiline.parser cri"]),
@@ -792,6 +791,21 @@ fn a_plugin_without_what_it_needs_is_an_error() {
         ("OUTPUT", "cloudwatch_logs", &["log_group_name g", "log_stream_name s", "region eu-west-1"]),
         ("OUTPUT", "kinesis_streams", &["stream s", "region eu-west-1"]),
         ("OUTPUT", "nrlogs", &["api_key k"]),
+        (
+            "OUTPUT",
+            "azure_kusto",
+            &[
+                "tenant_id t",
+                "client_id c",
+                "client_secret s",
+                "ingestion_endpoint e",
+                "database_name d",
+                "table_name t",
+            ],
+        ),
+        ("OUTPUT", "bigquery", &["dataset_id d", "table_id t"]),
+        ("OUTPUT", "chronicle", &["customer_id c", "log_type t"]),
+        ("OUTPUT", "oracle_log_analytics", &["oci_la_log_source_name s", "oci_la_log_group_id g"]),
         ("OUTPUT", "datadog", &["apikey ${KEY}"]),
     ] {
         assert_eq!(only_rule(kind, plugin, lines), None, "{plugin}");
@@ -1055,4 +1069,130 @@ fn files_of_other_programs_have_no_wrong_shape() {
     let values = "config:\n  service: |\n    [SERVICE]\n        Flush {{ .Values.flush }}\n        Log_Level {{ .Values.level }}\n        HTTP_Port {{ .Values.port }}\n";
     let (found, code) = lint_text("values.yaml", values);
     assert!(code == 0 && found.iter().all(|(rule, _)| rule == "placeholder-left"), "{found:?}");
+}
+
+/// A chart's templates stand beside its values, and are no YAML before they are rendered.
+#[test]
+fn a_template_in_a_folder_is_left_out_and_one_that_is_named_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("daemonset.yaml");
+    std::fs::write(&template, "{{- if .Values.logs }}\napiVersion: v1\nkind: ConfigMap\n{{- end }}\n").unwrap();
+    let broken = folder.path().join("broken.yaml");
+    std::fs::write(&broken, "apiVersion: [v1\n").unwrap();
+    let run = kubehose(&format!("lint --format json {}", folder.path().display()));
+    let found: Vec<Value> = serde_json::from_str(&run.stdout).unwrap();
+    let files: Vec<&str> = found.iter().map(|finding| finding["file"].as_str().unwrap()).collect();
+    assert_eq!(files, [broken.display().to_string()], "{run:?}");
+    assert!(run.stderr.contains("daemonset.yaml: nothing to check"), "{run:?}");
+    assert_eq!(findings(&template.display().to_string())[0].0, "yaml-syntax");
+}
+
+/// Where all parsers are known, each that is named has to be there.
+#[test]
+fn a_parser_that_is_named_nowhere_is_judged_by_who_names_it() {
+    for (section, parsers, expected) in [
+        ("name: tail\n      path: /a\n      parser: nope", "", "parser-ignored"),
+        ("name: tail\n      path: /a\n      parser: a", "", ""),
+        ("name: tail\n      path: /a\n      multiline.parser: cri, nope", "", "parser-undefined"),
+        ("name: tail\n      path: /a\n      multiline.parser: cri, m", "", ""),
+        ("name: tail\n      path: /a\n      multiline: on", "", "option-missing"),
+        ("name: tail\n      path: /a\n      multiline: on\n      parser_firstline: nope", "", "parser-undefined"),
+        ("name: tail\n      path: /a\n      parser_firstline: nope", "", ""),
+        ("name: tcp\n      parser: nope", "", "parser-undefined"),
+        ("name: tcp\n      parser: ${PARSER}", "", ""),
+        ("name: syslog\n      mode: tcp", "", "parser-undefined"),
+        // A file of parsers may define it.
+        ("name: syslog\n      mode: tcp", "service: {parsers_file: parsers.conf}\n", ""),
+        ("name: tail\n      path: /a\n      multiline.parser: nope", "includes: [more.yaml]\n", ""),
+    ] {
+        let text = format!(
+            "{parsers}parsers:\n  - {{name: a, format: json}}\nmultiline_parsers:\n  - {{name: m, type: endswith}}\npipeline:\n  inputs:\n    - {section}\n      tag: t\n  outputs:\n    - name: stdout\n      match: t\n"
+        );
+        let (_dir, path) = scratch("fluent-bit.yaml", &text);
+        let found = findings(&path.display().to_string());
+        let rules: Vec<&str> = found.iter().map(|(rule, ..)| rule.as_str()).collect();
+        assert_eq!(rules.join(" "), expected, "{text}");
+    }
+}
+
+/// What only one value of an option makes necessary.
+#[test]
+fn what_an_option_needs_besides_itself_is_missed() {
+    for (plugin, lines, expected) in [
+        (
+            "azure_kusto",
+            &[
+                "auth_type managed_identity",
+                "client_id system",
+                "ingestion_endpoint e",
+                "database_name d",
+                "table_name t",
+            ][..],
+            None,
+        ),
+        ("bigquery", &["dataset_id d", "table_id t", "enable_identity_federation off"], None),
+        (
+            "bigquery",
+            &[
+                "dataset_id d",
+                "table_id t",
+                "enable_identity_federation on",
+                "project_id p",
+                "aws_region eu-west-1",
+                "project_number 1",
+                "pool_id p",
+                "provider_id q",
+            ],
+            Some("option-missing"),
+        ),
+        ("oracle_log_analytics", &["oci_config_in_record on"], None),
+        ("http", &["oauth2.enable on", "oauth2.token_url u", "oauth2.client_id c"], Some("option-missing")),
+        ("http", &["oauth2.enable on", "oauth2.token_url u", "oauth2.client_id c", "oauth2.client_secret s"], None),
+        ("http", &["oauth2.enable off"], None),
+        ("stackdriver", &["resource k8s_container", "k8s_cluster_name n"], Some("option-missing")),
+        ("stackdriver", &["resource k8s_container", "k8s_cluster_name n", "k8s_cluster_location l"], None),
+        ("stackdriver", &["resource k8s_pod", "resource_labels a=b"], None),
+        ("stackdriver", &["resource generic_task", "location l", "namespace n", "job j"], Some("option-missing")),
+    ] {
+        assert_eq!(only_rule("OUTPUT", plugin, lines).as_deref(), expected, "{plugin} {lines:?}");
+    }
+}
+
+/// Each family of options has its names, for what connects and for what is connected to.
+#[test]
+fn options_that_the_core_keeps_for_many_plugins_are_known_by_name() {
+    for (kind, plugin, line, expected) in [
+        ("OUTPUT", "http", "net.keepalive_idle_timeout 30s", None),
+        ("OUTPUT", "http", "net.keepalive_idle_timeot 30s", Some("option-unknown")),
+        ("OUTPUT", "http", "net.backlog 5", Some("option-unknown")),
+        ("OUTPUT", "http", "net.keepalive maybe", Some("option-value")),
+        ("OUTPUT", "http", "net.connect_timeout soon", Some("option-number")),
+        ("OUTPUT", "http", "tls.verfy off", Some("option-unknown")),
+        ("OUTPUT", "http", "tls.proxy.verify off", None),
+        ("OUTPUT", "http", "oauth2.clientid a", Some("option-unknown")),
+        ("OUTPUT", "http", "retry_limit often", Some("option-number")),
+        ("OUTPUT", "http", "retry_limit No_Limits", None),
+        ("OUTPUT", "http", "workers many", Some("option-number")),
+        ("OUTPUT", "counter", "nope 1", Some("option-unknown")),
+        ("OUTPUT", "counter", "net.nope 1", Some("option-unknown")),
+        ("INPUT", "http", "net.backlog 5", None),
+        ("INPUT", "http", "net.dns.mode UDP", Some("option-unknown")),
+        ("INPUT", "http", "http_server.wrkers 1", Some("option-unknown")),
+        ("INPUT", "http", "http_server.workers 1", None),
+        ("INPUT", "health", "host a", None),
+        ("INPUT", "dummy", "net.keepalive on", Some("option-unknown")),
+        ("INPUT", "dummy", "oauth2.issuer a", None),
+        ("INPUT", "dummy", "oauth2.client_id a", Some("option-unknown")),
+        ("INPUT", "dummy", "tls.min_version TLSv1.2", Some("option-missing")),
+    ] {
+        assert_eq!(only_rule(kind, plugin, &[line]).as_deref(), expected, "{plugin} {line}");
+    }
+    // What others connect to needs a certificate.
+    for (kind, plugin, lines, expected) in [
+        ("INPUT", "http", ["tls on", "tls.crt_file a"], Some("option-missing")),
+        ("INPUT", "nginx_metrics", ["tls off", "tls.verify off"], None),
+        ("INPUT", "tcp", ["tls ${TLS}", "tls.ciphers a"], None),
+    ] {
+        assert_eq!(only_rule(kind, plugin, &lines).as_deref(), expected, "{plugin} {lines:?}");
+    }
 }

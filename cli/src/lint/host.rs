@@ -39,6 +39,12 @@ pub struct Plugin {
     pub tls: bool,
     /// Whether the host's HTTP server serves it, and with it options of its own.
     pub http_server: bool,
+    /// Whether it has no options, and the host knows that.
+    pub bare: bool,
+    /// Whether it is an input that connects to others.
+    pub client: bool,
+    /// Whether it is an input that others connect to.
+    pub server: bool,
     pub options: Vec<HostOption>,
 }
 
@@ -74,6 +80,9 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
             name: second,
             tls: marks.contains(&"tls"),
             http_server: marks.contains(&"http-server"),
+            bare: marks.contains(&"bare"),
+            client: marks.contains(&"client"),
+            server: marks.contains(&"server"),
             options: Vec::new(),
         });
     }
@@ -104,6 +113,11 @@ pub fn plugin(section: &str, name: &str) -> Option<&'static Plugin> {
     // The host's own second name of a plugin (src/flb_plugin_alias.c).
     let name = if section == "OUTPUT" && name == "elasticsearch" { "es".to_owned() } else { name };
     plugins(section).iter().find(|plugin| plugin.name == name)
+}
+
+/// Options that the core reads for many plugins: of `client`, `server`, `http-server`, and of `tls` and `oauth2` for inputs and outputs.
+pub fn shared(name: &str) -> Option<&'static Plugin> {
+    plugin("SHARED", name)
 }
 
 /// What the host reads as a boolean (flb_utils_bool).

@@ -1,6 +1,6 @@
 //! Which options a plugin has: kubehose's from its table, the host's from its schema, the Go plugin's from its page.
 
-use super::host;
+use super::host::{self, HostOption, Plugin};
 
 /// Options that the core keeps from every plugin (src/flb_output.c, src/flb_filter.c, src/flb_input.c of v5.1.1).
 const CORE: [&str; 3] = ["alias", "log_level", "log_suppress_interval"];
@@ -35,8 +35,6 @@ const CORE_FAMILIES: [&str; 4] = ["net.", "tls.", "oauth2", "_debug.http."];
 const SPECIAL: [&str; 4] = ["name", "active", "condition", "routes"];
 /// Options that a plugin has only where the host runs on Windows, which the schema of another host lacks: input, option.
 const WINDOWS: [(&str, &str); 1] = [("tail", "windows.path_encoding")];
-/// Options of the plugins that the host's HTTP server serves.
-const HTTP_SERVER: [&str; 5] = ["http2", "buffer_max_size", "buffer_chunk_size", "max_connections", "workers"];
 
 /// <https://github.com/aws/amazon-kinesis-firehose-for-fluent-bit#plugin-options>
 const FIREHOSE: [&str; 15] = [
@@ -67,7 +65,7 @@ fn own(section: &str, plugin: &str) -> Option<Vec<&'static str>> {
         ("OUTPUT", "firehose") => Some(FIREHOSE.to_vec()),
         // One without a table of options reads them itself, and the host checks none (flb_output.c).
         _ => host::plugin(section, plugin)
-            .filter(|plugin| !plugin.options.is_empty() || section == "PROCESSOR")
+            .filter(|plugin| !plugin.options.is_empty() || plugin.bare || section == "PROCESSOR")
             .map(|plugin| plugin.options.iter().map(|option| option.name).collect()),
     }
 }
@@ -89,6 +87,34 @@ pub fn is_core_of(section: &str, key: &str) -> bool {
         }
 }
 
+/// The options of the family of options that `key`, in small letters, belongs to, where the core checks them against a table.
+fn family(section: &str, plugin: &Plugin, key: &str) -> Option<&'static [HostOption]> {
+    let side = if section == "INPUT" { "input" } else { "output" };
+    let name = match section {
+        "INPUT" | "OUTPUT" if key.starts_with("oauth2") => format!("oauth2-{side}"),
+        "INPUT" | "OUTPUT" if key.starts_with("tls.") => format!("tls-{side}"),
+        "OUTPUT" if key.starts_with("net.") => "client".to_owned(),
+        "INPUT" if key.starts_with("net.") && plugin.client => "client".to_owned(),
+        "INPUT" if key.starts_with("net.") && plugin.server => "server".to_owned(),
+        // An input without a network has none, and the host crashes on them.
+        "INPUT" if key.starts_with("net.") => return Some(&[]),
+        _ if key.starts_with("http_server.") && plugin.http_server => "http-server".to_owned(),
+        _ => return None,
+    };
+    host::shared(&name).map(|shared| shared.options.as_slice())
+}
+
+/// The option of the core's that `plugin` reads under that name, in small letters.
+pub fn shared(section: &str, plugin: &Plugin, key: &str) -> Option<&'static HostOption> {
+    // Others take them, and never look at the values.
+    let reads = if key.starts_with("oauth2") {
+        ["http", "opentelemetry"].contains(&plugin.name)
+    } else {
+        !plugin.options.is_empty()
+    };
+    family(section, plugin, key).filter(|_| reads)?.iter().find(|option| option.name == key)
+}
+
 /// What is wrong with the name of an option.
 pub struct Unknown {
     /// The nearest name that exists.
@@ -99,11 +125,21 @@ pub struct Unknown {
 
 /// Whether `plugin` has no option `key`; None also where its options are not known.
 pub fn unknown(section: &str, plugin: &str, key: &str) -> Option<Unknown> {
-    let mut names = own(section, plugin)?;
     let lower = key.to_ascii_lowercase();
     let served = host::plugin(section, plugin);
-    let by_server = served.is_some_and(|plugin| plugin.http_server)
-        && (lower.starts_with("http_server.") || HTTP_SERVER.contains(&lower.as_str()));
+    let own = own(section, plugin);
+    // A plugin without a table of its own gets what the core does not know, but of its families only these.
+    let checked = own.is_some() || lower.starts_with("net.") || lower.starts_with("oauth2");
+    if let Some(family) = served.filter(|_| checked).and_then(|plugin| family(section, plugin, &lower)) {
+        let names = || family.iter().map(|option| option.name);
+        return (!names().any(|name| name == lower)).then(|| Unknown { near: near(&lower, names()), elsewhere: None });
+    }
+    let mut names = own?;
+    let of_server: Vec<&str> = served
+        .filter(|plugin| plugin.http_server)
+        .and_then(|_| host::shared("http-server"))
+        .map_or(Vec::new(), |shared| shared.options.iter().map(|option| option.name).collect());
+    let by_server = of_server.contains(&lower.as_str());
     let by_prefix = served.is_some_and(|plugin| plugin.option(&lower).is_some());
     // Options of librdkafka (out_kafka/kafka.c, in_kafka/in_kafka.c).
     let of_library = plugin == "kafka" && lower.starts_with("rdkafka.");
@@ -117,6 +153,7 @@ pub fn unknown(section: &str, plugin: &str, key: &str) -> Option<Unknown> {
     {
         return None;
     }
+    names.extend(of_server);
     names.extend(CORE);
     names.push("name");
     if section != "INPUT" {
@@ -130,7 +167,7 @@ pub fn unknown(section: &str, plugin: &str, key: &str) -> Option<Unknown> {
     let elsewhere = FIREHOSE_OUTPUTS
         .into_iter()
         .filter(|_| section == "OUTPUT")
-        .find(|other| own(section, other).is_some_and(|names| names.contains(&lower.as_str())));
+        .find(|other| self::own(section, other).is_some_and(|names| names.contains(&lower.as_str())));
     Some(Unknown { near: near(&lower, names), elsewhere })
 }
 

@@ -45,11 +45,32 @@ pub fn check(section: &Section, loads: bool, findings: &mut Findings) {
     {
         findings.add(&rules::TLS_ON, entry.key.at, format!("{plugin} does not take tls"));
     }
+    if section.name == "INPUT" {
+        check_tls_of_input(section, known, findings);
+    }
     if section.name == "FILTER" {
         check_filter(section, &plugin, findings);
     }
     if let Some(known) = known {
         required::check(section, known.name, findings);
+    }
+}
+
+/// What an input needs for TLS (src/flb_input.c).
+fn check_tls_of_input(section: &Section, known: Option<&host::Plugin>, findings: &mut Findings) {
+    let on = section.get("tls").is_some_and(|entry| host::bool_of(&entry.value.text) == Some(true));
+    if on && known.is_some_and(|known| known.server && known.tls) {
+        for key in ["tls.crt_file", "tls.key_file"].into_iter().filter(|key| section.get(key).is_none()) {
+            findings.add(&rules::OPTION_MISSING, section.at, format!("tls has no {key}"));
+        }
+    }
+    // Without TLS there is nothing that it could set these on, and the host crashes.
+    let open = section.get("tls").is_some_and(|entry| is_open(&entry.value.text));
+    for key in ["tls.ciphers", "tls.max_version", "tls.min_version"] {
+        if let Some(entry) = section.get(key).filter(|_| !on && !open) {
+            let message = format!("{} without tls on crashes Fluent Bit 5.1.1", entry.key.text);
+            findings.add(&rules::OPTION_MISSING, entry.key.at, message);
+        }
     }
 }
 
@@ -112,6 +133,19 @@ fn check_value(section: &Section, plugin: Option<&host::Plugin>, entry: &Entry, 
         {
             refuse(findings, SIZE);
         }
+        ("OUTPUT", "retry_limit")
+            if number(value) < 1
+                && !["no_limits", "false", "off", "no_retries"].iter().any(|word| word.eq_ignore_ascii_case(value)) =>
+        {
+            let message = format!(
+                "{}: '{value}' is read as 1; write a number from 1 on, no_limits or no_retries",
+                entry.key.text
+            );
+            findings.add(&rules::OPTION_NUMBER, entry.value.at, message);
+        }
+        ("OUTPUT", "workers") if !host::begins_with_number(value) => {
+            findings.add(&rules::OPTION_NUMBER, entry.value.at, format!("{}: '{value}' is read as 0", entry.key.text));
+        }
         ("INPUT" | "OUTPUT" | "FILTER", "match_regex") => {
             if let Err(why) = regex::compile(value) {
                 findings.add(&rules::REGEX, entry.value.at, format!("{value}: {why}"));
@@ -120,7 +154,11 @@ fn check_value(section: &Section, plugin: Option<&host::Plugin>, entry: &Entry, 
         _ => {}
     }
     let core = options::is_core_of(&section.name, &key);
-    let Some(option) = plugin.filter(|_| !core).and_then(|plugin| plugin.option(&key)) else { return };
+    let option = plugin.and_then(|plugin| match options::shared(&section.name, plugin, &key) {
+        None if !core => plugin.option(&key),
+        shared => shared,
+    });
+    let Some(option) = option else { return };
     match option.kind {
         Type::Bool if host::bool_of(value).is_none() => refuse(findings, SWITCH),
         Type::Int | Type::Double | Type::Time if !host::begins_with_number(value) && host::bool_of(value).is_none() => {

@@ -14,7 +14,6 @@ pub const NEEDS: &[(&str, &str, &[&str])] = &[
     ("INPUT", "proc", &["proc_name"]),
     ("INPUT", "serial", &["file"]),
     ("INPUT", "serial", &["bitrate"]),
-    ("INPUT", "syslog", &["parser"]),
     ("INPUT", "tail", &["path"]),
     ("FILTER", "geoip2", &["database"]),
     ("FILTER", "log_to_metrics", &["tag"]),
@@ -34,12 +33,17 @@ pub const NEEDS: &[(&str, &str, &[&str])] = &[
     ("OUTPUT", "azure_kusto", &["ingestion_endpoint"]),
     ("OUTPUT", "azure_kusto", &["database_name"]),
     ("OUTPUT", "azure_kusto", &["table_name"]),
+    ("OUTPUT", "azure_kusto", &["client_id"]),
     ("OUTPUT", "azure_logs_ingestion", &["client_id"]),
     ("OUTPUT", "azure_logs_ingestion", &["client_secret"]),
     ("OUTPUT", "azure_logs_ingestion", &["dce_url"]),
     ("OUTPUT", "azure_logs_ingestion", &["dcr_id"]),
     ("OUTPUT", "azure_logs_ingestion", &["table_name"]),
     ("OUTPUT", "azure_logs_ingestion", &["tenant_id"]),
+    ("OUTPUT", "bigquery", &["dataset_id"]),
+    ("OUTPUT", "bigquery", &["table_id"]),
+    ("OUTPUT", "chronicle", &["customer_id"]),
+    ("OUTPUT", "chronicle", &["log_type"]),
     ("OUTPUT", "cloudwatch_logs", &["log_group_name"]),
     ("OUTPUT", "cloudwatch_logs", &["log_stream_name", "log_stream_prefix"]),
     ("OUTPUT", "cloudwatch_logs", &["region"]),
@@ -58,6 +62,35 @@ pub const NEEDS: &[(&str, &str, &[&str])] = &[
     ("PROCESSOR", "content_modifier", &["action"]),
     ("PROCESSOR", "sampling", &["type"]),
     ("PROCESSOR", "sql", &["query"]),
+];
+
+/// The section, the plugin, an option with the value that it has by itself, one of its values, and what that value needs.
+type NeedsFor = (&'static str, &'static str, [&'static str; 2], &'static str, &'static [&'static str]);
+
+const NEEDS_FOR: &[NeedsFor] = &[
+    ("OUTPUT", "azure_kusto", ["auth_type", "service_principal"], "service_principal", &["tenant_id", "client_secret"]),
+    ("OUTPUT", "azure_kusto", ["auth_type", "service_principal"], "workload_identity", &["tenant_id"]),
+    (
+        "OUTPUT",
+        "bigquery",
+        ["enable_identity_federation", "off"],
+        "on",
+        &["project_id", "aws_region", "project_number", "pool_id", "provider_id", "google_service_account"],
+    ),
+    ("OUTPUT", "http", ["oauth2.enable", "off"], "on", &["oauth2.token_url", "oauth2.client_id"]),
+    ("OUTPUT", "opentelemetry", ["oauth2.enable", "off"], "on", &["oauth2.token_url", "oauth2.client_id"]),
+    (
+        "OUTPUT",
+        "oracle_log_analytics",
+        ["oci_config_in_record", "off"],
+        "off",
+        &["oci_la_log_source_name", "oci_la_log_group_id"],
+    ),
+    ("OUTPUT", "stackdriver", ["resource", "global"], "generic_node", &["location", "namespace", "node_id"]),
+    ("OUTPUT", "stackdriver", ["resource", "global"], "generic_task", &["location", "namespace", "job", "task_id"]),
+    ("OUTPUT", "stackdriver", ["resource", "global"], "k8s_container", &["k8s_cluster_name", "k8s_cluster_location"]),
+    ("OUTPUT", "stackdriver", ["resource", "global"], "k8s_node", &["k8s_cluster_name", "k8s_cluster_location"]),
+    ("OUTPUT", "stackdriver", ["resource", "global"], "k8s_pod", &["k8s_cluster_name", "k8s_cluster_location"]),
 ];
 
 /// What the actions of content_modifier need besides a key.
@@ -83,6 +116,7 @@ pub const VALUES: &[(&str, &str, &str, bool, &[&str])] = &[
     ("FILTER", "log_to_metrics", "metric_mode", false, &["counter", "gauge", "histogram"]),
     ("FILTER", "multiline", "mode", false, &["parser", "partial_message"]),
     ("OUTPUT", "azure_blob", "compress", false, &["gzip", "zstd"]),
+    ("OUTPUT", "azure_kusto", "auth_type", false, &["service_principal", "managed_identity", "workload_identity"]),
     ("OUTPUT", "es", "write_operation", false, &["index", "create", "update", "upsert"]),
     ("OUTPUT", "file", "format", false, &["csv", "ltsv", "plain", "msgpack", "template", "out_file"]),
     ("OUTPUT", "forward", "compress", false, &["text", "gzip"]),
@@ -121,6 +155,29 @@ pub fn check(section: &Section, plugin: &str, findings: &mut Findings) {
         if of(kind, name) && !keys.iter().any(|key| has(key)) {
             lacks(findings, keys);
         }
+    }
+    for (_, _, [key, default], value, needed) in NEEDS_FOR.iter().filter(|(kind, name, ..)| of(kind, name)) {
+        let set = section.value(key).unwrap_or(default);
+        let same = match host::bool_of(value) {
+            Some(wanted) => host::bool_of(set) == Some(wanted),
+            None => set.eq_ignore_ascii_case(value),
+        };
+        // Labels of stackdriver's resource may say the same.
+        for option in needed.iter().filter(|option| same && !has(option) && !has("resource_labels")) {
+            lacks(findings, &[option]);
+        }
+    }
+    let secret = section.value("oauth2.auth_method").is_none_or(|method| ["basic", "post"].contains(&method));
+    if (of("OUTPUT", "http") || of("OUTPUT", "opentelemetry"))
+        && is_on("oauth2.enable")
+        && secret
+        && !has("oauth2.client_secret")
+    {
+        lacks(findings, &["oauth2.client_secret"]);
+    }
+    // The older way of several lines.
+    if of("INPUT", "tail") && is_on("multiline") && !has("parser_firstline") {
+        lacks(findings, &["parser_firstline"]);
     }
     if of("FILTER", "multiline") {
         let partial = section.value("mode").is_some_and(|mode| mode.eq_ignore_ascii_case("partial_message"));

@@ -3,7 +3,7 @@
 use super::conf::{self, Conf, Entry, Section};
 use super::options::{self, FIREHOSE_OUTPUTS};
 use super::pattern::overlap;
-use super::{Findings, plugins, reader, regex, rules};
+use super::{Findings, parsers, plugins, reader, regex, rules};
 use crate::{datadog, fargate};
 
 /// What is known about where the configuration runs.
@@ -56,6 +56,9 @@ pub fn check(conf: &Conf, scope: Scope, findings: &mut Findings) {
         check_processor(processor, scope, findings);
     }
     check_parser_names(conf, findings);
+    if !scope.parsers {
+        parsers::check(conf, findings);
+    }
     check_service(conf, scope, findings);
     let on_router = Router::of(conf, scope);
     on_router.check_matches(findings);
@@ -566,25 +569,14 @@ impl<'a> Router<'a> {
             for entry in filter.all("parser") {
                 let definition =
                     self.parsers.iter().find(|parser| parser.value("name") == Some(entry.value.text.as_str()));
-                match definition {
-                    None if !self.scope.parsers && is_known(&entry.value.text) => {
-                        findings.add(
-                            &rules::PARSER_UNDEFINED,
-                            entry.value.at,
-                            format!("there is no parser {}", entry.value.text),
-                        );
-                    }
-                    Some(parser) => {
-                        self.check_cri(parser, entry, findings);
-                        if let Some(regex) = parser.get("regex")
-                            && kubernetes.is_some()
-                            && !filter.value("preserve_key").is_some_and(is_switched_on)
-                            && !["(?<log>", "(?P<log>"].iter().any(|group| regex.value.text.contains(group))
-                        {
-                            findings.add(&rules::PARSER_DROPS_LOG, regex.value.at, "there is no (?<log>…)".to_owned());
-                        }
-                    }
-                    None => {}
+                let Some(parser) = definition else { continue };
+                self.check_cri(parser, entry, findings);
+                if let Some(regex) = parser.get("regex")
+                    && kubernetes.is_some()
+                    && !filter.value("preserve_key").is_some_and(is_switched_on)
+                    && !["(?<log>", "(?P<log>"].iter().any(|group| regex.value.text.contains(group))
+                {
+                    findings.add(&rules::PARSER_DROPS_LOG, regex.value.at, "there is no (?<log>…)".to_owned());
                 }
             }
         }

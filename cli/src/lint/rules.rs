@@ -146,7 +146,7 @@ rules! {
     PLACEHOLDER_LEFT = Warning "placeholder-left", "a value looks like a placeholder", "replace it by the value";
     OPTION_UNKNOWN = Error "option-unknown", "the plugin has no such option", "check its name";
     OPTION_TWICE = Error "option-twice", "an option that is allowed once is there twice; Fluent Bit refuses it", "remove one of them";
-    OPTION_NUMBER = Warning "option-number", "the value is not what the option takes, and Fluent Bit reads it as 0, or as neither on nor off",
+    OPTION_NUMBER = Warning "option-number", "the value is not what the option takes, and Fluent Bit reads it as 0 or the default, or as neither on nor off",
         "write a number, a size, on or off";
     OPTIONS_EXCLUDE = Error "options-exclude", "the options exclude each other; Fluent Bit refuses them", "remove one of them";
     OPTIONS_TOGETHER = Error "options-together", "kubehose refuses this combination of options", "do what the message says";
@@ -185,8 +185,10 @@ rules! {
     CRI_PARSER = Warning "cri-parser",
         "nothing parses the container runtime's line: `log` keeps its prefix `… stdout F `, and JSON is never merged",
         "add a parser filter with a CRI parser before the kubernetes filter (kubehose manifest writes one)";
-    PARSER_UNDEFINED = Error "parser-undefined", "the parser is not defined here",
-        "add the [PARSER], under parsers.conf on EKS Fargate";
+    PARSER_UNDEFINED = Error "parser-undefined", "the parser is not defined here, and Fluent Bit does not start without it",
+        "add the [PARSER], under parsers.conf on EKS Fargate, or a [MULTILINE_PARSER] for multiline.parser";
+    PARSER_IGNORED = Warning "parser-ignored", "the parser is not defined here; Fluent Bit starts, and leaves the records unparsed",
+        "add the parser, in a file that [SERVICE] parsers_file names";
     CRI_NEVER_MATCHES = Error "cri-never-matches", "the parser matches no line of the container runtime, so nothing is parsed",
         "use the CRI parser (kubehose manifest writes it): time, stream, P or F, text";
     DOTTED_KEY = Warning "dotted-key", "a dot in a key is part of its name here, so nested keys are never found",
