@@ -144,7 +144,7 @@ fn the_page_shows_for_each_rule_a_fault_and_its_fix() {
         "# Rules of lint
 
 What `kubehose lint` finds, a heading for each rule. An error is what Fluent Bit, EKS Fargate or kubehose refuses, or what loses
-records; a warning works, but not as intended. Each example is a change that removes the finding: the lines with `-` are
+records; a warning is for what works, but not as intended. Each example is a change that removes the finding: the lines with `-` are
 the fault, those with `+` the fix.
 
 `--ignore RULE` turns a rule off, a comment `# kubehose-lint: ignore RULE` does so for its file, and

@@ -160,9 +160,9 @@ rules! {
     REGION = Error "region", "this is not an AWS region", "write one such as eu-west-1";
     STREAM_NAME = Error "stream-name", "this is not a delivery stream's name",
         "write the name alone, not the ARN: 1 to 64 of a-z A-Z 0-9 _ . -";
-    TLS_ON = Error "tls-on", "the plugin does not use the host's `tls`; `tls on` stops the start",
+    TLS_ON = Error "tls-on", "the plugin does not use Fluent Bit's `tls`; `tls on` stops the start",
         "remove it: the AWS outputs use TLS by themselves";
-    HOST_PORT = Error "host-port", "Fluent Bit keeps `host` and `port` from kubehose, which uses the region's endpoint",
+    HOST_PORT = Error "host-port", "Fluent Bit does not pass `host` and `port` to kubehose, which uses the region's endpoint",
         "write both into endpoint, as host:port";
     LOG_KEY = Warning "log-key", "log_key sends only that key's value, without any name, id or namespace",
         "remove it";
@@ -171,7 +171,7 @@ rules! {
         "add time_key _timestamp and time_key_format %Y-%m-%dT%H:%M:%S.%3NZ";
     TIME_FORMAT = Warning "time-format", "the output's time has no zone or no milliseconds",
         "add time_key_format %Y-%m-%dT%H:%M:%S.%3NZ";
-    RETRY_LIMIT = Warning "retry-limit", "with Retry_Limit 1 (the default) a second failure loses the chunk",
+    RETRY_LIMIT = Warning "retry-limit", "with Retry_Limit 1 (the default) Fluent Bit drops a chunk that the output did not take twice",
         "set Retry_Limit no_limits or a number, and storage.type filesystem on the input";
     WORKERS = Warning "workers", "with Workers 0 (the default) each flush stops the whole pipeline", "set Workers 1 or more";
     STORAGE_PATH = Error "storage-path", "an input keeps its chunks in files, but there is no storage.path",

@@ -240,7 +240,7 @@ fn set_port(plan: &mut Plan, port: &str, keys: &[String], given: &[Given]) -> Re
         plan.changes[at] = Change::Out("443 is the default".to_owned());
         return Ok(());
     }
-    plan.changes[at] = Change::Out("Fluent Bit keeps it from plugins, so it goes into endpoint".to_owned());
+    plan.changes[at] = Change::Out("Fluent Bit does not pass it to plugins, so it goes into endpoint".to_owned());
     if let Some(endpoint) = place("endpoint") {
         let with = given[endpoint].value.trim_end_matches('/');
         let authority = with.split_once("://").map_or(with, |(_, rest)| rest);
