@@ -34,7 +34,7 @@ soak: ## Ten minutes of 20,000 events a second under changing faults
 bench: ## CPU, memory and time beside the built-in kinesis_firehose, in a real Fluent Bit (about half an hour)
 	@. scripts/setup.sh && need_build && cargo bench --bench peers
 
-arm64: ## The arm64 plugin in an arm64 Fluent Bit, both cross-built, under qemu (as root; half an hour, 6 GB)
+arm64: ## dist/ for arm64, cross-built and run in an arm64 Fluent Bit under qemu (as root; half an hour, 6 GB)
 	@scripts/arm64
 
 dist: ## dist/: the plugin and the command for glibc 2.26 and newer, stripped, with checksums

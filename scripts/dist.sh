@@ -28,6 +28,20 @@ mkdir -p "$out"
 cp "$made/libkubehose.so" "$made/kubehose" examples/images/plugins.conf LICENSE "$out/"
 
 scripts/check-glibc "$glibc" "$out/libkubehose.so" "$out/kubehose"
+# Kernels of arm64 have pages of up to 64 KiB: what is aligned to less does not load there.
+case $target in
+    aarch64-*)
+        for file in "$out/libkubehose.so" "$out/kubehose"; do
+            for alignment in $(readelf -lW "$file" | awk '$1 == "LOAD" { print $NF }'); do
+                if [ $((alignment)) -lt 65536 ]; then
+                    say "$file: a segment is aligned to $alignment, less than 64 KiB"
+                    exit 1
+                fi
+            done
+            say "$file: every segment is aligned to 64 KiB or more"
+        done
+        ;;
+esac
 size=$(wc -c <"$out/libkubehose.so")
 if [ "$size" -gt "$most_bytes" ]; then
     say "libkubehose.so has $size bytes, more than $most_bytes: see what has come in with cargo bloat"
