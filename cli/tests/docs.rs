@@ -206,6 +206,28 @@ fn commands_that_need_a_cluster_are_well_formed() {
 }
 
 #[test]
+fn messages_in_the_book_are_those_of_the_code() {
+    let mut code = String::new();
+    for folder in ["src", "src/delivery", "src/firehose", "src/storage", "src/record"] {
+        for file in fs::read_dir(root().join(folder)).unwrap() {
+            code += &fs::read_to_string(file.unwrap().path()).unwrap_or_default();
+        }
+    }
+    let page = fs::read_to_string(root().join("docs/src/troubleshooting.md")).unwrap();
+    let table = page.split("| message | what it means |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let mut known = 0;
+    for cell in table.lines().skip(1).filter_map(|row| row.split(" | ").next()) {
+        // What stands between dots is filled in.
+        for part in cell.split('`').skip(1).step_by(2).flat_map(|message| message.split('…')) {
+            let part = part.trim_matches([' ', ':', ';', '.']);
+            assert!(code.contains(part), "{cell}: no such message: {part}");
+            known += 1;
+        }
+    }
+    assert!(known > 20, "only {known} messages were found");
+}
+
+#[test]
 fn every_rule_of_lint_has_its_symptom() {
     let rules = support::kubehose("lint --rules").fine();
     let page = fs::read_to_string(root().join("docs/src/troubleshooting.md")).unwrap();
