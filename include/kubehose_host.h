@@ -18,8 +18,8 @@ enum { FLB_LOG_ERROR = 1, FLB_LOG_WARN = 2, FLB_LOG_INFO = 3, FLB_LOG_DEBUG = 4 
 
 /*
  * Argument of FLBPluginRegister. These five fields hold for 1.7 to 5.1. Later releases append `int event_type` (4.2.3)
- * and `struct flb_config_map *config_map` (5.1.1); older ones allocate exactly these 32 bytes, so nothing behind
- * `description` may be touched. `flags` holds garbage up to 4.2.2: write it. The host keeps `description` by pointer.
+ * and `struct flb_config_map *config_map` (5.1.1); older ones allocate exactly these 32 bytes. `flags` holds garbage up to
+ * 4.2.2: write it. The host keeps `description` by pointer.
  */
 struct flb_plugin_proxy_def {
     int type;
@@ -27,6 +27,33 @@ struct flb_plugin_proxy_def {
     int flags;
     char *name;
     char *description;
+};
+
+/*
+ * One entry of a table of options (include/fluent-bit/flb_config_map.h), 104 bytes since 5.0.3 and 96 before. A zeroed entry
+ * ends a table. `value` and `head` belong to the host's own copies. The host never writes to a plugin's table, and reads it as long as
+ * the process is.
+ */
+struct flb_config_map {
+    int type;
+    const char *name;
+    const char *def_value;
+    int flags;
+    int set_property;
+    __UINTPTR_TYPE__ offset;
+    const char *desc;
+    __UINTPTR_TYPE__ value[5];
+    __UINTPTR_TYPE__ head[2];
+};
+
+/* The flb_config_map.type of a text. */
+enum { FLB_CONFIG_MAP_STR = 0 };
+
+/* The same argument in 5.1.1, from an allocation of 48 bytes. src/host/table.rs says how it is told from the earlier ones. */
+struct flb_plugin_proxy_def_5_1_1 {
+    struct flb_plugin_proxy_def before;
+    int event_type;
+    const struct flb_config_map *config_map;
 };
 
 /* An output's instance. Opaque: its layout changes with every release. */

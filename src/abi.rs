@@ -29,7 +29,7 @@ fn guard(otherwise: c_int, run: impl FnOnce() -> c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn FLBPluginRegister(definition: *mut ffi::flb_plugin_proxy_def) -> c_int {
     // SAFETY: the caller's promise.
-    guard(-1, || if unsafe { host::define(definition) } { 0 } else { -1 })
+    guard(-1, || if unsafe { host::define(definition, &output::properties()) } { 0 } else { -1 })
 }
 
 /// Starts one `[OUTPUT]`. 0 and less is failure.

@@ -1,6 +1,6 @@
 //! Properties of an `[OUTPUT]` section → validated [`Config`], once; every option's name, default, bounds and help.
 //!
-//! The host accepts unknown properties silently and returns only those that are asked for by name, so an option that is not in
+//! Hosts before 5.1.1 accept unknown properties silently, and all return only those that are asked for by name, so an option that is not in
 //! [`OPTIONS`] does not exist.
 
 use crate::delivery::lanes::Streams;

@@ -8,9 +8,9 @@ use crate::delivery::{Action, CallId, DISK_AT_EXIT, Delivery, FlushId, Identity,
 use crate::error::Error;
 use crate::event::chunk::Time;
 use crate::firehose::{self, Fault, Firehose};
-use crate::host::{self, FlushData, Gate, Handle, Level, Log, Metrics, Output, Status};
+use crate::host::{self, FlushData, Gate, Handle, Level, Log, Metrics, Output, Property, Status};
 use crate::metrics::{self, ByStream, Counts, Snapshot};
-use crate::options::Config;
+use crate::options::{Config, OPTIONS, OptionSpec};
 use crate::storage::chunks::Revoker;
 use crate::storage::hang::{Busy, Said, Watch};
 use crate::storage::letters::DeadLetter;
@@ -67,6 +67,16 @@ pub struct Instance {
     flush_timeout: Duration,
     shutdown_timeout: Duration,
     next_flush: AtomicU64,
+}
+
+/// Every option, as the host shows it.
+pub fn properties() -> Vec<Property> {
+    let shown = |option: &OptionSpec| Property {
+        name: option.name,
+        default: option.default,
+        help: format!("{} Accepted: {}.", option.help, option.accepted),
+    };
+    OPTIONS.iter().map(shown).collect()
 }
 
 /// Starts the output that the host describes, and sets its handle. If it fails, the log says why.

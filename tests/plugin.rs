@@ -136,7 +136,7 @@ fn in_daemon_mode_the_log_goes_where_the_hosts_log_goes() {
 
 #[test]
 fn a_hundred_hot_reloads_neither_lose_nor_leak() {
-    if !since_or_skip((2, 1), "hot reload") {
+    if !since_or_skip((2, 1, 0), "hot reload") {
         return;
     }
     const RELOADS: usize = 100;
@@ -161,7 +161,7 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
     };
     until("start", Duration::from_secs(10), || running.log().contains("stream processor started"));
     // Before 4.0 the host does not log that a reload is done; the start of the stream processor is its last line.
-    let tells = version() >= (4, 0);
+    let tells = version() >= (4, 0, 0);
     let reloads = |log: &str| match tells {
         true => log.matches("successful reload done").count(),
         false => log.matches("stream processor started").count() - 1,
@@ -201,7 +201,7 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
 
 #[test]
 fn the_hosts_own_metrics_endpoint_shows_the_counts() {
-    if !since_or_skip((2, 0), "metrics of plugins on the host's own endpoint") {
+    if !since_or_skip((2, 0, 0), "metrics of plugins on the host's own endpoint") {
         return;
     }
     use kubehose_local::firehose::{Faults, Options, Server};
@@ -255,7 +255,7 @@ fn the_hosts_own_metrics_endpoint_shows_the_counts() {
 
 #[test]
 fn with_a_template_failing_streams_are_counted_and_each_stream_is_summed_up_at_exit() {
-    if !since_or_skip((2, 0), "metrics of plugins on the host's own endpoint") {
+    if !since_or_skip((2, 0, 0), "metrics of plugins on the host's own endpoint") {
         return;
     }
     use kubehose_local::firehose::{Options, Server};

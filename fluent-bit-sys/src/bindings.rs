@@ -44,6 +44,78 @@ const _: () = {
     ][::std::mem::offset_of!(flb_plugin_proxy_def, description) - 24usize];
 };
 #[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct flb_config_map {
+    pub type_: ::std::os::raw::c_int,
+    pub name: *const ::std::os::raw::c_char,
+    pub def_value: *const ::std::os::raw::c_char,
+    pub flags: ::std::os::raw::c_int,
+    pub set_property: ::std::os::raw::c_int,
+    pub offset: ::std::os::raw::c_ulong,
+    pub desc: *const ::std::os::raw::c_char,
+    pub value: [::std::os::raw::c_ulong; 5usize],
+    pub head: [::std::os::raw::c_ulong; 2usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of flb_config_map"][::std::mem::size_of::<flb_config_map>() - 104usize];
+    ["Alignment of flb_config_map"][::std::mem::align_of::<flb_config_map>() - 8usize];
+    [
+        "Offset of field: flb_config_map::type_",
+    ][::std::mem::offset_of!(flb_config_map, type_) - 0usize];
+    [
+        "Offset of field: flb_config_map::name",
+    ][::std::mem::offset_of!(flb_config_map, name) - 8usize];
+    [
+        "Offset of field: flb_config_map::def_value",
+    ][::std::mem::offset_of!(flb_config_map, def_value) - 16usize];
+    [
+        "Offset of field: flb_config_map::flags",
+    ][::std::mem::offset_of!(flb_config_map, flags) - 24usize];
+    [
+        "Offset of field: flb_config_map::set_property",
+    ][::std::mem::offset_of!(flb_config_map, set_property) - 28usize];
+    [
+        "Offset of field: flb_config_map::offset",
+    ][::std::mem::offset_of!(flb_config_map, offset) - 32usize];
+    [
+        "Offset of field: flb_config_map::desc",
+    ][::std::mem::offset_of!(flb_config_map, desc) - 40usize];
+    [
+        "Offset of field: flb_config_map::value",
+    ][::std::mem::offset_of!(flb_config_map, value) - 48usize];
+    [
+        "Offset of field: flb_config_map::head",
+    ][::std::mem::offset_of!(flb_config_map, head) - 88usize];
+};
+pub const FLB_CONFIG_MAP_STR: _bindgen_ty_4 = 0;
+pub type _bindgen_ty_4 = ::std::os::raw::c_uint;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct flb_plugin_proxy_def_5_1_1 {
+    pub before: flb_plugin_proxy_def,
+    pub event_type: ::std::os::raw::c_int,
+    pub config_map: *const flb_config_map,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of flb_plugin_proxy_def_5_1_1",
+    ][::std::mem::size_of::<flb_plugin_proxy_def_5_1_1>() - 48usize];
+    [
+        "Alignment of flb_plugin_proxy_def_5_1_1",
+    ][::std::mem::align_of::<flb_plugin_proxy_def_5_1_1>() - 8usize];
+    [
+        "Offset of field: flb_plugin_proxy_def_5_1_1::before",
+    ][::std::mem::offset_of!(flb_plugin_proxy_def_5_1_1, before) - 0usize];
+    [
+        "Offset of field: flb_plugin_proxy_def_5_1_1::event_type",
+    ][::std::mem::offset_of!(flb_plugin_proxy_def_5_1_1, event_type) - 32usize];
+    [
+        "Offset of field: flb_plugin_proxy_def_5_1_1::config_map",
+    ][::std::mem::offset_of!(flb_plugin_proxy_def_5_1_1, config_map) - 40usize];
+};
+#[repr(C)]
 #[derive(Debug)]
 pub struct flb_output_instance {
     _unused: [u8; 0],

@@ -7,7 +7,9 @@
 #![allow(unsafe_code)]
 
 mod alloc;
+mod table;
 
+pub use self::table::Property;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use fluent_bit_sys as ffi;
 use once_cell::sync::{Lazy, OnceCell};
@@ -81,11 +83,11 @@ impl Level {
 }
 
 /// Fills in the host's definition of the plugin: these five fields and not one byte more, because older hosts allocate
-/// no more.
+/// no more; and the table of its options, if the host is one that reads it.
 ///
 /// # Safety
 /// `definition` is null, or what the host passes to FLBPluginRegister.
-pub unsafe fn define(definition: *mut ffi::flb_plugin_proxy_def) -> bool {
+pub unsafe fn define(definition: *mut ffi::flb_plugin_proxy_def, options: &[Property]) -> bool {
     if definition.is_null() {
         return false;
     }
@@ -99,6 +101,7 @@ pub unsafe fn define(definition: *mut ffi::flb_plugin_proxy_def) -> bool {
         (&raw mut (*definition).flags).write(0);
         (&raw mut (*definition).name).write(NAME.as_ptr().cast_mut());
         (&raw mut (*definition).description).write(DESCRIPTION.as_ptr().cast_mut());
+        table::offer(definition, options);
     }
     true
 }
@@ -109,22 +112,28 @@ fn symbol(name: &CStr) -> Option<NonNull<c_void>> {
     NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
 }
 
+/// The loaded object (the executable, a library) that an address lies in, by its base.
+fn object(address: *const c_void) -> Option<usize> {
+    // SAFETY: the result is plain data that dladdr fills; it takes any address.
+    let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    (unsafe { libc::dladdr(address, &mut found) } != 0).then(|| found.dli_fbase.addr())
+}
+
+/// The object of the host's executable.
+fn executable() -> Option<usize> {
+    // SAFETY: getauxval takes any number.
+    object(std::ptr::without_provenance(unsafe { libc::getauxval(libc::AT_ENTRY) } as usize))
+}
+
 /// The host's flag that a signal has asked it to end (`volatile sig_atomic_t exit_signal`, src/fluent-bit.c, exported in every
 /// release since 1.8.0). A hot reload does not set it.
 static EXIT_SIGNAL: Lazy<Option<&'static AtomicI32>> = Lazy::new(|| {
     let flag = symbol(c"exit_signal")?;
     // Another library may have a variable of that name.
-    let lies_in = |address: *const c_void| {
-        // SAFETY: the result is plain data that dladdr fills; it takes any address.
-        let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
-        // SAFETY: as above.
-        (unsafe { libc::dladdr(address, &mut found) } != 0).then_some(found.dli_fbase)
-    };
-    // SAFETY: getauxval takes any number.
-    let executable = lies_in(unsafe { libc::getauxval(libc::AT_ENTRY) } as *const c_void)?;
     // SAFETY: the executable's `sig_atomic_t` is a C int, aligned, and there as long as the process is; everybody reads and writes it as
     // one word.
-    (lies_in(flag.as_ptr())? == executable).then(|| unsafe { AtomicI32::from_ptr(flag.as_ptr().cast()) })
+    (object(flag.as_ptr())? == executable()?).then(|| unsafe { AtomicI32::from_ptr(flag.as_ptr().cast()) })
 });
 
 /// When we first saw that a signal (SIGTERM, SIGINT) has asked the host to end: the same moment for all outputs of the process.

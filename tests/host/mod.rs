@@ -52,25 +52,26 @@ pub fn real_or_skip(what: &str) -> bool {
     host().real
 }
 
-/// Major and minor version of the real Fluent Bit.
-pub fn version() -> (u32, u32) {
+/// The version of the real Fluent Bit.
+pub fn version() -> (u32, u32, u32) {
     let output = Command::new(&host().program).arg("--version").output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     let (_, number) = told.split_once("Fluent Bit v").unwrap_or_else(|| panic!("no version in: {told}"));
-    let mut parts = number.split('.').map(|part| part.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    let line = number.lines().next().unwrap_or_default();
+    let mut parts = line.trim().split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 /// Whether there is a real Fluent Bit of at least this version; if not, prints what was not run.
-pub fn since_or_skip(least: (u32, u32), what: &str) -> bool {
+pub fn since_or_skip(least: (u32, u32, u32), what: &str) -> bool {
     if !real_or_skip(what) {
         return false;
     }
     let version = version();
     if version < least {
         eprintln!(
-            "not run, because Fluent Bit {}.{} is older than {}.{}: {what}",
-            version.0, version.1, least.0, least.1
+            "not run, because Fluent Bit {}.{}.{} is older than {}.{}.{}: {what}",
+            version.0, version.1, version.2, least.0, least.1, least.2
         );
     }
     version >= least
