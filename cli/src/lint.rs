@@ -388,7 +388,7 @@ pub struct Report {
     pub left_off: Vec<(String, usize)>,
     /// Files in which there was nothing to check.
     pub unchecked: Vec<String>,
-    /// Files that are no YAML, and may be once a template engine has filled them in.
+    /// Files with `{{` in them, which may be YAML only once a template engine has filled them in.
     templates: HashSet<String>,
 }
 
@@ -434,7 +434,8 @@ pub fn check_all<'f>(files: impl Iterator<Item = (&'f str, &'f [u8])>, target: T
         let ignored = ignored_in(bytes);
         findings.list.retain(|finding| !ignored.contains(&finding.rule.id));
         findings.list.sort_by_key(|finding| finding.at);
-        if String::from_utf8_lossy(bytes).contains("{{") && !is_classic(name, &String::from_utf8_lossy(bytes)) {
+        let text = String::from_utf8_lossy(bytes);
+        if text.contains("{{") && !is_classic(name, &text) {
             report.templates.insert(findings.file.clone());
         }
         if !findings.checked && findings.list.is_empty() {

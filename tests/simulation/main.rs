@@ -27,7 +27,7 @@ const PROGRESS: Duration = Duration::from_secs(10);
 const BROKEN: u64 = 5;
 
 /// Seeds of worlds that once revealed a fault.
-const REGRESSIONS: [u64; 4] = [20, 38, 1416, 4922];
+const REGRESSIONS: [u64; 5] = [20, 38, 1416, 4922, 13352];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -69,16 +69,15 @@ fn run_all(world: fn(u64, bool) -> Result<Summary, String>, by_default: u64) -> 
                 let mine = (first..first + seeds).filter(|seed| seed % threads == thread);
                 let regressions = REGRESSIONS.into_iter().filter(|_| thread == 0);
                 for seed in regressions.chain(mine) {
-                    let before = broken.len();
-                    match std::panic::catch_unwind(|| world(seed, false)) {
-                        Ok(Ok(summary)) => all.add(&summary),
-                        Ok(Err(what)) => broken.push(format!("seed {seed}: {what}")),
-                        Err(_) => broken.push(format!("seed {seed}: a panic")),
-                    }
-                    if broken.len() > before {
-                        violations.fetch_add(1, Relaxed);
-                        // A long run tells at once.
-                        broken.last().inspect(|what| eprintln!("{what}"));
+                    let ran = std::panic::catch_unwind(|| world(seed, false));
+                    match ran.unwrap_or_else(|_| Err("a panic".to_owned())) {
+                        Ok(summary) => all.add(&summary),
+                        Err(what) => {
+                            violations.fetch_add(1, Relaxed);
+                            // A long run tells at once.
+                            eprintln!("seed {seed}: {what}");
+                            broken.push(format!("seed {seed}: {what}"));
+                        }
                     }
                     let done = done.fetch_add(1, Relaxed) + 1;
                     if asked.is_some() && thread == 0 && told.elapsed() >= PROGRESS {

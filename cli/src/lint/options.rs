@@ -127,14 +127,14 @@ pub struct Unknown {
 pub fn unknown(section: &str, plugin: &str, key: &str) -> Option<Unknown> {
     let lower = key.to_ascii_lowercase();
     let served = host::plugin(section, plugin);
-    let own = own(section, plugin);
+    let table = own(section, plugin);
     // A plugin without a table of its own gets what the core does not know, but of its families only these.
-    let checked = own.is_some() || lower.starts_with("net.") || lower.starts_with("oauth2");
+    let checked = table.is_some() || lower.starts_with("net.") || lower.starts_with("oauth2");
     if let Some(family) = served.filter(|_| checked).and_then(|plugin| family(section, plugin, &lower)) {
         let names = || family.iter().map(|option| option.name);
         return (!names().any(|name| name == lower)).then(|| Unknown { near: near(&lower, names()), elsewhere: None });
     }
-    let mut names = own?;
+    let mut names = table?;
     let of_server: Vec<&str> = served
         .filter(|plugin| plugin.http_server)
         .and_then(|_| host::shared("http-server"))
@@ -167,7 +167,7 @@ pub fn unknown(section: &str, plugin: &str, key: &str) -> Option<Unknown> {
     let elsewhere = FIREHOSE_OUTPUTS
         .into_iter()
         .filter(|_| section == "OUTPUT")
-        .find(|other| self::own(section, other).is_some_and(|names| names.contains(&lower.as_str())));
+        .find(|other| own(section, other).is_some_and(|names| names.contains(&lower.as_str())));
     Some(Unknown { near: near(&lower, names), elsewhere })
 }
 

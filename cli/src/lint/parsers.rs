@@ -35,16 +35,20 @@ const NAMES: [(&str, &str, &str, Without); 11] = [
 
 /// What of a configuration defines parsers.
 struct Defined<'c> {
-    parsers: Vec<&'c str>,
-    /// Their formats, in the same order.
-    formats: Vec<&'c str>,
+    /// Each with its format.
+    parsers: Vec<(&'c str, &'c str)>,
     multiline: Vec<&'c str>,
 }
 
-impl Defined<'_> {
+impl<'c> Defined<'c> {
+    /// The parsers for one line.
+    fn names(&self) -> impl Iterator<Item = &'c str> {
+        self.parsers.iter().map(|(name, _)| *name)
+    }
+
     /// Whether it defines the parser; capitals count.
     fn has(&self, name: &str) -> bool {
-        self.parsers.contains(&name)
+        self.names().any(|known| known == name)
     }
 
     /// Whether there is that parser for several lines; capitals do not count.
@@ -54,8 +58,8 @@ impl Defined<'_> {
 
     /// Whether the parser is one of Format regex; None where there is no such parser.
     fn is_regex(&self, name: &str) -> Option<bool> {
-        let at = self.parsers.iter().position(|known| *known == name)?;
-        self.formats.get(at).map(|format| format.eq_ignore_ascii_case("regex") || !is_known(format))
+        let (_, format) = self.parsers.iter().find(|(known, _)| *known == name)?;
+        Some(format.eq_ignore_ascii_case("regex") || !is_known(format))
     }
 
     /// What else may be meant.
@@ -63,7 +67,7 @@ impl Defined<'_> {
         if self.has_multiline(name) {
             return "; there is one for several lines, which multiline.parser takes".to_owned();
         }
-        let close = options::near(name, self.parsers.iter().copied());
+        let close = options::near(name, self.names());
         close.map_or(String::new(), |close| format!(": did you mean {close}?"))
     }
 
@@ -87,12 +91,11 @@ pub fn check(conf: &Conf, findings: &mut Findings) {
         conf.sections.iter().filter(move |section| section.name == kind && section.get("name").is_some())
     };
     let defined = Defined {
-        parsers: of("PARSER").map(name_of).collect(),
-        formats: of("PARSER").map(|section| section.value("format").unwrap_or_default()).collect(),
+        parsers: of("PARSER").map(|parser| (name_of(parser), parser.value("format").unwrap_or_default())).collect(),
         multiline: of("MULTILINE_PARSER").map(name_of).collect(),
     };
     // A name that is known only at run time may be any.
-    if defined.parsers.iter().chain(&defined.multiline).any(|name| !is_known(name)) {
+    if defined.names().chain(defined.multiline.iter().copied()).any(|name| !is_known(name)) {
         return;
     }
     for section in conf.sections.iter().chain(&conf.processors) {
