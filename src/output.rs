@@ -178,7 +178,7 @@ impl Instance {
         // Without the way there and back: with Workers 0 the host's pipeline waits here.
         let reserved = match reserved {
             Some(reservation) if self.acknowledges_all => {
-                let bytes = reservation.fill(bytes.to_vec());
+                let bytes = reservation.copy(bytes);
                 let input = Input::Acknowledged { tag: tag.to_vec(), identity, bytes };
                 return match self.driver.tell(Event::Input(input)) {
                     true => Status::Ok,
@@ -195,7 +195,7 @@ impl Instance {
             deadline,
             tag: tag.to_vec(),
             identity,
-            bytes: reservation.fill(bytes.to_vec()),
+            bytes: reservation.copy(bytes),
         };
         let input = match reserved {
             Some(reservation) => chunk(reservation),

@@ -701,6 +701,7 @@ impl<'o> Delivery<'o> {
         }
         self.resume_deferred();
         self.room.share_copies(self.lanes.are_throttled());
+        self.room.copy_only_enough(self.encodes_at_once());
         self.admit(out);
         self.encode(now, out);
         let waiting = self.waiting_flushes();
@@ -956,12 +957,23 @@ impl<'o> Delivery<'o> {
 
     /// Whether there is something to encode, and room and need for it.
     fn can_encode(&self) -> bool {
-        let waits = self.encoding.is_some()
+        self.has_to_encode() && (self.gave_up.is_some() || self.wants_more(SLICE_ROOM))
+    }
+
+    /// Whether flushes wait for their deliveries, and nothing but the encoder delays these: then it does not matter where a chunk is. What cannot
+    /// be encoded for now is copied, since its flush may give up.
+    fn encodes_at_once(&self) -> bool {
+        let flushes_wait = self.options.acknowledge == Acknowledge::Delivered && !self.options.spool;
+        flushes_wait && self.deferred.is_empty() && (self.can_encode() || !self.has_to_encode())
+    }
+
+    /// Whether a chunk in memory is to be encoded.
+    fn has_to_encode(&self) -> bool {
+        self.encoding.is_some()
             || self.queue.front().is_some_and(|queued| match queued.source {
                 Source::Memory(_) => true,
                 Source::Disk(_) => false,
-            });
-        waits && (self.gave_up.is_some() || self.wants_more(SLICE_ROOM))
+            })
     }
 
     fn wants_more(&self, bytes: usize) -> bool {

@@ -616,7 +616,7 @@ impl World<'_> {
                     deadline,
                     tag: tag.as_bytes().to_vec(),
                     identity: Identity::of(tag.as_bytes(), &bytes),
-                    bytes: reservation.fill(bytes.to_vec()),
+                    bytes: reservation.copy(&bytes),
                 };
                 self.feed(input)
             }
@@ -780,7 +780,7 @@ impl World<'_> {
                         self.summary.acknowledged_at_once += 1;
                         self.workers[worker].flush = None;
                         self.replied(worker, chunk, Status::Ok);
-                        let bytes = reservation.fill(bytes.to_vec());
+                        let bytes = reservation.copy(&bytes);
                         self.feed(Input::Acknowledged { tag: tag.as_bytes().to_vec(), identity, bytes })?;
                         self.close_if_joined()?;
                         continue;
@@ -793,7 +793,7 @@ impl World<'_> {
                         deadline,
                         tag: tag.as_bytes().to_vec(),
                         identity,
-                        bytes: reservation.fill(bytes.to_vec()),
+                        bytes: reservation.copy(&bytes),
                     },
                     None => {
                         self.summary.parked += 1;
