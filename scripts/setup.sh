@@ -2,6 +2,7 @@
 # To be sourced, from the root of the repository: installs what a build or the tests need and what is not there.
 #
 # need_build     a C compiler to link with
+# need_component a part of the Rust toolchain (rustfmt, clippy), which minimal ones lack; without it the check says that it did not run
 # need_libclang  libclang for bindgen; without it the test that needs it says that it did not run
 # need_curl      curl, which a credential_process of the tests calls
 # need_proxy     a proxy (tinyproxy); without it the tests that need it say that they did not run
@@ -34,6 +35,14 @@ need_build() {
         say "a C compiler to link with (cc) is missing: install build-essential, gcc or clang, then try again"
         return 1
     fi
+}
+
+# Whether `cargo $1` works, which the toolchain's component $2 brings.
+need_component() {
+    cargo "$1" --version >/dev/null 2>&1 && return 0
+    command -v rustup >/dev/null || return 1
+    say "adding $2 to the Rust toolchain"
+    rustup component add "$2" >&2 && cargo "$1" --version >/dev/null 2>&1
 }
 
 # Where bindgen looks for libclang. libclang-cpp.so, or llvm-config without it, is of no use to it.
