@@ -15,6 +15,7 @@ pub mod record;
 pub mod replay;
 pub mod service;
 pub mod storage;
+mod told;
 
 /// The version of kubehose.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -15,6 +15,7 @@ use crate::storage::chunks::Revoker;
 use crate::storage::hang::{Busy, Said, Watch};
 use crate::storage::letters::DeadLetter;
 use crate::storage::{AtStart, Storage, Task};
+use crate::told::{Teller, Told, Waiter};
 use crate::{REVISION, VERSION};
 use crossbeam_channel::RecvTimeoutError;
 use futures_util::StreamExt;
@@ -188,8 +189,7 @@ impl Instance {
             reserved => reserved,
         };
         let flush = FlushId(self.next_flush.fetch_add(1, Ordering::Relaxed));
-        // Room for an admission and the answer.
-        let (tell, told) = crossbeam_channel::bounded(2);
+        let waiter = Waiter::default();
         let chunk = |reservation: Reservation| Input::Chunk {
             flush,
             deadline,
@@ -201,19 +201,19 @@ impl Instance {
             Some(reservation) => chunk(reservation),
             None => Input::Waiting { flush, deadline, identity, size: bytes.len() },
         };
-        if !self.driver.tell(Event::Flush { flush, tell: tell.clone(), input }) {
+        if !self.driver.tell(Event::Flush { flush, teller: waiter.teller(), input }) {
             return Status::Retry;
         }
         loop {
-            match told.recv_deadline(deadline + MARGIN) {
-                Ok(Told::Admitted(reservation)) => {
+            match waiter.wait(deadline + MARGIN) {
+                Some(Told::Admitted(reservation)) => {
                     let input = chunk(reservation);
-                    if !self.driver.tell(Event::Flush { flush, tell: tell.clone(), input }) {
+                    if !self.driver.tell(Event::Flush { flush, teller: waiter.teller(), input }) {
                         return Status::Retry;
                     }
                 }
-                Ok(Told::Answer(status)) => return status,
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Status::Retry,
+                Some(Told::Answer(status)) => return status,
+                None => return Status::Retry,
             }
         }
     }
@@ -243,18 +243,10 @@ impl Instance {
     }
 }
 
-/// What a flush receives.
-pub(crate) enum Told {
-    /// There is room: it may copy its chunk.
-    Admitted(Reservation),
-    /// The answer to the host.
-    Answer(Status),
-}
-
 /// What the driver receives.
 pub(crate) enum Event {
     /// An input of a flush, and where its answer goes.
-    Flush { flush: FlushId, tell: crossbeam_channel::Sender<Told>, input: Input },
+    Flush { flush: FlushId, teller: Teller, input: Input },
     /// Any other input.
     Input(Input),
 }
@@ -452,10 +444,10 @@ impl Loop {
         });
         let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
         let mut called: HashMap<CallId, Called> = HashMap::new();
-        let mut flushes: HashMap<FlushId, crossbeam_channel::Sender<Told>> = HashMap::new();
+        let mut flushes: HashMap<FlushId, Teller> = HashMap::new();
         let mut out = Vec::new();
         let (mut published, mut unpublished, mut stopping) = (Instant::now(), true, false);
-        let (mut unshown, mut watch) = (None, Watch::default());
+        let (mut unshown, mut look_at, mut watch) = (None, None, Watch::default());
         delivery.handle(Input::Tick, present(), &mut out);
         loop {
             // A flush that is answered shows the lines that wait.
@@ -485,7 +477,11 @@ impl Loop {
             }
             let show = unshown.map(|since: Instant| since + SHOW_ALONE);
             let publish = unpublished.then(|| published + PUBLISH_EVERY);
-            let look = (!flushes.is_empty() && !stopping).then(|| now + LOOK);
+            if !flushes.is_empty() && !stopping && look_at.is_none_or(|at| at <= now) {
+                look_at = Some(now + LOOK);
+            }
+            // Kept while no flush waits: a timer that ends before the one that the thread last slept for costs a system call.
+            let look = look_at.filter(|at| *at > now);
             let core = delivery.wake_at();
             let wake = [core, publish, look, show, disk].into_iter().flatten().min();
             if core.is_some_and(|core| core <= now) || !self.events.is_empty() {
@@ -510,8 +506,8 @@ impl Loop {
                 Some(event) = self.events.recv() => {
                     unpublished = true;
                     match event {
-                        Event::Flush { flush, tell, input } => {
-                            flushes.insert(flush, tell);
+                        Event::Flush { flush, teller, input } => {
+                            flushes.insert(flush, teller);
                             input
                         }
                         Event::Input(input) => input,
@@ -563,18 +559,17 @@ impl Loop {
         action: Action,
         calls: &mut FuturesUnordered<Call>,
         called: &mut HashMap<CallId, Called>,
-        flushes: &mut HashMap<FlushId, crossbeam_channel::Sender<Told>>,
+        flushes: &mut HashMap<FlushId, Teller>,
     ) {
         match action {
             Action::Reply { flush, status } => {
-                if let Some(tell) = flushes.remove(&flush) {
-                    // The flush may have given up.
-                    let _ = tell.try_send(Told::Answer(status));
+                if let Some(teller) = flushes.remove(&flush) {
+                    teller.answer(status);
                 }
             }
             Action::Admit { flush, reservation } => {
-                if let Some(tell) = flushes.get(&flush) {
-                    let _ = tell.try_send(Told::Admitted(reservation));
+                if let Some(teller) = flushes.get(&flush) {
+                    teller.admit(reservation);
                 }
             }
             Action::Call { call, stream, body, records } => {
@@ -664,15 +659,18 @@ mod tests {
                 assert!(chunk(size));
             }
             // A flush that waits is answered RETRY when the channel to it closes: nothing is lost.
-            let (tell, told) = crossbeam_channel::bounded(2);
+            let waiter = Waiter::default();
             let deadline = Instant::now();
             let (flush, identity) = (FlushId(1), Identity::of(b"tag", &[]));
             let input = Input::Waiting { flush, deadline, identity, size: 100 };
-            assert!(driver.tell(Event::Flush { flush, tell, input }));
+            assert!(driver.tell(Event::Flush { flush, teller: waiter.teller(), input }));
             let log = Log::detached();
             lose_late_chunks(&mut inbox, &log);
             assert!(!chunk(1), "after it the host's thread answers RETRY");
-            assert!(matches!(told.try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected)));
+            assert!(
+                waiter.wait(deadline + Duration::from_secs(60)).is_none()
+                    && deadline.elapsed() < Duration::from_secs(60)
+            );
             let bytes = before * (before + 1) / 2;
             let line = format!("{before} chunks ({bytes} bytes) came while the output ended, and are lost");
             assert_eq!(log.take(), (before > 0).then_some((Level::Error, line)));

@@ -630,6 +630,12 @@ fn non_null_text(text: *const c_char) -> NonNull<c_char> {
 /// Whether the calling thread is one of the host's output workers (`Workers` above 0), named `flb-out-…`; otherwise it
 /// is the engine's own, which no flush may block for long.
 pub fn on_worker_thread() -> bool {
+    // Asked at each flush, and a thread keeps its name.
+    thread_local!(static KNOWN: std::cell::OnceCell<bool> = const { std::cell::OnceCell::new() });
+    KNOWN.with(|known| *known.get_or_init(is_named_as_worker))
+}
+
+fn is_named_as_worker() -> bool {
     let mut name = [0 as c_char; 16];
     // SAFETY: the buffer is as long as a thread's name can be, with its NUL.
     let failed = unsafe { libc::pthread_getname_np(libc::pthread_self(), name.as_mut_ptr(), name.len()) } != 0;
