@@ -120,7 +120,7 @@ mod tests {
         let second = waiter.teller();
         drop(teller);
         second.answer(Status::Error);
-        let far = Instant::now() + Duration::from_secs(60);
+        let far = Instant::now() + Duration::from_secs(20);
         assert!(matches!(waiter.wait(far), Some(Told::Answer(Status::Error))));
         assert!(waiter.wait(far).is_none() && Instant::now() < far);
     }
@@ -130,7 +130,7 @@ mod tests {
         for ends in [false, true] {
             let waiter = Waiter::default();
             let (one, two) = (waiter.teller(), waiter.teller());
-            let far = Instant::now() + Duration::from_secs(60);
+            let far = Instant::now() + Duration::from_secs(20);
             let telling = thread::spawn(move || {
                 thread::sleep(Duration::from_millis(50));
                 drop(one);
