@@ -16,6 +16,7 @@ pub mod replay;
 pub mod service;
 pub mod storage;
 mod told;
+mod turns;
 
 /// The version of kubehose.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -4,7 +4,7 @@
 //! our thread never answers. A thread of ours that does not end in time is left behind, and no longer touches anything of the host.
 
 use crate::delivery::room::{Reservation, Room};
-use crate::delivery::{Action, CallId, DISK_AT_EXIT, Delivery, FlushId, Identity, Input, Now, Parts};
+use crate::delivery::{Acknowledge, Action, CallId, DISK_AT_EXIT, Delivery, FlushId, Identity, Input, Now, Parts};
 use crate::error::Error;
 use crate::event::chunk::Time;
 use crate::firehose::{self, Fault, Firehose};
@@ -16,6 +16,7 @@ use crate::storage::hang::{Busy, Said, Watch};
 use crate::storage::letters::DeadLetter;
 use crate::storage::{AtStart, Storage, Task};
 use crate::told::{Teller, Told, Waiter};
+use crate::turns::{Ready, SMALL, Turns};
 use crate::{REVISION, VERSION};
 use crossbeam_channel::RecvTimeoutError;
 use futures_util::StreamExt;
@@ -65,6 +66,8 @@ pub struct Instance {
     gate: Option<Gate>,
     /// Whether the host's threads answer OK by themselves: [`crate::delivery::DeliveryOptions::acknowledges_all`].
     acknowledges_all: bool,
+    /// Whether a flush waits until its chunk is delivered.
+    waits_for_delivery: bool,
     flush_timeout: Duration,
     shutdown_timeout: Duration,
     next_flush: AtomicU64,
@@ -149,19 +152,21 @@ impl Instance {
             ),
         );
         let acknowledges_all = config.delivery.acknowledges_all(&config.streams);
+        let waits_for_delivery = config.delivery.acknowledge == Acknowledge::Delivered && !config.delivery.spool;
         let driver = Driver::start(config, log.clone(), metrics)?;
         Ok(Instance {
             log,
             driver,
             gate,
             acknowledges_all,
+            waits_for_delivery,
             flush_timeout,
             shutdown_timeout,
             next_flush: AtomicU64::new(0),
         })
     }
 
-    /// Copies a chunk and waits for the answer. This runs on the small stack.
+    /// Copies a chunk and waits for the answer. This runs on the small stack, but for what [`Turns::wait`] runs on another.
     pub fn flush(&self, data: &FlushData) -> Status {
         let now = Instant::now();
         // A host that has been asked to end still flushes what is queued, one chunk after the other.
@@ -189,33 +194,32 @@ impl Instance {
             reserved => reserved,
         };
         let flush = FlushId(self.next_flush.fetch_add(1, Ordering::Relaxed));
-        let waiter = Waiter::default();
-        let chunk = |reservation: Reservation| Input::Chunk {
-            flush,
-            deadline,
-            tag: tag.to_vec(),
-            identity,
-            bytes: reservation.copy(bytes),
-        };
-        let input = match reserved {
-            Some(reservation) => chunk(reservation),
-            None => Input::Waiting { flush, deadline, identity, size: bytes.len() },
-        };
-        if !self.driver.tell(Event::Flush { flush, teller: waiter.teller(), input }) {
-            return Status::Retry;
-        }
-        loop {
-            match waiter.wait(deadline + MARGIN) {
-                Some(Told::Admitted(reservation)) => {
-                    let input = chunk(reservation);
-                    if !self.driver.tell(Event::Flush { flush, teller: waiter.teller(), input }) {
-                        return Status::Retry;
-                    }
+        let small = self.waits_for_delivery && bytes.len() <= SMALL;
+        let talk = async {
+            let waiter = Waiter::default();
+            let chunk = |reservation: Reservation| Input::Chunk {
+                flush,
+                deadline,
+                tag: tag.to_vec(),
+                identity,
+                bytes: reservation.copy(bytes),
+            };
+            let mut input = match reserved {
+                Some(reservation) => chunk(reservation),
+                None => Input::Waiting { flush, deadline, identity, size: bytes.len() },
+            };
+            loop {
+                if !self.driver.tell(Event::Flush { flush, teller: waiter.teller(), input }) {
+                    return Status::Retry;
                 }
-                Some(Told::Answer(status)) => return status,
-                None => return Status::Retry,
+                input = match waiter.told().await {
+                    Some(Told::Admitted(reservation)) => chunk(reservation),
+                    Some(Told::Answer(status)) => return status,
+                    None => return Status::Retry,
+                }
             }
-        }
+        };
+        self.driver.turns.wait(small, deadline + MARGIN, talk).unwrap_or(Status::Retry)
     }
 
     /// Finishes deliveries within `shutdown_timeout`, counted from the signal that ends the host if there was one, ends
@@ -258,6 +262,8 @@ pub(crate) struct Driver {
     ended: crossbeam_channel::Receiver<()>,
     /// Release the spool's folder and the dead-letter file.
     revokers: Vec<Revoker>,
+    /// Who runs the tasks.
+    pub turns: Arc<Turns>,
     /// The memory that `max_buffer` allows.
     pub room: Arc<Room>,
     /// The counts.
@@ -320,8 +326,11 @@ impl Driver {
         let (firehose, credentials) =
             Firehose::new(config.firehose.clone()).map_err(|error| Error::Tls(error.into()))?;
         runtime.spawn(credentials);
+        let ready = Arc::<Ready>::default();
+        let turns = Arc::new(Turns::new(runtime, ready.clone()));
         let (running, ended) = crossbeam_channel::bounded(0);
         let loop_ = Loop {
+            ready,
             firehose: Arc::new(firehose),
             by_stream: ByStream::new(config.streams.most),
             config,
@@ -334,7 +343,7 @@ impl Driver {
             disk: Busy::default(),
             at_start,
         };
-        let busy = loop_.disk.clone();
+        let (busy, turning) = (loop_.disk.clone(), turns.clone());
         host::without_signals(|| {
             let disk_ended = storage.start(task_queue, busy, move |input| {
                 // The receiver is gone only at the very end.
@@ -343,13 +352,13 @@ impl Driver {
             thread::Builder::new().name("kubehose".to_owned()).spawn(move || {
                 // Dropped last, when everything is done.
                 let _running = running;
-                run(runtime, loop_);
+                run(&turning, loop_);
                 // The disk's thread ends once its channel is disconnected; if the disk hangs, it is left behind.
                 let _ = disk_ended.recv_timeout(MARGIN);
             })
         })
         .map_err(Error::Thread)?;
-        Ok(Driver { events, ended, revokers, room, counts })
+        Ok(Driver { events, ended, revokers, turns, room, counts })
     }
 
     /// One without a thread: a test that holds the receiver and the end can act as a thread that is dead or stuck.
@@ -358,7 +367,8 @@ impl Driver {
         let (events, inbox) = unbounded_channel();
         let (running, ended) = crossbeam_channel::bounded(0);
         let room = Arc::new(Room::new(limit));
-        let driver = Driver { events, ended, revokers: Vec::new(), room, counts: Arc::default() };
+        let turns = Arc::new(Turns::new(runtime().unwrap(), Arc::default()));
+        let driver = Driver { events, ended, revokers: Vec::new(), turns, room, counts: Arc::default() };
         (driver, inbox, running)
     }
 
@@ -370,6 +380,7 @@ impl Driver {
     /// Sends it the event that ends it, and waits; false if it has not ended by the deadline.
     pub(crate) fn end(&self, event: Event, deadline: Instant) -> bool {
         self.tell(event);
+        self.turns.call_back();
         let ended = self.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected);
         // Even if the disk hangs, the output of a reloaded configuration must find its folder and file free.
         self.revokers.iter().for_each(Revoker::revoke);
@@ -384,7 +395,13 @@ impl Driver {
 
 /// A runtime for one thread. tokio panics where it gets no socket for its signals; that becomes an error, so that the start does not fail silently.
 fn runtime() -> io::Result<Runtime> {
-    let build = || tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let build = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .on_thread_start(host::block_signals)
+            .build()
+    };
     std::panic::catch_unwind(build).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         // Dropping a panic's payload may panic again.
@@ -393,15 +410,14 @@ fn runtime() -> io::Result<Runtime> {
     })
 }
 
-fn run(runtime: Runtime, loop_: Loop) {
+fn run(turns: &Turns, loop_: Loop) {
     let log = loop_.log.clone();
-    // Spawned, because the future that `block_on` itself runs is woken through the kernel even from its own thread.
-    if let Err(panic) = runtime.block_on(runtime.spawn(loop_.run())) {
+    if let Err(panic) = turns.run(loop_.run()) {
         log.line(Level::Error, &format!("a defect in kubehose: {panic}; please report it"));
         // Dropping a panic's payload may panic again.
         std::mem::forget(panic);
     }
-    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+    turns.end(RUNTIME_SHUTDOWN);
 }
 
 /// A call in flight.
@@ -415,6 +431,8 @@ type Call = Pin<Box<dyn Future<Output = (CallId, Option<Result<firehose::Reply, 
 
 /// The loop of one output's thread, and what it needs.
 struct Loop {
+    /// Set while calls are answered: after one that failed, credentials may be looked for, which reads files.
+    ready: Arc<Ready>,
     firehose: Arc<Firehose>,
     config: Config,
     log: Arc<Log>,
@@ -495,6 +513,7 @@ impl Loop {
                     unpublished = true;
                     match outcome {
                         Some(outcome) => {
+                            self.ready.set(outcome.is_ok());
                             if let Some(Called { stream, records, .. }) = of {
                                 self.by_stream.answered(&stream, records, &outcome, Instant::now());
                             }
@@ -668,7 +687,7 @@ mod tests {
             lose_late_chunks(&mut inbox, &log);
             assert!(!chunk(1), "after it the host's thread answers RETRY");
             assert!(
-                waiter.wait(deadline + Duration::from_secs(60)).is_none()
+                crate::told::sleep_on(waiter.told(), deadline + Duration::from_secs(60)).flatten().is_none()
                     && deadline.elapsed() < Duration::from_secs(60)
             );
             let bytes = before * (before + 1) / 2;

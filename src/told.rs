@@ -6,7 +6,11 @@
 use crate::delivery::room::Reservation;
 use crate::host::Status;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Instant;
 
 /// One message to a flush.
@@ -23,17 +27,16 @@ struct State {
     told: VecDeque<Told>,
     /// How many [`Teller`]s there are that have not answered.
     tellers: usize,
+    /// Wakes whoever waits.
+    waker: Option<Waker>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
+struct Shared(Mutex<State>);
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,19 +51,45 @@ impl Waiter {
         Teller(Some(self.0.clone()))
     }
 
-    /// The next message. `None` at the deadline, or once nobody can tell it anything any more.
-    pub fn wait(&self, deadline: Instant) -> Option<Told> {
-        let mut state = self.0.state();
-        loop {
-            if let Some(told) = state.told.pop_front() {
-                return Some(told);
+    /// The next message; `None` once nobody can tell it anything any more.
+    pub async fn told(&self) -> Option<Told> {
+        poll_fn(|context| {
+            let mut state = self.0.state();
+            match state.told.pop_front() {
+                Some(told) => Poll::Ready(Some(told)),
+                None if state.tellers == 0 => Poll::Ready(None),
+                None => {
+                    state.waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if state.tellers == 0 || left.is_zero() {
-                return None;
-            }
-            state = self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        })
+        .await
+    }
+}
+
+/// A thread that sleeps.
+struct Sleeper(Thread);
+
+impl Wake for Sleeper {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for a future on this thread, which sleeps meanwhile. `None` at the deadline.
+pub fn sleep_on<F: Future>(future: F, deadline: Instant) -> Option<F::Output> {
+    let waker = Waker::from(Arc::new(Sleeper(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(output);
         }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        thread::park_timeout(left);
     }
 }
 
@@ -72,8 +101,9 @@ impl Teller {
     /// There is room for its chunk.
     pub fn admit(&self, reservation: Reservation) {
         if let Some(shared) = &self.0 {
-            shared.state().told.push_back(Told::Admitted(reservation));
-            shared.changed.notify_one();
+            let mut state = shared.state();
+            state.told.push_back(Told::Admitted(reservation));
+            wake(state);
         }
     }
 
@@ -88,9 +118,14 @@ impl Teller {
         let mut state = shared.state();
         state.told.extend(last);
         state.tellers -= 1;
-        drop(state);
-        shared.changed.notify_one();
+        wake(state);
     }
+}
+
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    waker.into_iter().for_each(Waker::wake);
 }
 
 impl Drop for Teller {
@@ -105,6 +140,10 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
+    fn wait(waiter: &Waiter, deadline: Instant) -> Option<Told> {
+        sleep_on(waiter.told(), deadline).flatten()
+    }
+
     #[test]
     fn messages_come_in_order_and_a_wait_ends_at_the_deadline_or_without_tellers() {
         let waiter = Waiter::default();
@@ -112,17 +151,17 @@ mod tests {
         waiter.teller().answer(Status::Retry);
         waiter.teller().answer(Status::Ok);
         let soon = || Instant::now() + Duration::from_millis(20);
-        assert!(matches!(waiter.wait(soon()), Some(Told::Answer(Status::Retry))));
-        assert!(matches!(waiter.wait(soon()), Some(Told::Answer(Status::Ok))));
+        assert!(matches!(wait(&waiter, soon()), Some(Told::Answer(Status::Retry))));
+        assert!(matches!(wait(&waiter, soon()), Some(Told::Answer(Status::Ok))));
         let deadline = soon();
-        assert!(waiter.wait(deadline).is_none() && Instant::now() >= deadline);
+        assert!(wait(&waiter, deadline).is_none() && Instant::now() >= deadline);
         // A second teller replaces the first; what was told before the end still comes.
         let second = waiter.teller();
         drop(teller);
         second.answer(Status::Error);
         let far = Instant::now() + Duration::from_secs(20);
-        assert!(matches!(waiter.wait(far), Some(Told::Answer(Status::Error))));
-        assert!(waiter.wait(far).is_none() && Instant::now() < far);
+        assert!(matches!(wait(&waiter, far), Some(Told::Answer(Status::Error))));
+        assert!(wait(&waiter, far).is_none() && Instant::now() < far);
     }
 
     #[test]
@@ -138,7 +177,7 @@ mod tests {
                     two.answer(Status::Ok);
                 }
             });
-            assert_eq!(waiter.wait(far).is_none(), ends);
+            assert_eq!(wait(&waiter, far).is_none(), ends);
             assert!(Instant::now() < far);
             telling.join().unwrap();
         }

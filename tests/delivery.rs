@@ -363,6 +363,87 @@ fn containers(scene: Scene) -> Scene {
     scene.section("INPUT", &pairs)
 }
 
+/// Files of five events each, in as many chunks: with one worker they come one at a time.
+fn small_chunks(scene: Scene) -> Scene {
+    for chunk in 0..SMALL_CHUNKS {
+        let lines = (0..SMALL).map(|line| format!("{}\n", event(chunk * SMALL + line)));
+        fs::write(scene.path(&format!("container-{chunk:03}.log")), lines.collect::<String>()).unwrap();
+    }
+    let files = scene.path("container-*.log").display().to_string();
+    let pairs =
+        [("Name", "tail"), ("Path", files.as_str()), ("Tag", "kube.*"), ("Read_from_Head", "on"), ("Parser", "json")];
+    scene.section("INPUT", &pairs)
+}
+
+const SMALL: usize = 5;
+const SMALL_CHUNKS: usize = 400;
+
+/// How often the output's own thread has gone to sleep.
+fn sleeps_of_the_thread(process: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let sleeps = tasks.flatten().filter_map(|task| {
+        let name = fs::read_to_string(task.path().join("comm")).ok()?;
+        let status = fs::read_to_string(task.path().join("status")).ok().filter(|_| name.trim() == "kubehose")?;
+        let sleeps = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        sleeps.trim().parse::<u64>().ok()
+    });
+    sleeps.sum()
+}
+
+#[test]
+fn small_chunks_that_come_one_at_a_time_arrive_once_whatever_fails() {
+    let none = Faults::default;
+    for (name, faults) in [
+        ("no fault", none()),
+        ("every 7th record", Faults { fail_every_record: 7, ..none() }),
+        ("every 50th request 500", Faults { fail_every_request: 50, ..none() }),
+        ("replies after 30 ms", Faults { latency_ms: 30, ..none() }),
+        ("down for 3 s", Faults { latency_ms: 5, down: Down::Refuse, down_after_ms: 700, down_for_ms: 3000, ..none() }),
+    ] {
+        let quiet = name == "no fault";
+        for workers in ["0", "1"] {
+            let server = Server::start(Options { faults: faults.clone(), ..firehose_options(true) }).unwrap();
+            let options = [("Workers", workers), ("shutdown_timeout", "2m"), ("Retry_Limit", "no_limits")];
+            let scene = small_chunks(Scene::new()).service("Scheduler.Base", "1").service("Scheduler.Cap", "2");
+            let mut running = scene.output(&server, &options).start();
+            until(name, Duration::from_secs(120), || arrivals(&server).len() == SMALL_CHUNKS * SMALL);
+            let sleeps = sleeps_of_the_thread(running.child.id());
+            running.signal("TERM");
+            assert!(running.wait(Duration::from_secs(60)).success());
+            assert_each_once(&server, SMALL_CHUNKS * SMALL, &running.log());
+            let requests = server.stats().requests;
+            assert!(
+                !name.starts_with("down") || running.log().contains("PutRecordBatch failed"),
+                "the fault did not fire"
+            );
+            println!("{name}, Workers {workers}: {requests} calls, the thread slept {sleeps} times");
+            // The thread would sleep twice for each: until the chunk comes, and until the reply does.
+            assert!(!quiet || (requests as usize > SMALL_CHUNKS / 2 && sleeps < requests), "{sleeps}, {requests}");
+        }
+    }
+}
+
+#[test]
+fn sigterm_while_flushes_run_the_tasks_and_the_endpoint_is_gone() {
+    for workers in ["0", "1"] {
+        for down in [Down::Refuse, Down::Reset] {
+            let faults = Faults { latency_ms: 5, down, down_after_ms: 700, down_for_ms: 600_000, ..Faults::default() };
+            let server = Server::start(Options { faults, ..firehose_options(true) }).unwrap();
+            let options = [("Workers", workers), ("shutdown_timeout", "2s")];
+            let mut running = small_chunks(Scene::new()).output(&server, &options).start();
+            std::thread::sleep(Duration::from_secs(2));
+            running.signal("TERM");
+            assert!(running.wait(Duration::from_secs(20)).success());
+            let log = running.log();
+            assert!(log.contains("] ended: "), "{log}");
+            let arrived = arrivals(&server);
+            assert!(arrived.len() < SMALL_CHUNKS * SMALL, "the fault did not fire");
+            assert!(arrived.values().all(|times| *times == 1), "{log}");
+            assert_eq!(ended(&log, "accepted"), arrived.len() as u64, "{log}");
+        }
+    }
+}
+
 #[test]
 fn chunks_share_calls() {
     const POISON: usize = 777;

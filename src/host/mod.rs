@@ -645,17 +645,28 @@ fn is_named_as_worker() -> bool {
 /// Runs `start`, which starts threads, with all signals blocked, so that these threads never receive one: SIGTERM, SIGHUP and the
 /// others belong to the host's threads.
 pub fn without_signals<T>(start: impl FnOnce() -> T) -> T {
-    // SAFETY: both sets are plain data, filled before they are read; the thread's mask is restored.
+    let before = block_all_signals();
+    let result = start();
+    if let Some(before) = before {
+        // SAFETY: the set is the mask that this thread had; nothing is written.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
+    }
+    result
+}
+
+/// Blocks all signals on this thread, which is ours. A thread that starts while a flush runs the tasks has the mask of the host's.
+pub fn block_signals() {
+    block_all_signals();
+}
+
+/// Returns the mask that this thread had.
+fn block_all_signals() -> Option<libc::sigset_t> {
+    // SAFETY: both sets are plain data; the first is filled, and the second written, before they are read.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         let mut before: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut all);
-        let masked = libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) == 0;
-        let result = start();
-        if masked {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
-        }
-        result
+        (libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) == 0).then_some(before)
     }
 }
 
