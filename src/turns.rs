@@ -51,7 +51,8 @@ impl Ready {
 pub struct Turns {
     /// `None` once the thread has ended.
     runtime: RwLock<Option<Runtime>>,
-    /// Where a flush runs the tasks: one at a time.
+    /// Where a flush runs the tasks. Whoever holds it has the turn. A flush only tries: its deadline's timer runs with the tasks, and could
+    /// not end a wait for a thread that is stuck.
     stack: Mutex<Option<DefaultStack>>,
     thread: OnceLock<Thread>,
     began: Instant,
@@ -66,6 +67,8 @@ pub struct Turns {
     taken: AtomicU64,
     /// Asks the thread to leave.
     leave: Notify,
+    /// The thread has left.
+    left: Notify,
     away: AtomicBool,
     /// Asks it to come back.
     back: AtomicBool,
@@ -94,6 +97,7 @@ impl Turns {
             last: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             leave: Notify::new(),
+            left: Notify::new(),
             away: AtomicBool::new(false),
             back: AtomicBool::new(false),
         }
@@ -134,6 +138,10 @@ impl Turns {
     fn run_here<F: Future>(&self, deadline: Instant, talk: Pin<&mut F>) -> Option<Option<F::Output>> {
         let runtime = self.runtime.try_read().ok()?;
         let runtime = runtime.as_ref()?;
+        if !self.away.load(SeqCst) {
+            self.leave.notify_one();
+            told::sleep_on(self.left.notified(), deadline.min(Instant::now() + SOON));
+        }
         let mut stack = match self.stack.try_lock() {
             Ok(stack) => stack,
             Err(TryLockError::Poisoned(stack)) => stack.into_inner(),
@@ -147,9 +155,6 @@ impl Turns {
         let _taken = AtEnd(|| {
             self.taken.fetch_add(1, SeqCst);
         });
-        if !self.away.load(SeqCst) {
-            self.leave.notify_one();
-        }
         let run = || {
             runtime.block_on(async {
                 tokio::select! {
@@ -178,6 +183,7 @@ impl Turns {
         // Spawned, because the future that `block_on` itself runs is woken through the kernel even from its own thread.
         let Some(mut task) = self.runtime().as_ref().map(|runtime| runtime.spawn(task)) else { return Ok(()) };
         loop {
+            let turn = self.stack.lock().unwrap_or_else(PoisonError::into_inner);
             let ended = self.runtime().as_ref().map(|runtime| {
                 runtime.block_on(async {
                     tokio::select! {
@@ -192,7 +198,9 @@ impl Turns {
                 Some(Some(ended)) => return ended,
                 None => return Ok(()),
             }
+            drop(turn);
             self.away.store(true, SeqCst);
+            self.left.notify_one();
             loop {
                 let taken = self.taken.load(SeqCst);
                 thread::park_timeout(SOON);
@@ -222,6 +230,9 @@ mod tests {
     /// What a flush asks for: an answer after so long.
     type Ask = (Duration, Teller);
 
+    /// For so long the task blocks its thread.
+    const BLOCKS: Duration = Duration::from_secs(59);
+
     /// Turns of a thread whose task answers, until the channel to it closes or it is asked for more than a minute: then it panics.
     fn answering() -> (Arc<Turns>, UnboundedSender<Ask>, thread::JoinHandle<bool>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -233,6 +244,9 @@ mod tests {
             let ended = theirs.run(async move {
                 while let Some((after, teller)) = asked.recv().await {
                     assert!(after < Duration::from_secs(60), "a defect");
+                    if after == BLOCKS {
+                        thread::sleep(Duration::from_secs(3));
+                    }
                     tokio::spawn(async move {
                         tokio::time::sleep(after).await;
                         teller.answer(Status::Ok);
@@ -330,6 +344,22 @@ mod tests {
         assert!(answered(ask(&turns, &asks, true, Duration::from_millis(500), LONG)));
         let (taken, waiting) = lost.join().unwrap();
         assert_eq!((taken % 2, waiting), (0, 1), "the flush has run the tasks on");
+        drop(asks);
+        assert!(thread.join().unwrap());
+    }
+
+    #[test]
+    fn no_flush_waits_beyond_its_deadline_for_a_thread_that_is_stuck() {
+        let (turns, asks, thread) = answering();
+        for _ in 0..ALONE {
+            assert!(answered(ask(&turns, &asks, true, AT_ONCE, LONG)));
+        }
+        let waiter = Waiter::default();
+        asks.send((BLOCKS, waiter.teller())).unwrap();
+        let begin = Instant::now();
+        assert!(ask(&turns, &asks, true, AT_ONCE, Duration::from_millis(200)).is_none());
+        assert!(begin.elapsed() < Duration::from_secs(2), "it waited for the thread");
+        assert!(answered(ask(&turns, &asks, true, AT_ONCE, LONG)));
         drop(asks);
         assert!(thread.join().unwrap());
     }
