@@ -245,7 +245,10 @@ mod tests {
                 while let Some((after, teller)) = asked.recv().await {
                     assert!(after < Duration::from_secs(60), "a defect");
                     if after == BLOCKS {
+                        // The answer comes first: whoever has it knows on which thread this blocks.
+                        teller.answer(Status::Ok);
                         thread::sleep(Duration::from_secs(3));
+                        continue;
                     }
                     tokio::spawn(async move {
                         tokio::time::sleep(after).await;
@@ -356,6 +359,7 @@ mod tests {
         }
         let waiter = Waiter::default();
         asks.send((BLOCKS, waiter.teller())).unwrap();
+        assert!(answered(told::sleep_on(waiter.told(), Instant::now() + LONG).flatten()));
         let begin = Instant::now();
         assert!(ask(&turns, &asks, true, AT_ONCE, Duration::from_millis(200)).is_none());
         assert!(begin.elapsed() < Duration::from_secs(2), "it waited for the thread");
