@@ -353,9 +353,14 @@ const CONTAINERS: usize = 60;
 const LINES: usize = 40;
 
 fn containers(scene: Scene) -> Scene {
-    for container in 0..CONTAINERS {
-        let lines = (0..LINES).map(|line| format!("{}\n", event(container * LINES + line)));
-        fs::write(scene.path(&format!("container-{container:02}.log")), lines.collect::<String>()).unwrap();
+    files(scene, CONTAINERS, LINES)
+}
+
+/// So many files of so many events each, with a tag of its own: a chunk for each.
+fn files(scene: Scene, files: usize, lines_of_each: usize) -> Scene {
+    for file in 0..files {
+        let lines = (0..lines_of_each).map(|line| format!("{}\n", event(file * lines_of_each + line)));
+        fs::write(scene.path(&format!("container-{file:03}.log")), lines.collect::<String>()).unwrap();
     }
     let files = scene.path("container-*.log").display().to_string();
     let pairs =
@@ -363,16 +368,9 @@ fn containers(scene: Scene) -> Scene {
     scene.section("INPUT", &pairs)
 }
 
-/// Files of five events each, in as many chunks: with one worker they come one at a time.
+/// Chunks of five events each: with one worker they come one at a time.
 fn small_chunks(scene: Scene) -> Scene {
-    for chunk in 0..SMALL_CHUNKS {
-        let lines = (0..SMALL).map(|line| format!("{}\n", event(chunk * SMALL + line)));
-        fs::write(scene.path(&format!("container-{chunk:03}.log")), lines.collect::<String>()).unwrap();
-    }
-    let files = scene.path("container-*.log").display().to_string();
-    let pairs =
-        [("Name", "tail"), ("Path", files.as_str()), ("Tag", "kube.*"), ("Read_from_Head", "on"), ("Parser", "json")];
-    scene.section("INPUT", &pairs)
+    files(scene, SMALL_CHUNKS, SMALL)
 }
 
 const SMALL: usize = 5;
@@ -445,6 +443,24 @@ fn sigterm_while_flushes_run_the_tasks_and_the_endpoint_is_gone() {
 }
 
 #[test]
+fn joined_records_of_several_flushes_share_calls() {
+    let calls = |aggregation| {
+        let server = Server::start(firehose_options(false)).unwrap();
+        let scene = Scene::new().service("Flush", "0.2");
+        let input = [("Name", "dummy"), ("Tag", "kube.a"), ("Rate", "50"), ("Samples", "200")];
+        let options = [("acknowledge", "buffered"), ("simple_aggregation", aggregation)];
+        let mut running = scene.section("INPUT", &input).output(&server, &options).start();
+        std::thread::sleep(Duration::from_secs(6));
+        running.signal("TERM");
+        assert!(running.wait(Duration::from_secs(20)).success());
+        server.stats().requests
+    };
+    let (apart, joined) = (calls("off"), calls("on"));
+    println!("{apart} calls, {joined} if joined");
+    assert!(apart > 10 && 3 * joined <= 2 * apart, "{apart} calls, {joined} if joined");
+}
+
+#[test]
 fn chunks_share_calls() {
     const POISON: usize = 777;
     let spool = ("spool_dir", "FOLDER");
@@ -472,7 +488,7 @@ fn chunks_share_calls() {
         assert!(how.0 == "Workers" || requests < CONTAINERS as u64, "{requests} calls for {CONTAINERS} chunks\n{log}");
         let letter: serde_json::Value = serde_json::from_str(fs::read_to_string(&letters).unwrap().trim()).unwrap();
         let tag = letter["tag"].as_str().unwrap();
-        assert!(tag.ends_with(&format!("container-{:02}.log", POISON / LINES)), "{tag}");
+        assert!(tag.ends_with(&format!("container-{:03}.log", POISON / LINES)), "{tag}");
         assert_eq!((ended(&log, "dead_lettered"), ended(&log, "accepted")), (1, all), "{log}");
     }
 }

@@ -369,6 +369,9 @@ const LINGER: Duration = Duration::from_millis(100);
 /// The same if flushes wait, but fewer than there were at once before: the other workers may be about to bring more.
 const LINGER_AWAITED: Duration = Duration::from_millis(2);
 
+/// Both with `simple_aggregation`, which is there for few calls: longer than a `Flush` of 0.2 s, which brings more.
+const LINGER_JOINED: Duration = Duration::from_millis(250);
+
 /// How long the exit waits for the disk after giving up: since its last write, and in total.
 pub const DISK_AT_EXIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
@@ -1025,7 +1028,7 @@ impl<'o> Delivery<'o> {
         self.encoding_waits = slice.waits;
         if self.lanes.template() {
             // The chunk may wait for another stream before there is more for this one.
-            self.lanes.linger_until(now + LINGER);
+            self.lanes.linger_until(now + self.linger(false));
         }
         let origin = encoding.origin.clone();
         self.note_slice(&origin, slice, now, out);
@@ -1046,7 +1049,17 @@ impl<'o> Delivery<'o> {
         if self.stopping.is_some() || self.closing.is_some() || awaited && self.all_are_here() {
             self.lanes.close_batches();
         } else {
-            self.lanes.linger_until(now + if awaited { LINGER_AWAITED } else { LINGER });
+            self.lanes.linger_until(now + self.linger(awaited));
+        }
+    }
+
+    /// How long a batch that is not full waits for more records.
+    fn linger(&self, awaited: bool) -> Duration {
+        match (self.record.pack.aggregate, awaited) {
+            // A flush must not give up meanwhile.
+            (true, _) => LINGER_JOINED.min(self.options.flush_timeout / 2),
+            (false, true) => LINGER_AWAITED,
+            (false, false) => LINGER,
         }
     }
 
