@@ -46,6 +46,9 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
 /// How often the metrics are published while something happens.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 
+/// How often memory that nothing has used meanwhile is given back: more than the host's usual second between flushes.
+const TRIM_EVERY: Duration = Duration::from_secs(2);
+
 /// How long a log line waits for a thread of the host before it is shown without one.
 const SHOW_ALONE: Duration = Duration::from_secs(5);
 
@@ -465,7 +468,7 @@ impl Loop {
         let mut flushes: HashMap<FlushId, Teller> = HashMap::new();
         let mut out = Vec::new();
         let (mut published, mut unpublished, mut stopping) = (Instant::now(), true, false);
-        let (mut unshown, mut look_at, mut watch) = (None, None, Watch::default());
+        let (mut unshown, mut look_at, mut trim_at, mut watch) = (None, None, None, Watch::default());
         delivery.handle(Input::Tick, present(), &mut out);
         loop {
             // A flush that is answered shows the lines that wait.
@@ -483,6 +486,9 @@ impl Loop {
                 self.publish();
             }
             let now = Instant::now();
+            if trim_at.is_none_or(|at| at <= now) {
+                trim_at = self.room.trim().then(|| now + TRIM_EVERY);
+            }
             let disk = self.look_at_disk(now, &mut watch);
             let unshown_since = self.log.waits().then(|| *unshown.get_or_insert(now));
             match unshown_since {
@@ -501,7 +507,7 @@ impl Loop {
             // Kept while no flush waits: a timer that ends before the one that the thread last slept for costs a system call.
             let look = look_at.filter(|at| *at > now);
             let core = delivery.wake_at();
-            let wake = [core, publish, look, show, disk].into_iter().flatten().min();
+            let wake = [core, publish, look, show, disk, trim_at].into_iter().flatten().min();
             if core.is_some_and(|core| core <= now) || !self.events.is_empty() {
                 // The connections are tasks of their own, and run only while this one yields.
                 tokio::task::yield_now().await;

@@ -703,8 +703,9 @@ impl<'o> Delivery<'o> {
             self.queue.push_back(queued);
         }
         self.resume_deferred();
-        self.room.share_copies(self.lanes.are_throttled());
+        self.room.share_copies(self.quarters_for_copies());
         self.room.copy_only_enough(self.encodes_at_once());
+        self.room.yield_spare();
         self.admit(out);
         self.encode(now, out);
         let waiting = self.waiting_flushes();
@@ -961,6 +962,17 @@ impl<'o> Delivery<'o> {
     /// Whether there is something to encode, and room and need for it.
     fn can_encode(&self) -> bool {
         self.has_to_encode() && (self.gave_up.is_some() || self.wants_more(SLICE_ROOM))
+    }
+
+    /// Copies hold the same records in less memory than bodies. But calls in flight need bodies, the more the farther the endpoint is.
+    fn quarters_for_copies(&self) -> usize {
+        match (self.lanes.are_throttled(), self.lanes.template()) {
+            // More calls would be of no use.
+            (true, _) => 3,
+            // Streams that are out of order may keep a quarter of the memory in copies.
+            (false, true) => 2,
+            (false, false) => 1,
+        }
     }
 
     /// Whether flushes wait for their deliveries, and nothing but the encoder delays these: then it does not matter where a chunk is. What cannot

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 /// The most calls in flight that `concurrency auto` tries.
 pub const MOST: usize = 64;
 
-/// Calls in flight at the start of `concurrency auto`: with fewer, calls of 300 ms have ended a second before there are [`MOST`].
-const START: f64 = 16.0;
+/// Calls in flight at the start of `concurrency auto`: a backlog for a far endpoint loses half a round trip until there are [`MOST`].
+const START: f64 = 32.0;
 
 /// The limit is not lowered more often than this: replies to calls that were made before the last time say nothing new.
 const LOWER_EVERY: Duration = Duration::from_millis(200);
@@ -103,10 +103,11 @@ mod tests {
     #[test]
     fn the_limit_doubles_each_round_until_the_first_throttling_and_then_creeps() {
         let mut limit = Limit::new(Concurrency::Auto);
-        for _ in 0..16 {
+        let start = limit.calls();
+        for _ in 0..start {
             limit.accepted(true);
         }
-        assert_eq!(limit.calls(), 32);
+        assert_eq!(limit.calls(), 2 * start);
         for _ in 0..100 {
             limit.accepted(true);
         }

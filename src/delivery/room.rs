@@ -2,12 +2,15 @@
 
 use memmap2::{MmapMut, MmapOptions};
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Copies of at least this size have pages of their own, which the system gets back at once: in the host's allocator each of its
 /// threads has an arena, which keeps what is freed there.
 const OWN_PAGES: usize = 256 << 10;
+
+/// The part of the memory that pages without a copy take at most: two chunks of the host's usual size by default.
+const SPARE_SHARE: usize = 8;
 
 /// As much as keeps the encoder busy until the next flush is told to copy its chunk: two chunks of the host's usual size.
 const ENOUGH_TO_ENCODE: usize = 4 << 20;
@@ -25,6 +28,45 @@ pub struct Room {
     copies_limit: AtomicUsize,
     /// The same, but for a chunk alone; see [`Room::copy_only_enough`].
     enough: AtomicUsize,
+    spare: Mutex<Spare>,
+}
+
+/// Pages whose copy is gone, for the next ones: the system zeroes each page that it gives, and that costs as much as encoding a tenth of it.
+/// They are not held: held and spare together stay within the limit.
+#[derive(Debug, Default)]
+struct Spare {
+    pages: Vec<MmapMut>,
+    bytes: usize,
+    /// The fewest bytes since the last [`Room::trim`].
+    least: usize,
+}
+
+impl Spare {
+    /// Pages for so many bytes, of which no more than `waste` are left over.
+    fn take(&mut self, bytes: usize, waste: usize) -> Option<MmapMut> {
+        let fits = |pages: &MmapMut| pages.len().checked_sub(bytes).is_some_and(|more| more <= waste);
+        let smallest = |wanted: &dyn Fn(&MmapMut) -> bool| {
+            let wanted = self.pages.iter().enumerate().filter(|(_, pages)| wanted(pages));
+            wanted.min_by_key(|(_, pages)| pages.len()).map(|(at, _)| at)
+        };
+        let found = smallest(&fits);
+        // If chunks have become larger, pages that are too small now make way one by one.
+        let at = found.or_else(|| smallest(&|pages| pages.len() < bytes))?;
+        let pages = self.pages.swap_remove(at);
+        self.bytes -= pages.len();
+        self.least = self.least.min(self.bytes);
+        found.map(|_| pages)
+    }
+
+    /// Gives pages back to the system until `bytes` are left at most.
+    fn shrink(&mut self, bytes: usize) {
+        while self.bytes > bytes
+            && let Some(pages) = self.pages.pop()
+        {
+            self.bytes -= pages.len();
+        }
+        self.least = self.least.min(self.bytes);
+    }
 }
 
 impl Room {
@@ -35,16 +77,58 @@ impl Room {
             held: AtomicUsize::new(0),
             excess: AtomicUsize::new(0),
             copies: AtomicUsize::new(0),
-            copies_limit: AtomicUsize::new(limit / 2),
+            copies_limit: AtomicUsize::new(limit / 4),
             enough: AtomicUsize::new(usize::MAX),
+            spare: Mutex::default(),
         }
     }
 
-    /// Copies may use half of the memory, so that there is always some for the bodies made from them; three quarters if calls are throttled,
-    /// since copies hold the same records in less memory than bodies.
-    pub fn share_copies(&self, throttled: bool) {
-        let limit = if throttled { self.limit / 4 * 3 } else { self.limit / 2 };
-        self.copies_limit.store(limit, Relaxed);
+    fn spare(&self) -> MutexGuard<'_, Spare> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pages for the copy of a chunk, with room counted for its bytes alone.
+    fn pages(&self, bytes: usize) -> Option<MmapMut> {
+        let waste = self.limit.saturating_sub(self.held()).min(bytes);
+        let spare = self.spare().take(bytes, waste);
+        spare.or_else(|| MmapOptions::new().len(bytes).populate().map_anon().ok())
+    }
+
+    /// Keeps the pages of a copy that is no longer needed. They still count as held.
+    fn keep(&self, pages: MmapMut) {
+        let mut spare = self.spare();
+        let bytes = spare.bytes + pages.len();
+        if bytes <= self.limit / SPARE_SHARE && self.held() + spare.bytes <= self.limit {
+            spare.bytes = bytes;
+            spare.pages.push(pages);
+        }
+    }
+
+    /// Gives pages without a copy back to the system where what is held needs their room.
+    pub fn yield_spare(&self) {
+        let mut spare = self.spare();
+        if self.held() + spare.bytes > self.limit {
+            spare.shrink(self.limit.saturating_sub(self.held()));
+        }
+    }
+
+    /// Gives those back that have not been used since the last time; true if some are left.
+    pub fn trim(&self) -> bool {
+        let mut spare = self.spare();
+        let used = spare.bytes - spare.least;
+        spare.shrink(used);
+        spare.least = spare.bytes;
+        spare.bytes > 0
+    }
+
+    /// Bytes of pages without a copy.
+    pub fn spare_bytes(&self) -> usize {
+        self.spare().bytes
+    }
+
+    /// Copies may use so many quarters of the memory; the rest is for the bodies made from them.
+    pub fn share_copies(&self, quarters: usize) {
+        self.copies_limit.store(self.limit / 4 * quarters, Relaxed);
     }
 
     /// Whether only as much is copied as keeps the encoder busy. A chunk that waits for nothing else may as well wait in the host's memory.
@@ -124,12 +208,12 @@ pub struct Reservation {
 impl Reservation {
     /// Fills it with a copy of a chunk, made by the host's thread.
     pub fn copy(mut self, chunk: &[u8]) -> Copied {
-        let mapped = || MmapOptions::new().len(chunk.len()).populate().map_anon().ok();
-        match (chunk.len() >= OWN_PAGES).then(mapped).flatten() {
+        let pages = (chunk.len() >= OWN_PAGES).then(|| self.room.pages(chunk.len())).flatten();
+        match pages {
             Some(mut pages) => {
-                pages.copy_from_slice(chunk);
+                pages[..chunk.len()].copy_from_slice(chunk);
                 self.count(pages.len());
-                Copied { memory: Memory::Pages(pages), _reservation: self }
+                Copied { memory: Memory::Pages(pages, chunk.len()), reservation: self }
             }
             None => self.fill(chunk.to_vec()),
         }
@@ -138,7 +222,7 @@ impl Reservation {
     /// Fills it with a chunk that was read from the spool.
     pub fn fill(mut self, bytes: Vec<u8>) -> Copied {
         self.count(bytes.capacity());
-        Copied { memory: Memory::Heap(bytes), _reservation: self }
+        Copied { memory: Memory::Heap(bytes), reservation: self }
     }
 
     /// What was allocated is what counts.
@@ -162,13 +246,14 @@ impl Drop for Reservation {
 #[derive(Debug)]
 pub struct Copied {
     memory: Memory,
-    _reservation: Reservation,
+    reservation: Reservation,
 }
 
 #[derive(Debug)]
 enum Memory {
     Heap(Vec<u8>),
-    Pages(MmapMut),
+    /// The copy is so many bytes of them.
+    Pages(MmapMut, usize),
 }
 
 impl Deref for Copied {
@@ -177,7 +262,15 @@ impl Deref for Copied {
     fn deref(&self) -> &[u8] {
         match &self.memory {
             Memory::Heap(bytes) => bytes,
-            Memory::Pages(pages) => pages,
+            Memory::Pages(pages, length) => pages.get(..*length).unwrap_or_default(),
+        }
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        if let Memory::Pages(pages, _) = std::mem::replace(&mut self.memory, Memory::Heap(Vec::new())) {
+            self.reservation.room.keep(pages);
         }
     }
 }
@@ -187,8 +280,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_take_half_of_the_room_and_a_single_chunk_always_fits() {
+    fn copies_take_their_quarters_of_the_room_and_a_single_chunk_always_fits() {
         let room = Arc::new(Room::new(100));
+        room.share_copies(2);
         let alone = room.reserve(500).unwrap();
         assert!(room.reserve(1).is_none());
         drop(alone);
@@ -218,11 +312,11 @@ mod tests {
         assert_eq!((room.held(), room.copies(), copied.len()), (30, 30, 0));
         drop(copied);
         assert_eq!((room.held(), room.copies()), (0, 0));
-        room.share_copies(true);
+        room.share_copies(3);
         let first = room.reserve(75).unwrap();
         assert!(room.reserve(1).is_none());
         drop(first);
-        room.share_copies(false);
+        room.share_copies(2);
         drop(room.reserve(1).unwrap());
         let _first = room.reserve(50).unwrap();
         assert!(room.reserve(1).is_none());
@@ -234,7 +328,7 @@ mod tests {
         for length in [0, 1, OWN_PAGES - 1, OWN_PAGES, OWN_PAGES + 1, 3 << 20] {
             let chunk: Vec<u8> = (0..length).map(|at| (at * 31) as u8).collect();
             let copied = room.reserve(length).unwrap().copy(&chunk);
-            assert_eq!(matches!(copied.memory, Memory::Pages(_)), length >= OWN_PAGES);
+            assert_eq!(matches!(copied.memory, Memory::Pages(..)), length >= OWN_PAGES);
             assert!(*copied == *chunk && room.copies() == length && room.held() == length);
             drop(copied);
             assert_eq!((room.copies(), room.held()), (0, 0));
@@ -244,6 +338,7 @@ mod tests {
     #[test]
     fn only_enough_is_copied_but_a_chunk_alone_always() {
         let room = Arc::new(Room::new(64 << 20));
+        room.share_copies(2);
         room.copy_only_enough(true);
         let two: Vec<_> = (0..2).map(|_| room.reserve(2 << 20).unwrap()).collect();
         assert!(room.reserve(1 << 20).is_none());
@@ -256,5 +351,51 @@ mod tests {
         room.add(40 << 20);
         drop(room.reserve(24 << 20).unwrap());
         assert!(room.reserve(25 << 20).is_none());
+    }
+
+    #[test]
+    fn pages_are_used_again_and_given_back_when_nothing_has_used_them() {
+        let room = Arc::new(Room::new(64 << 20));
+        let copy = |bytes: usize| room.reserve(bytes).unwrap().copy(&vec![7; bytes]);
+        drop(copy(2 << 20));
+        assert_eq!((room.held(), room.spare_bytes()), (0, 2 << 20));
+        let smaller = copy(3 << 19);
+        assert_eq!((smaller.len(), room.copies(), room.spare_bytes()), (3 << 19, 2 << 20, 0));
+        drop(smaller);
+        // Half of them would be wasted.
+        drop(copy((1 << 20) - 1));
+        assert_eq!(room.spare_bytes(), (3 << 20) - 1);
+        // Both are too small: the smaller one makes way.
+        drop(copy(3 << 20));
+        assert_eq!(room.spare_bytes(), 5 << 20);
+        let many: Vec<_> = (0..8).map(|_| copy(2 << 20)).collect();
+        drop(many);
+        assert_eq!(room.spare_bytes(), 7 << 20, "no more than an eighth is kept, in two of 2 MB and one of 3");
+        assert!(room.trim(), "all have been used since the start");
+        drop(copy(2 << 20));
+        assert!(room.trim());
+        assert_eq!(room.spare_bytes(), 2 << 20);
+        assert!(!room.trim());
+        assert_eq!((room.held(), room.spare_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn pages_without_a_copy_take_no_room_from_what_is_held() {
+        let room = Arc::new(Room::new(16 << 20));
+        drop(room.reserve(2 << 20).unwrap().copy(&vec![7; 2 << 20]));
+        room.add(15 << 20);
+        room.yield_spare();
+        assert_eq!(room.spare_bytes(), 0);
+        room.sub(15 << 20);
+        let copy = room.reserve(2 << 20).unwrap().copy(&vec![7; 2 << 20]);
+        room.add(15 << 20);
+        drop(copy);
+        assert_eq!(room.spare_bytes(), 0, "there was no room to keep them");
+        room.sub(15 << 20);
+        // Pages that are larger than the chunk are used only if there is room for all of them.
+        drop(room.reserve(2 << 20).unwrap().copy(&vec![7; 2 << 20]));
+        room.add((16 << 20) - (3 << 19));
+        let copy = room.reserve(3 << 19).unwrap().copy(&vec![7; 3 << 19]);
+        assert_eq!((room.held(), copy.len()), (16 << 20, 3 << 19));
     }
 }
