@@ -508,6 +508,8 @@ impl Loop {
             let look = look_at.filter(|at| *at > now);
             let core = delivery.wake_at();
             let wake = [core, publish, look, show, disk, trim_at].into_iter().flatten().min();
+            let nothing_is_owed = flushes.is_empty() && calls.is_empty() && unshown.is_none() && disk.is_none();
+            self.ready.rest(nothing_is_owed && !self.firehose.looks_up_credentials() && delivery.is_idle());
             if core.is_some_and(|core| core <= now) || !self.events.is_empty() {
                 // The connections are tasks of their own, and run only while this one yields.
                 tokio::task::yield_now().await;

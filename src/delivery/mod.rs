@@ -1516,8 +1516,7 @@ impl<'o> Delivery<'o> {
         self.ledger.unsettled()
     }
 
-    /// Whether nothing is held or owed any more, for tests.
-    #[doc(hidden)]
+    /// Whether nothing is held or owed any more.
     pub fn is_idle(&self) -> bool {
         self.lanes.are_empty()
             && !self.lanes.have_open()

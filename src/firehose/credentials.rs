@@ -58,6 +58,15 @@ struct Asks {
     wanted: Notify,
     /// What is held was refused, or the last look-up failed: the next one reads environment and files again.
     renew: AtomicBool,
+    /// A look-up is under way, or is about to begin.
+    open: AtomicBool,
+}
+
+impl Asks {
+    fn ask(&self) {
+        self.open.store(true, Relaxed);
+        self.wanted.notify_one();
+    }
 }
 
 /// The calls' side.
@@ -96,7 +105,7 @@ impl<A> Credentials<A> {
         if let Some(access) = self.held(&outcome.borrow_and_update()) {
             return Ok(access);
         }
-        self.asks.wanted.notify_one();
+        self.asks.ask();
         match timeout(self.limit + MARGIN, outcome.changed()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(none("the look-up of credentials has ended".to_owned())),
@@ -117,9 +126,14 @@ impl<A> Credentials<A> {
             return None;
         }
         if held.refresh <= now {
-            self.asks.wanted.notify_one();
+            self.asks.ask();
         }
         Some(held.access.clone())
+    }
+
+    /// Whether a look-up is under way that somebody must go on with.
+    pub fn are_looked_up(&self) -> bool {
+        self.asks.open.load(Relaxed)
     }
 }
 
@@ -138,6 +152,7 @@ impl<A> Lookups<A> {
                 None => true,
             };
             if !needed {
+                self.asks.open.store(false, Relaxed);
                 continue;
             }
             let looked = AssertUnwindSafe(timeout(self.limit, source.look(renew))).catch_unwind().await;
@@ -152,6 +167,7 @@ impl<A> Lookups<A> {
             };
             // This outcome serves whoever has asked meanwhile.
             let _ = self.asks.wanted.notified().now_or_never();
+            self.asks.open.store(false, Relaxed);
             self.outcome.send_modify(|outcome| outcome.take(looked, renew));
         }
     }
@@ -290,13 +306,20 @@ mod tests {
         play(vec![first, Does::Hangs, Does::Fails(SOON)], Does::Finds(SOON, Some(HOUR)), async |credentials, seen| {
             credentials.get().await.unwrap();
             let begin = Instant::now();
+            let mut under_way = 0;
             while begin.elapsed() < 3 * HOUR {
                 let before = Instant::now();
                 let until = credentials.get().await.unwrap();
                 assert_eq!(before, Instant::now(), "a call has waited");
                 assert!(*until > before);
+                under_way += usize::from(credentials.are_looked_up());
                 sleep(Duration::from_secs(1)).await;
+                let hangs = seen.lock().unwrap().len() == 2 && credentials.are_looked_up();
+                assert_eq!(credentials.are_looked_up(), hangs, "one that has ended is still said to be under way");
             }
+            // The one that hangs for LIMIT, and each other in the call that asks for it.
+            let lookups = seen.lock().unwrap().len();
+            assert!(under_way >= LIMIT.as_secs() as usize + lookups - 2, "{under_way}");
             // One an hour, and what the two failures add.
             let lookups = seen.lock().unwrap().len();
             assert!((4..=7).contains(&lookups), "{lookups} look-ups");

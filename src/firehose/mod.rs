@@ -235,6 +235,11 @@ impl Firehose {
         self.credentials.renew();
     }
 
+    /// Whether credentials are being looked up, which goes on after the call that asked for new ones in time.
+    pub fn looks_up_credentials(&self) -> bool {
+        self.credentials.are_looked_up()
+    }
+
     /// Makes one PutRecordBatch call with a finished body of `records` records.
     ///
     /// # Errors
