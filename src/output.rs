@@ -43,7 +43,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// How long the exit waits for the runtime's remaining work (a name look-up cannot be cancelled).
 const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
 
-/// How often the metrics are published while something happens.
+/// How often the metrics are published while something happens; twice as long at most while flushes or calls are always under way.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 
 /// How often memory that nothing has used meanwhile is given back: more than the host's usual second between flushes.
@@ -468,7 +468,7 @@ impl Loop {
         let mut flushes: HashMap<FlushId, Teller> = HashMap::new();
         let mut out = Vec::new();
         let (mut published, mut unpublished, mut stopping) = (Instant::now(), true, false);
-        let (mut unshown, mut look_at, mut trim_at, mut watch) = (None, None, None, Watch::default());
+        let (mut due, mut unshown, mut look_at, mut trim_at, mut watch) = (None, None, None, None, Watch::default());
         delivery.handle(Input::Tick, present(), &mut out);
         loop {
             // A flush that is answered shows the lines that wait.
@@ -480,10 +480,6 @@ impl Loop {
             }
             if delivery.is_done() {
                 break;
-            }
-            if unpublished && published.elapsed() >= PUBLISH_EVERY {
-                (published, unpublished) = (Instant::now(), false);
-                self.publish();
             }
             let now = Instant::now();
             if trim_at.is_none_or(|at| at <= now) {
@@ -500,16 +496,28 @@ impl Loop {
                 Some(_) => {}
             }
             let show = unshown.map(|since: Instant| since + SHOW_ALONE);
-            let publish = unpublished.then(|| published + PUBLISH_EVERY);
             if !flushes.is_empty() && !stopping && look_at.is_none_or(|at| at <= now) {
                 look_at = Some(now + LOOK);
             }
             // Kept while no flush waits: a timer that ends before the one that the thread last slept for costs a system call.
             let look = look_at.filter(|at| *at > now);
             let core = delivery.wake_at();
+            let idle = flushes.is_empty() && calls.is_empty() && delivery.is_idle();
+            if unpublished && now >= published + PUBLISH_EVERY {
+                // Often nothing happens from one flush to the next: then the gauges are to show that, not the middle of a flush.
+                let due: Instant = *due.get_or_insert(now);
+                if idle || now >= due + PUBLISH_EVERY {
+                    self.publish();
+                    (published, unpublished) = (now, false);
+                }
+            }
+            if !unpublished {
+                due = None;
+            }
+            let publish = unpublished.then(|| due.unwrap_or(published) + PUBLISH_EVERY);
             let wake = [core, publish, look, show, disk, trim_at].into_iter().flatten().min();
-            let nothing_is_owed = flushes.is_empty() && calls.is_empty() && unshown.is_none() && disk.is_none();
-            self.ready.rest(nothing_is_owed && !self.firehose.looks_up_credentials() && delivery.is_idle());
+            let looks_up = self.firehose.looks_up_credentials();
+            self.ready.rest(idle && unshown.is_none() && disk.is_none() && !looks_up);
             if core.is_some_and(|core| core <= now) || !self.events.is_empty() {
                 // The connections are tasks of their own, and run only while this one yields.
                 tokio::task::yield_now().await;

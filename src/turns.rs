@@ -172,7 +172,11 @@ impl Turns {
             self.wanted.store(true, SeqCst);
             self.leave.notify_one();
             let until = deadline.min(Instant::now() + SOON);
-            while !self.away.load(SeqCst) && told::sleep_on(self.left.notified(), until).is_some() {}
+            while !self.away.load(SeqCst) {
+                if told::sleep_on(self.left.notified(), until).is_none() {
+                    break;
+                }
+            }
             // If the thread is just about to leave, it is called back.
             if self.wanted.swap(false, SeqCst) {
                 return None;

@@ -199,6 +199,41 @@ fn a_hundred_hot_reloads_neither_lose_nor_leak() {
     );
 }
 
+/// A few small chunks a second: nearly always nothing is under way, and the gauges say so.
+#[test]
+fn the_gauges_do_not_always_show_the_middle_of_a_flush() {
+    if !since_or_skip((2, 0, 0), "metrics of plugins on the host's own endpoint") {
+        return;
+    }
+    for workers in ["0", "1"] {
+        let server = kubehose_local::firehose::Server::start(firehose_options(false)).unwrap();
+        let port = free_port();
+        let mut scene = Scene::new();
+        for (name, value) in [("HTTP_Server", "on"), ("HTTP_Listen", "127.0.0.1"), ("HTTP_Port", &*port)] {
+            scene = scene.service(name, value);
+        }
+        for tag in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            scene = scene.section("INPUT", &[("Name", "dummy"), ("Tag", &*format!("kube.{tag}")), ("Rate", "1")]);
+        }
+        let mut running = scene.output(&server, &[("Workers", workers), ("alias", "mine")]).start();
+        until("records", Duration::from_secs(30), || server.stats().records_accepted >= 24);
+        let zeros = |text: &str, name: &str| {
+            let start = format!("kubehose_{name}{{name=\"mine\"");
+            text.lines().any(|line| line.starts_with(&start) && line.ends_with(" 0"))
+        };
+        let mut at_rest = 0;
+        for _ in 0..30 {
+            std::thread::sleep(Duration::from_millis(100));
+            let text = ask(&port, "GET /api/v2/metrics/prometheus HTTP/1.1\r\n", "");
+            at_rest += usize::from(zeros(&text, "in_flight") && zeros(&text, "held_bytes"));
+        }
+        println!("Workers {workers}: {at_rest} of 30 at rest");
+        assert!(at_rest > 10, "{at_rest} of 30 at rest");
+        running.signal("TERM");
+        assert!(running.wait(Duration::from_secs(20)).success());
+    }
+}
+
 #[test]
 fn the_hosts_own_metrics_endpoint_shows_the_counts() {
     if !since_or_skip((2, 0, 0), "metrics of plugins on the host's own endpoint") {
