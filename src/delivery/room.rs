@@ -5,11 +5,11 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Copies of at least this size have pages of their own, which the system gets back at once: in the host's allocator each of its
+/// Copies of at least this size have pages of their own, which go back to the system when nothing uses them: in the host's allocator each of its
 /// threads has an arena, which keeps what is freed there.
 const OWN_PAGES: usize = 256 << 10;
 
-/// The part of the memory that pages without a copy take at most: two chunks of the host's usual size by default.
+/// The part of the memory that pages without a copy take at most: four chunks of the host's usual size by default.
 const SPARE_SHARE: usize = 8;
 
 /// As much as keeps the encoder busy until the next flush is told to copy its chunk: two chunks of the host's usual size.
@@ -31,8 +31,8 @@ pub struct Room {
     spare: Mutex<Spare>,
 }
 
-/// Pages whose copy is gone, for the next ones: the system zeroes each page that it gives, and that costs as much as encoding a tenth of it.
-/// They are not held: held and spare together stay within the limit.
+/// Pages whose copy is gone, for the next ones: getting new ones from the system was an eighth of what the output cost.
+/// They are not held. After each step of the core, held and spare together are within the limit, if what is held is.
 #[derive(Debug, Default)]
 struct Spare {
     pages: Vec<MmapMut>,
@@ -87,7 +87,7 @@ impl Room {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Pages for the copy of a chunk, with room counted for its bytes alone.
+    /// Pages for the copy of a chunk. Only its bytes have been reserved: larger pages are taken if there is room for them.
     fn pages(&self, bytes: usize) -> Option<MmapMut> {
         let waste = self.limit.saturating_sub(self.held()).min(bytes);
         let spare = self.spare().take(bytes, waste);

@@ -314,14 +314,13 @@ mod tests {
                 assert!(*until > before);
                 under_way += usize::from(credentials.are_looked_up());
                 sleep(Duration::from_secs(1)).await;
-                let hangs = seen.lock().unwrap().len() == 2 && credentials.are_looked_up();
-                assert_eq!(credentials.are_looked_up(), hangs, "one that has ended is still said to be under way");
+                let hangs = seen.lock().unwrap().len() == 2;
+                assert!(hangs || !credentials.are_looked_up(), "one that has ended is still said to be under way");
             }
-            // The one that hangs for LIMIT, and each other in the call that asks for it.
-            let lookups = seen.lock().unwrap().len();
-            assert!(under_way >= LIMIT.as_secs() as usize + lookups - 2, "{under_way}");
             // One an hour, and what the two failures add.
             let lookups = seen.lock().unwrap().len();
+            // The one that hangs for LIMIT, and each other in the call that asks for it.
+            assert!(under_way >= LIMIT.as_secs() as usize + lookups - 2, "{under_way}");
             assert!((4..=7).contains(&lookups), "{lookups} look-ups");
         });
     }
